@@ -1,0 +1,1 @@
+"""Who may: keys, passwords, tokens, users."""

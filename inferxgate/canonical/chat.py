@@ -1,0 +1,155 @@
+"""A chat, in nobody's wire format: what was asked, and the pieces of what comes back.
+
+``ChatRequest`` carries an *envelope* (the few facts that every part of the gateway reads) and its *source* (the
+client's dialect and parsed body). Targets that speak the client's dialect are served from the source, so nothing that
+we do not know is lost.
+
+An answer is a sequence of chunks, whether it came whole or as a stream; ``collect`` folds them into a
+``ChatResponse``, so that both forms mean the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from inferxgate.canonical.usage import Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The request as the client wrote it."""
+
+    dialect: str
+    """Name of the dialect module, such as ``openai_chat``."""
+    body: Mapping[str, Any]
+    """The parsed JSON. Read only: several attempts are built from it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """One chat completion asked for by a client."""
+
+    model: str
+    """The name as the client spelt it: an alias, ``provider/model``, or a bare model name."""
+    stream: bool
+    include_usage: bool
+    """Whether a stream ends with a usage chunk (``stream_options.include_usage``)."""
+    end_user: str | None
+    """The client's own ``user`` field, for its reports; no identity of ours."""
+    source: Source
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The provider's names for this answer; may come again with each event."""
+
+    id: str | None
+    model: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    choice: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReasoningDelta:
+    choice: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class RefusalDelta:
+    choice: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallDelta:
+    """A piece of one tool call; ``index`` is the call's ordinal in its message."""
+
+    choice: int
+    index: int
+    id: str | None
+    name: str | None
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    choice: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class UsageReport:
+    """The provider's own count. Cumulative: the last one of an answer is the true one."""
+
+    usage: Usage
+
+
+Chunk = Start | TextDelta | ReasoningDelta | RefusalDelta | ToolCallDelta | Finish | UsageReport
+
+
+@dataclass(slots=True)
+class ToolCall:
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+
+@dataclass(slots=True)
+class Choice:
+    """One alternative of an answer."""
+
+    text: str = ""
+    reasoning: str = ""
+    refusal: str = ""
+    tool_calls: dict[int, ToolCall] = field(default_factory=dict)
+    finish_reason: str | None = None
+
+
+@dataclass(slots=True)
+class ChatResponse:
+    """A whole answer."""
+
+    id: str | None = None
+    model: str | None = None
+    choices: dict[int, Choice] = field(default_factory=dict)
+    usage: Usage | None = None
+
+    def add(self, chunk: Chunk) -> None:
+        """Fold one more chunk into this answer."""
+        match chunk:
+            case Start():
+                self.id = self.id or chunk.id
+                self.model = self.model or chunk.model
+            case UsageReport():
+                self.usage = chunk.usage
+            case TextDelta():
+                self._choice(chunk.choice).text += chunk.text
+            case ReasoningDelta():
+                self._choice(chunk.choice).reasoning += chunk.text
+            case RefusalDelta():
+                self._choice(chunk.choice).refusal += chunk.text
+            case ToolCallDelta():
+                call = self._choice(chunk.choice).tool_calls.setdefault(chunk.index, ToolCall())
+                call.id = chunk.id or call.id
+                call.name = chunk.name or call.name
+                call.arguments += chunk.arguments
+            case Finish():
+                self._choice(chunk.choice).finish_reason = chunk.reason
+
+    def _choice(self, index: int) -> Choice:
+        return self.choices.setdefault(index, Choice())
+
+
+def collect(chunks: Iterable[Chunk]) -> ChatResponse:
+    """The whole answer that a stream of chunks amounts to."""
+    response = ChatResponse()
+    for chunk in chunks:
+        response.add(chunk)
+    return response

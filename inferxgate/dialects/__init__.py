@@ -1,0 +1,1 @@
+"""How an API spells it, both ends in one file; pure functions."""

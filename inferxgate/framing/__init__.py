@@ -1,0 +1,1 @@
+"""How bytes become events: pure decoders with feed and flush."""

@@ -1,0 +1,1 @@
+"""What happens to a request, from a known caller to the last byte and its record."""

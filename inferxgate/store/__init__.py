@@ -1,0 +1,1 @@
+"""What is remembered: the Store protocol, its records, and SQLite behind it."""

@@ -1,0 +1,87 @@
+"""What a store can do. SQLite stands behind it today; PostgreSQL can stand beside it.
+
+Every method is synchronous and may be called from any thread; the server calls them off its event loop. Every method
+raises ``StoreUnavailable`` when the store cannot be read or written now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from inferxgate.store.records import ApiKey, GroupBy, Refusal, UsageFilter, UsageRecord, UsageSummary, User
+
+
+class EmailTaken(Exception):
+    """Another user has this address."""
+
+
+class KeyLimitReached(Exception):
+    """The user owns as many keys as they may."""
+
+
+class Store(Protocol):
+    """Users, keys, usage, and a stamp that changes whenever who-may-what changes."""
+
+    def change_stamp(self) -> int:
+        """A number that grows with every change to users and keys, by any process."""
+
+    # Users
+
+    def add_user(self, user: User, *, first_is_admin: bool) -> User:
+        """Store a user; with ``first_is_admin``, the very first one becomes admin whatever its role says.
+
+        Decided in one transaction, so that of two first users only one is admin. Raises ``EmailTaken``.
+        """
+
+    def user(self, user_id: str) -> User | None: ...
+
+    def user_by_email(self, email: str) -> User | None: ...
+
+    def users(self) -> list[User]:
+        """All users, oldest first."""
+
+    def update_user(self, user_id: str, changes: Mapping[str, Any]) -> User | None:
+        """Change the named fields of ``User``; the changed user, or None if there is none. Raises ``EmailTaken``."""
+
+    def delete_user(self, user_id: str, *, now_ms: int) -> bool:
+        """Delete a user and revoke their keys; their usage stays. False if there was none."""
+
+    # Keys
+
+    def add_key(self, key: ApiKey, *, keys_per_user: int | None) -> None:
+        """Store a key; with ``keys_per_user``, only while its owner has fewer live ones. Raises ``KeyLimitReached``."""
+
+    def key(self, key_id: str) -> ApiKey | None: ...
+
+    def key_by_hash(self, key_hash: str) -> ApiKey | None: ...
+
+    def keys(self, *, user_id: str | None = None, include_revoked: bool = False) -> list[ApiKey]:
+        """Keys of one user or of all, oldest first."""
+
+    def update_key(self, key_id: str, changes: Mapping[str, Any]) -> ApiKey | None:
+        """Change the named fields of ``ApiKey``; the changed key, or None if there is none."""
+
+    def spend_by_key(self, key_ids: Sequence[str]) -> dict[str, int]:
+        """Nano-dollars spent so far by each of these keys; a key without any is absent."""
+
+    # Usage
+
+    def add_usage(self, records: Sequence[UsageRecord], refusals: Sequence[Refusal]) -> None:
+        """Store all of it or nothing. A record whose id is known already is passed over.
+
+        Of refusals of the same source, minute, caller and reason the highest count stands. Also moves
+        ``last_used_at_ms`` of the keys forward.
+        """
+
+    def usage_totals(self, which: UsageFilter) -> UsageSummary: ...
+
+    def usage_by(self, group: GroupBy, which: UsageFilter) -> list[UsageSummary]:
+        """One summary a group, dearest and busiest first (days in order of time)."""
+
+    def recent_usage(self, which: UsageFilter, *, limit: int) -> list[UsageRecord]:
+        """The newest records first."""
+
+    def refusals_by_reason(self, which: UsageFilter) -> dict[str, int]: ...
+
+    def close(self) -> None: ...

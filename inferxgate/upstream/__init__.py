@@ -1,0 +1,1 @@
+"""The way out: one protocol, an engine per URL scheme; network failures become errors."""
