@@ -1,0 +1,1 @@
+"""Tests mirror the package; ``support`` is what they share."""
