@@ -1,0 +1,62 @@
+"""The entry of the program: which module holds which command, and how every run ends.
+
+Typing a command should not feel like starting a server. So ``--version`` is answered before anything is imported, the
+commands are known by name and one line of help, and only the module of the command that was asked for is loaded.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import NoReturn
+
+from inferxgate import __version__
+from inferxgate.cli.failures import ExitCode, describe, one_line
+
+PROGRAM = "inferxgate"
+
+
+def main() -> NoReturn:
+    """Run the command line and leave the process with its exit code."""
+    sys.exit(_run(sys.argv[1:]))
+
+
+def _run(arguments: list[str]) -> int:
+    try:
+        if arguments in (["--version"], ["-V"]):
+            sys.stdout.write(f"{PROGRAM} {__version__}\n")
+            code = int(ExitCode.DONE)
+        else:
+            # Imported here and not above: this is what --version does without.
+            from inferxgate.cli.root import run_command
+
+            code = run_command(arguments)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        _complain("interrupted")
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has left. Python would complain again when it flushes at exit: give it nowhere to.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.FAILED
+    except Exception as error:  # noqa: BLE001 - the last one to hear of a failure: it becomes one line, never a traceback
+        return _failed(error)
+    return code
+
+
+def _failed(error: Exception) -> ExitCode:
+    if os.environ.get("INFERXGATE_DEBUG", "0") not in {"", "0"}:
+        import traceback
+
+        traceback.print_exception(error)
+    message, code = describe(error)
+    _complain(message)
+    return code
+
+
+def _complain(message: str) -> None:
+    try:
+        sys.stderr.write(f"{PROGRAM}: {one_line(message)}\n")
+        sys.stderr.flush()
+    except OSError:
+        pass  # standard error is closed or full: the exit code has to say it

@@ -1,0 +1,147 @@
+"""Results and notes: tables and figures for people, JSON for machines.
+
+Results go to standard output and everything else to standard error. Where standard output is no terminal there is no
+colour and nothing is drawn. Text that came from elsewhere is shown with its control characters written out.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import sys
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from inferxgate.cli.failures import visible
+
+NANOS_PER_DOLLAR = 1_000_000_000
+
+
+def on_terminal() -> bool:
+    """Whether results are read by a person as they appear."""
+    return sys.stdout.isatty()
+
+
+def print_line(text: str = "") -> None:
+    """One line of a result."""
+    sys.stdout.write(f"{text}\n")
+
+
+def note(text: str) -> None:
+    """One line beside the result, on standard error."""
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
+
+
+def print_json(value: Any) -> None:
+    """A result for machines, which a terminal can show as well."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    print_line(re.sub(r"[^\n -~]", lambda found: _json_escape(found.group()), text))
+
+
+def _json_escape(character: str) -> str:
+    return character if character.isprintable() else json.dumps(character)[1:-1]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of a table."""
+
+    title: str
+    align: Literal["left", "right"] = "left"
+
+
+def right(title: str) -> Column:
+    """A column of figures."""
+    return Column(title, "right")
+
+
+def print_table(columns: Sequence[Column | str], rows: Sequence[Sequence[str]]) -> None:
+    """Rows under their titles: drawn on a terminal, aligned with spaces elsewhere."""
+    headed = [column if isinstance(column, Column) else Column(column) for column in columns]
+    shown = [[visible(cell) for cell in row] for row in rows]
+    if on_terminal():
+        _draw_table(headed, shown)
+    else:
+        _align_table(headed, shown)
+
+
+def _draw_table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
+    # Imported here: rich costs as much as the rest of a small command, and a pipe does without.
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    for column in columns:
+        table.add_column(column.title, justify=column.align, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    Console(highlight=False).print(table)
+
+
+def _align_table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
+    lines = [[column.title.upper() for column in columns], *rows]
+    widths = [max(_width(line[index]) for line in lines) for index in range(len(columns))]
+    for line in lines:
+        cells = [_pad(cell, width, column.align) for cell, width, column in zip(line, widths, columns, strict=True)]
+        print_line("  ".join(cells).rstrip())
+
+
+def _pad(cell: str, width: int, align: Literal["left", "right"]) -> str:
+    space = " " * (width - _width(cell))
+    return space + cell if align == "right" else cell + space
+
+
+def _width(text: str) -> int:
+    """How many columns of a terminal the text takes."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(character) else 2 if unicodedata.east_asian_width(character) in "WF" else 1
+        for character in text
+    )
+
+
+def print_fields(fields: Sequence[tuple[str, str]]) -> None:
+    """One thing, a field a line."""
+    width = max(len(name) for name, _ in fields)
+    for name, value in fields:
+        print_line(f"{name:<{width}}  {visible(value)}".rstrip())
+
+
+def iso_time(ms: int | None) -> str | None:
+    """UTC milliseconds as ISO 8601 to the second, for JSON."""
+    if ms is None:
+        return None
+    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def short_time(ms: int | None, *, none: str) -> str:
+    """UTC milliseconds to the minute, for people."""
+    if ms is None:
+        return none
+    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def dollars(amount: float) -> str:
+    """Dollars as people read them: in cents, and below one dollar the first three digits that say something."""
+    if amount == 0 or abs(amount) >= 1:
+        return f"${amount:,.2f}"
+    places = min(9, 2 - math.floor(math.log10(abs(amount))))
+    return f"${amount:.{places}f}"
+
+
+def count(number: int) -> str:
+    """A whole number with its thousands apart."""
+    return f"{number:,}"
+
+
+def plural(number: int, thing: str) -> str:
+    """``1 key``, ``2 keys``."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
