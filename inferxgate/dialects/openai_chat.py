@@ -1,0 +1,612 @@
+"""OpenAI chat completions, both ends: what clients send us, and what we send to hosts that speak it too.
+
+Strategy: where both ends speak this dialect, everything goes through as it came (parsed and written again, so that
+provider and gateway read the same thing); only the envelope is checked, and the rest is the provider's to judge. A
+stream's events are forwarded as raw bytes unless usage has to be split off.
+
+Sources for names and shapes: the type definitions of the ``openai`` Python package 3.54 and OpenAI's API reference
+(chat completions, streaming, errors), read in November 2026; hosts' own additions are named where they are read.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import orjson
+
+from inferxgate import errors
+from inferxgate.canonical.chat import (
+    ChatRequest,
+    ChatResponse,
+    Chunk,
+    Finish,
+    ReasoningDelta,
+    RefusalDelta,
+    Source,
+    Start,
+    TextDelta,
+    ToolCallDelta,
+    UsageReport,
+    collect,
+)
+from inferxgate.canonical.usage import Usage
+from inferxgate.dialects.protocol import Call, Event
+from inferxgate.errors import GatewayError, Kind
+from inferxgate.framing.sse import SSEEvent, build_event
+
+NAME = "openai_chat"
+DONE = b"data: [DONE]\n\n"
+
+_MAX_MODEL_CHARACTERS = 256
+_MAX_END_USER_CHARACTERS = 256
+_MAX_MESSAGE_CHARACTERS = 2_000
+
+
+# --- the client's end: requests -----------------------------------------------------------------------------------
+
+
+def parse_request(body: object) -> ChatRequest:
+    """The request that a client's JSON asks for.
+
+    Checks the envelope only: model, messages as a list of objects with a role, stream and its options. Raises
+    ``GatewayError`` (400) that names the field.
+    """
+    if not isinstance(body, dict):
+        raise GatewayError(errors.INVALID_VALUE, f"The request body must be a JSON object, not {_kind_of(body)}.")
+    model = _require(body, "model")
+    if not isinstance(model, str):
+        raise _wrong("model", "a string", model)
+    if not 0 < len(model) <= _MAX_MODEL_CHARACTERS or not model.isprintable():
+        raise GatewayError(
+            errors.INVALID_VALUE,
+            f"'model' must be 1 to {_MAX_MODEL_CHARACTERS} printable characters.",
+            param="model",
+        )
+    _check_messages(_require(body, "messages"))
+    stream = body.get("stream")
+    if stream is not None and not isinstance(stream, bool):
+        raise _wrong("stream", "true or false", stream)
+    user = body.get("user")
+    return ChatRequest(
+        model=model,
+        stream=bool(stream),
+        include_usage=_include_usage(body.get("stream_options")),
+        end_user=user[:_MAX_END_USER_CHARACTERS] if isinstance(user, str) and user else None,
+        source=Source(NAME, body),
+    )
+
+
+def _check_messages(messages: object) -> None:
+    if not isinstance(messages, list):
+        raise _wrong("messages", "a list of messages", messages)
+    if not messages:
+        raise GatewayError(errors.INVALID_VALUE, "'messages' must have at least one message.", param="messages")
+    for position, message in enumerate(messages):
+        if not isinstance(message, dict):
+            raise _wrong(f"messages.{position}", "an object with 'role' and 'content'", message)
+        role = message.get("role")
+        if not isinstance(role, str):
+            if "role" not in message:
+                raise GatewayError(
+                    errors.MISSING_FIELD,
+                    f"'messages.{position}' has no 'role' (system, developer, user, assistant or tool).",
+                    param=f"messages.{position}.role",
+                )
+            raise _wrong(f"messages.{position}.role", "a string", role)
+
+
+def _include_usage(options: object) -> bool:
+    if options is None:
+        return False
+    if not isinstance(options, dict):
+        raise _wrong("stream_options", "an object", options)
+    include = options.get("include_usage")
+    if include is not None and not isinstance(include, bool):
+        raise _wrong("stream_options.include_usage", "true or false", include)
+    return bool(include)
+
+
+def _require(body: Mapping[str, Any], name: str) -> object:
+    value = body.get(name)
+    if value is None:
+        raise GatewayError(errors.MISSING_FIELD, f"The request has no '{name}'.", param=name)
+    return value
+
+
+def _wrong(param: str, wanted: str, value: object) -> GatewayError:
+    return GatewayError(errors.INVALID_VALUE, f"'{param}' must be {wanted}, not {_kind_of(value)}.", param=param)
+
+
+def _kind_of(value: object) -> str:
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "true" if value else "false"
+        case int() | float():
+            return "a number"
+        case str():
+            return "a string"
+        case list():
+            return "a list"
+        case _:
+            return "an object"
+
+
+def prompt_bytes(request: ChatRequest) -> int:
+    """UTF-8 bytes of all text in the request's messages: what an estimate of its tokens goes by."""
+    return sum(_text_bytes(message.get("content")) for message in request.source.body["messages"])
+
+
+def _text_bytes(content: object) -> int:
+    if isinstance(content, str):
+        return len(content.encode())
+    if isinstance(content, list):
+        return sum(_text_bytes(part.get("text")) for part in content if isinstance(part, dict))
+    return 0
+
+
+# --- the provider's end: requests ---------------------------------------------------------------------------------
+
+
+def build_request(request: ChatRequest, model: str, *, ask_usage: bool) -> Call:
+    """The call that asks ``model`` for what the client asked for.
+
+    Only the model's name changes and, for a stream with ``ask_usage``, ``stream_options.include_usage``. Raises
+    ``GatewayError`` (400) for JSON nested too deeply to be written again.
+    """
+    body = dict(request.source.body)
+    body["model"] = model
+    if request.stream and ask_usage and not request.include_usage:
+        body["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}
+    try:
+        return Call("chat", orjson.dumps(body), _JSON_HEADERS)
+    except TypeError as error:  # orjson's JSONEncodeError
+        raise GatewayError(
+            errors.INVALID_JSON, "The request's JSON is nested too deeply (more than about 250 levels)."
+        ) from error
+
+
+_JSON_HEADERS: Mapping[str, str] = {"content-type": "application/json"}
+
+
+# --- the provider's end: whole answers ----------------------------------------------------------------------------
+
+
+def parse_response(data: bytes) -> tuple[Mapping[str, Any], tuple[Chunk, ...]]:
+    """The parsed JSON of a whole answer, and what it means.
+
+    Raises ``GatewayError``: ``upstream_invalid_response`` where it is no chat completion, and the provider's own error
+    where one comes with status 200 (OpenRouter does so).
+    """
+    body = _loads(data)
+    if not isinstance(body, dict):
+        raise _nonsense(f"its answer is JSON, but {_kind_of(body)}")
+    if "error" in body and body["error"] and not body.get("choices"):
+        raise _error_in_success(body["error"])
+    choices = body.get("choices")
+    if not isinstance(choices, list):
+        raise _nonsense("its answer has no 'choices'")
+    chunks: list[Chunk] = [_start(body)]
+    for position, choice in enumerate(choices):
+        if not isinstance(choice, dict):
+            raise _nonsense(f"choice {position} of its answer is {_kind_of(choice)}")
+        index = _integer(choice.get("index"), position)
+        message = choice.get("message")
+        if isinstance(message, dict):
+            chunks += _message_chunks(index, message)
+        reason = choice.get("finish_reason")
+        if isinstance(reason, str):
+            chunks.append(Finish(index, reason))
+    usage = usage_of(body)
+    if usage is not None:
+        chunks.append(UsageReport(usage))
+    return body, tuple(chunks)
+
+
+def response_of(data: bytes) -> ChatResponse:
+    """The whole answer, folded. Raises as ``parse_response`` does."""
+    return collect(parse_response(data)[1])
+
+
+def _start(body: Mapping[str, Any]) -> Start:
+    answer_id, model = body.get("id"), body.get("model")
+    return Start(answer_id if isinstance(answer_id, str) else None, model if isinstance(model, str) else None)
+
+
+def _message_chunks(choice: int, message: Mapping[str, Any]) -> Iterator[Chunk]:
+    """What a message, or a delta of one, says."""
+    content = message.get("content")
+    if isinstance(content, str):
+        if content:
+            yield TextDelta(choice, content)
+    elif isinstance(content, list):  # Mistral's reasoning models answer with a list of parts
+        yield from _part_chunks(choice, content)
+    # DeepSeek, xAI, vLLM and others say `reasoning_content`; Groq, OpenRouter and newer vLLM say `reasoning`.
+    reasoning = message.get("reasoning_content") or message.get("reasoning")
+    if isinstance(reasoning, str) and reasoning:
+        yield ReasoningDelta(choice, reasoning)
+    refusal = message.get("refusal")
+    if isinstance(refusal, str) and refusal:
+        yield RefusalDelta(choice, refusal)
+    calls = message.get("tool_calls")
+    if isinstance(calls, list):
+        for position, call in enumerate(calls):
+            if isinstance(call, dict):
+                yield _tool_call(choice, position, call, call.get("function") or call.get("custom"))
+    legacy = message.get("function_call")
+    if isinstance(legacy, dict):
+        yield _tool_call(choice, 0, {}, legacy)
+
+
+def _part_chunks(choice: int, parts: Sequence[object]) -> Iterator[Chunk]:
+    for part in parts:
+        if not isinstance(part, dict):
+            continue
+        text, thinking = part.get("text"), part.get("thinking")
+        if isinstance(text, str) and text:
+            yield TextDelta(choice, text)
+        if isinstance(thinking, str) and thinking:
+            yield ReasoningDelta(choice, thinking)
+        elif isinstance(thinking, list):
+            for chunk in _part_chunks(choice, thinking):
+                if isinstance(chunk, TextDelta):
+                    yield ReasoningDelta(choice, chunk.text)
+
+
+def _tool_call(choice: int, position: int, call: Mapping[str, Any], function: object) -> ToolCallDelta:
+    details = function if isinstance(function, dict) else {}
+    call_id, name = call.get("id"), details.get("name")
+    arguments = details.get("arguments", details.get("input"))
+    if arguments is not None and not isinstance(arguments, str):  # some hosts send the object itself
+        arguments = orjson.dumps(arguments).decode()
+    return ToolCallDelta(
+        choice,
+        _integer(call.get("index"), position),
+        call_id if isinstance(call_id, str) else None,
+        name if isinstance(name, str) else None,
+        arguments or "",
+    )
+
+
+def _integer(value: object, default: int) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) else default
+
+
+# --- usage --------------------------------------------------------------------------------------------------------
+
+
+def usage_of(body: Mapping[str, Any]) -> Usage | None:
+    """The usage that an answer or a stream's event reports, or None.
+
+    Groq repeats it as ``x_groq.usage`` in streams, where ``usage`` itself comes only when asked for.
+    """
+    usage = body.get("usage")
+    if usage is None and "x_groq" in body:
+        usage = _mapping(body["x_groq"]).get("usage")
+    return parse_usage(usage) if isinstance(usage, dict) and usage else None
+
+
+def parse_usage(usage: Mapping[str, Any]) -> Usage:
+    """OpenAI's usage object in disjoint buckets.
+
+    OpenAI's ``prompt_tokens`` include what was read from or written to a cache, its ``completion_tokens`` the
+    reasoning. DeepSeek names cache reads ``prompt_cache_hit_tokens``. xAI counts reasoning beside the completion, which
+    shows in its total.
+    """
+    prompt, completion = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
+    inputs, outputs = _mapping(usage.get("prompt_tokens_details")), _mapping(usage.get("completion_tokens_details"))
+    cached = _count(inputs, "cached_tokens") or _count(usage, "prompt_cache_hit_tokens")
+    written = _count(inputs, "cache_write_tokens")
+    audio_in, image_in = _count(inputs, "audio_tokens"), _count(inputs, "image_tokens")
+    reasoning = _count(outputs, "reasoning_tokens")
+    audio_out, image_out = _count(outputs, "audio_tokens"), _count(outputs, "image_tokens")
+    if reasoning and _count(usage, "total_tokens") == prompt + completion + reasoning:
+        completion += reasoning
+    return Usage(
+        input_tokens=max(0, prompt - cached - written - audio_in - image_in),
+        cache_read_tokens=cached,
+        cache_write_5m_tokens=written,
+        audio_input_tokens=audio_in,
+        image_input_tokens=image_in,
+        output_tokens=max(0, completion - reasoning - audio_out - image_out),
+        reasoning_tokens=reasoning,
+        audio_output_tokens=audio_out,
+        image_output_tokens=image_out,
+    )
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _count(values: Mapping[str, Any], name: str) -> int:
+    value = values.get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+        return 0
+    return int(value)
+
+
+# --- the provider's end: streams ----------------------------------------------------------------------------------
+
+
+class StreamParser:
+    """Turns the events of one stream into meaning; knows when the stream has properly ended."""
+
+    def __init__(self) -> None:
+        self.done = False
+        """Whether ``[DONE]`` came."""
+        self._open: set[int] = set()
+        self._finished: set[int] = set()
+
+    @property
+    def complete(self) -> bool:
+        """Whether every choice that was begun has its finish reason, and at least one has."""
+        return bool(self._finished) and self._open <= self._finished
+
+    def feed(self, event: SSEEvent) -> Event | None:
+        """What one event says; None for ``[DONE]`` and for events that say nothing.
+
+        Raises ``GatewayError`` for an error that the provider sends in its stream, and for data that is not JSON.
+        """
+        data = event.data
+        if data.startswith(b"[DONE]"):
+            self.done = True
+            return None
+        if not data.strip():
+            return None
+        body = _loads(data)
+        if not isinstance(body, dict):
+            raise _nonsense(f"an event of its stream is {_kind_of(body)}")
+        if body.get("error"):
+            raise _error_in_success(body["error"])
+        if event.event == "error":
+            raise _error_in_success(body)
+        if "x_groq" in body and (error := _mapping(body["x_groq"]).get("error")):
+            raise _error_in_success(error)
+        return Event(data, body, self._chunks(body))
+
+    def _chunks(self, body: Mapping[str, Any]) -> tuple[Chunk, ...]:
+        chunks: list[Chunk] = []
+        choices = body.get("choices")
+        if isinstance(choices, list):
+            for position, choice in enumerate(choices):
+                if isinstance(choice, dict):
+                    chunks += self._choice_chunks(_integer(choice.get("index"), position), choice)
+        usage = usage_of(body)
+        if usage is not None:
+            chunks.append(UsageReport(usage))
+        return tuple(chunks)
+
+    def _choice_chunks(self, index: int, choice: Mapping[str, Any]) -> Iterator[Chunk]:
+        delta = choice.get("delta")
+        if isinstance(delta, dict):
+            self._open.add(index)
+            yield from _message_chunks(index, delta)
+        reason = choice.get("finish_reason")
+        if isinstance(reason, str) and reason:
+            self._finished.add(index)
+            yield Finish(index, reason)
+
+
+# --- the client's end: streams ------------------------------------------------------------------------------------
+
+
+class StreamBuilder:
+    """Writes a stream for one client: events as they came, usage only where asked for and then last."""
+
+    def __init__(self, *, include_usage: bool) -> None:
+        self._include_usage = include_usage
+        self._usage_event: dict[str, Any] | None = None
+
+    def build(self, event: Event) -> bytes:
+        """The bytes for one event, possibly none.
+
+        An event with empty ``choices`` is never passed on by itself: it is the usage, which goes last, or an opening
+        that only carries filter results (Azure), at which clients have stumbled.
+        """
+        body = event.body
+        choices = body.get("choices")
+        if not body.get("usage"):
+            if choices == []:
+                return b""
+            return build_event(event.raw) if event.raw is not None else build_event(orjson.dumps(body))
+        self._usage_event = {**body, "choices": []}
+        if not choices:
+            return b""
+        return build_event(orjson.dumps({name: value for name, value in body.items() if name != "usage"}))
+
+    def finish(self) -> bytes:
+        """The last bytes of a stream that ended well."""
+        if self._include_usage and self._usage_event is not None:
+            return build_event(orjson.dumps(self._usage_event)) + DONE
+        return DONE
+
+
+# --- errors -------------------------------------------------------------------------------------------------------
+
+_KEPT_STATUSES = frozenset({400, 404, 413, 422})
+"""The caller's own doing at the provider: status and message are passed on."""
+
+_KINDS_BY_STATUS: Mapping[int, Kind] = {
+    401: errors.UPSTREAM_AUTH_ERROR,
+    402: errors.UPSTREAM_QUOTA_EXCEEDED,
+    403: errors.UPSTREAM_AUTH_ERROR,
+    408: errors.UPSTREAM_TIMEOUT,
+    429: errors.UPSTREAM_RATE_LIMITED,
+    498: errors.UPSTREAM_OVERLOADED,  # Groq: flex capacity exceeded
+    503: errors.UPSTREAM_OVERLOADED,
+    504: errors.UPSTREAM_TIMEOUT,
+    529: errors.UPSTREAM_OVERLOADED,
+}
+
+_STATUS_BY_TYPE: Mapping[str, int] = {
+    "invalid_request_error": 400,
+    "authentication_error": 401,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "rate_limit_error": 429,
+    "rate_limit_exceeded": 429,
+    "tokens": 429,
+    "requests": 429,
+    "insufficient_quota": 402,
+    "overloaded_error": 529,
+    "timeout_error": 504,
+}
+"""For errors inside a stream, where no status comes along."""
+
+_QUOTA_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
+
+
+def parse_error(status: int, headers: Mapping[str, str], data: bytes, *, now_s: float) -> GatewayError:
+    """The error that a provider's answer with a status other than 200 amounts to.
+
+    ``headers`` have lower-case names; ``now_s`` is the time, for a ``Retry-After`` that is a date.
+    """
+    try:
+        body = orjson.loads(data) if data else None
+    except ValueError:
+        body = None
+    return _provider_error(status, body, retry_after_seconds=retry_after(headers, now_s=now_s))
+
+
+def _error_in_success(error: object) -> GatewayError:
+    """An error that came with status 200, whole or in a stream."""
+    details = _mapping(error)
+    status = next(
+        (number for name in ("code", "status", "status_code") if (number := _status(details.get(name))) is not None),
+        None,
+    )
+    if status is None:
+        names = (details.get("type"), details.get("code"))
+        status = next((_STATUS_BY_TYPE[name] for name in names if name in _STATUS_BY_TYPE), 500)
+    return _provider_error(status, {"error": error}, retry_after_seconds=None)
+
+
+def _status(value: object) -> int | None:
+    if isinstance(value, str) and value.isdigit():
+        value = int(value)
+    return value if isinstance(value, int) and 400 <= value <= 599 else None
+
+
+def _provider_error(status: int, body: object, *, retry_after_seconds: float | None) -> GatewayError:
+    message, details = _message_of(body)
+    code, error_type, param = details.get("code"), details.get("type"), details.get("param")
+    if status in _KEPT_STATUSES:
+        return GatewayError(
+            errors.INVALID_VALUE,
+            message or f"The provider refused the request with status {status} and gave no reason.",
+            status=status,
+            error_type=error_type if isinstance(error_type, str) and error_type else "invalid_request_error",
+            code=code if isinstance(code, str) and code else errors.INVALID_VALUE.code,
+            param=param if isinstance(param, str) else None,
+            upstream_status=status,
+        )
+    if 300 <= status < 400:
+        return GatewayError(
+            errors.UPSTREAM_INVALID_RESPONSE,
+            f"The provider answered with a redirect (status {status}), which is not followed; check its base_url.",
+            upstream_status=status,
+        )
+    kind = _KINDS_BY_STATUS.get(status, errors.UPSTREAM_ERROR)
+    if status == 429 and (code in _QUOTA_CODES or error_type in _QUOTA_CODES):
+        kind = errors.UPSTREAM_QUOTA_EXCEEDED
+    if kind is errors.UPSTREAM_AUTH_ERROR:
+        # The provider's own words often repeat a part of the credential: they are not passed on.
+        message = ""
+    return GatewayError(
+        kind,
+        f"{_HEADLINES[kind]} (status {status})" + (f": {message}" if message else "."),
+        retry_after_seconds=retry_after_seconds,
+        headers=_NO_RETRY if kind is errors.UPSTREAM_QUOTA_EXCEEDED else None,
+        upstream_status=status,
+    )
+
+
+_NO_RETRY: Mapping[str, str] = {"x-should-retry": "false"}
+
+_HEADLINES: Mapping[Kind, str] = {
+    errors.UPSTREAM_AUTH_ERROR: "The provider refused the gateway's own credential; its operator has to mend it",
+    errors.UPSTREAM_QUOTA_EXCEEDED: "The gateway's quota at the provider is used up",
+    errors.UPSTREAM_RATE_LIMITED: "The provider limits the gateway's rate",
+    errors.UPSTREAM_OVERLOADED: "The provider is overloaded",
+    errors.UPSTREAM_TIMEOUT: "The provider gave up waiting",
+    errors.UPSTREAM_ERROR: "The provider failed",
+}
+
+
+def _message_of(body: object) -> tuple[str, Mapping[str, Any]]:
+    """The message and the other details of an error body, in any of the spellings that hosts use.
+
+    OpenAI nests an object under ``error``; Hugging Face and Ollama put a string or a list there; Mistral and vLLM put
+    the fields at the top (``{"object": "error", "message": ...}``); FastAPI hosts answer ``{"detail": ...}``.
+    """
+    if isinstance(body, list) and body:
+        body = body[0]
+    if not isinstance(body, dict):
+        return "", {}
+    details = body.get("error") or body.get("detail") or body
+    if isinstance(details, list):
+        details = "; ".join(_plain(item) for item in details)
+    if isinstance(details, str):
+        return details[:_MAX_MESSAGE_CHARACTERS], body
+    if not isinstance(details, dict):
+        return "", {}
+    message = details.get("message") or details.get("detail") or body.get("message")
+    if message is not None and not isinstance(message, str):
+        message = orjson.dumps(message).decode()
+    return (message or "")[:_MAX_MESSAGE_CHARACTERS], details
+
+
+def _plain(item: object) -> str:
+    if isinstance(item, str):
+        return item
+    if isinstance(item, dict) and isinstance(item.get("msg"), str):
+        place = ".".join(str(step) for step in item.get("loc", ()))
+        return f"{place}: {item['msg']}" if place else str(item["msg"])
+    return orjson.dumps(item).decode()
+
+
+def retry_after(headers: Mapping[str, str], *, now_s: float) -> float | None:
+    """How many seconds a provider asks us to wait, or None.
+
+    Azure and OpenAI send ``retry-after-ms``, Azure also ``x-ms-retry-after-ms``; the standard's ``Retry-After`` is
+    seconds or a date (RFC 9110, 10.2.3).
+    """
+    for name in ("retry-after-ms", "x-ms-retry-after-ms"):
+        if _DECIMAL.fullmatch(value := headers.get(name, "").strip()):
+            return float(value) / 1000
+    value = headers.get("retry-after", "").strip()
+    if not value:
+        return None
+    if _DECIMAL.fullmatch(value):
+        return float(value)
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - now_s)
+    except ValueError:
+        return None
+
+
+_DECIMAL = re.compile(r"\d{1,12}(\.\d{1,12})?")
+
+
+def build_error(error: GatewayError) -> bytes:
+    """The error as a client of this dialect reads it."""
+    return orjson.dumps(
+        {"error": {"type": error.type, "message": error.message, "code": error.code, "param": error.param}}
+    )
+
+
+def _loads(data: bytes) -> Any:
+    try:
+        return orjson.loads(data)
+    except ValueError as error:
+        raise _nonsense("it answered with something that is not JSON") from error
+
+
+def _nonsense(what: str) -> GatewayError:
+    return GatewayError(errors.UPSTREAM_INVALID_RESPONSE, f"The provider's answer makes no sense: {what}.")

@@ -1,0 +1,106 @@
+"""One attempt at one target, without input or output: an HTTP request out, bytes in, meaning out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from inferxgate import errors
+from inferxgate.canonical.chat import ChatRequest, Chunk
+from inferxgate.dialects import openai_chat
+from inferxgate.dialects.protocol import Event
+from inferxgate.errors import GatewayError
+from inferxgate.framing.sse import SSEDecoder, SSEEvent
+from inferxgate.gateway.routing import Target
+from inferxgate.providers.http import HttpRequest
+
+_NEVER_A_STREAM = ("application/json", "text/html")
+
+
+class Exchange:
+    """What is asked of one target, and what its bytes mean."""
+
+    def __init__(self, request: ChatRequest, target: Target) -> None:
+        self._request = request
+        self._target = target
+        self._decoder = SSEDecoder()
+        self._parser = openai_chat.StreamParser()
+        self.failure: GatewayError | None = None
+        """What went wrong in the stream, after the events that were returned so far."""
+
+    def http_request(self) -> HttpRequest:
+        """The signed request. Raises ``GatewayError`` (400) for what cannot be written."""
+        provider = self._target.provider
+        call = openai_chat.build_request(self._request, self._target.model, ask_usage=provider.stream_usage)
+        return provider.request(call, stream=self._request.stream)
+
+    def whole(self, data: bytes) -> tuple[Mapping[str, Any], tuple[Chunk, ...]]:
+        """A whole answer: its JSON and its meaning. Raises ``GatewayError`` for nonsense and for errors within."""
+        return openai_chat.parse_response(data)
+
+    def is_stream(self, headers: Mapping[str, str]) -> bool:
+        """Whether an answer may be a stream. One that does not say what it is gets the benefit of the doubt."""
+        return headers.get("content-type", "").partition(";")[0].strip().lower() not in _NEVER_A_STREAM
+
+    def not_a_stream(self, data: bytes) -> GatewayError:
+        """The error that a whole answer to a streaming request amounts to: the one it holds, or its being whole."""
+        try:
+            openai_chat.parse_response(data)
+        except GatewayError as error:
+            return error
+        return GatewayError(
+            errors.UPSTREAM_INVALID_RESPONSE, "The provider answered a streaming request with no stream."
+        )
+
+    def events(self, data: bytes) -> list[Event]:
+        """What the next bytes of a stream say. Events before an error are returned, and ``failure`` is set."""
+        try:
+            raw = self._decoder.feed(data)
+        except GatewayError as error:
+            self.failure = error
+            return []
+        return self._parse(raw)
+
+    def last_events(self) -> list[Event]:
+        """What the end of the bytes says; sets ``failure`` where the stream broke off."""
+        events = self._parse(self._decoder.flush()) if not self._parser.done else []
+        if self.failure is None and not self._parser.complete:
+            self.failure = GatewayError(
+                errors.UPSTREAM_ERROR,
+                "The provider's stream ended before the answer was finished (no finish reason came).",
+            )
+        return events
+
+    @property
+    def done(self) -> bool:
+        """Whether the stream has said that it is over."""
+        return self._parser.done
+
+    def error(self, status: int, headers: Mapping[str, str], data: bytes, *, now_s: float) -> GatewayError:
+        """The error that an answer with another status than 200 amounts to."""
+        return openai_chat.parse_error(status, headers, data, now_s=now_s)
+
+    def name(self, error: GatewayError) -> None:
+        """Put the provider's name into an error's message, and take every secret of it out."""
+        provider = self._target.provider
+        message = error.message
+        for secret in provider.secrets():
+            message = message.replace(secret, "****")
+        if message.startswith(("The provider ", "The provider's ")):
+            message = f"The provider {provider.name}" + message.removeprefix("The provider")
+        error.message = message
+        error.args = (message,)
+
+    def _parse(self, raw: list[SSEEvent]) -> list[Event]:
+        events = []
+        for item in raw:
+            if self._parser.done:
+                break
+            try:
+                event = self._parser.feed(item)
+            except GatewayError as error:
+                self.failure = error
+                break
+            if event is not None:
+                events.append(event)
+        return events

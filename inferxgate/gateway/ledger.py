@@ -1,0 +1,294 @@
+"""Records that survive a crash and reach the store in batches.
+
+Strategy: a finished request is one line appended with one ``write(2)`` to this worker's journal, a file beside the
+store. The page cache outlives a killed process, so what was appended is not lost; there is no fsync, so loss of power
+is out of scope. A background thread carries complete lines into the store, idempotent by the record's own id, and cuts
+the journal back once the store has taken everything.
+
+Each worker locks its journal while it lives. Whoever starts next imports the journals that nobody holds any more.
+
+What fails, and what then happens: the store does not take a batch (locked, full, read-only): the lines stay in the
+journal, ``health`` says why, and it is tried again. The journal cannot be written: the record waits in memory, and no
+new request is admitted (503) until the journal works again, because it could not be accounted for.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from inferxgate import errors
+from inferxgate.canonical.usage import Usage
+from inferxgate.errors import GatewayError, StoreUnavailable
+from inferxgate.ids import new_id
+from inferxgate.store.protocol import Store
+from inferxgate.store.records import Refusal, UsageRecord
+
+log = logging.getLogger(__name__)
+
+_BATCH_LINES = 1_000
+_IMPORT_EVERY_SECONDS = 0.25
+_RETRY_AFTER_SECONDS = 1.0
+_REFUSALS_EVERY_SECONDS = 2.0
+_MINUTE_MS = 60_000
+
+
+class Ledger:
+    """One worker's journal, and the thread that empties it into the store."""
+
+    def __init__(self, store: Store, folder: Path, *, on_store_error: Callable[[], None] | None = None) -> None:
+        self._store = store
+        self._folder = folder
+        self._on_store_error = on_store_error or (lambda: None)
+        self._source = new_id("worker_")
+        self._path = folder / f"{self._source}.jsonl"
+        self._lock = threading.Lock()
+        self._fd = -1
+        self._size = 0
+        """Bytes of complete lines in the journal."""
+        self._imported = 0
+        """How many of them the store has taken."""
+        self._unwritten: deque[bytes] = deque()
+        self._journal_error: str | None = None
+        self._store_error: str | None = None
+        self._refusals: dict[tuple[int, str | None, str | None, str], int] = {}
+        self._refusals_changed = False
+        self._wake = threading.Event()
+        self._closing = False
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Import what dead workers left, open this worker's journal, and start carrying it to the store.
+
+        Raises ``StartError`` where the journal cannot be opened.
+        """
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise errors.StartError(
+                f"cannot write the journal {self._path}: {error.strerror}; make the data folder writable"
+            ) from error
+        try:
+            self.recover()
+        except StoreUnavailable as error:  # they stay where they are; the next start imports them
+            self._store_error = str(error)
+        self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
+        self._thread.start()
+
+    def recover(self) -> int:
+        """Carry the journals of dead workers into the store; how many records there were.
+
+        Raises ``StoreUnavailable``; what was not imported stays.
+        """
+        return sum(
+            self._recover_one(path) for path in sorted(self._folder.glob("worker_*.jsonl")) if path != self._path
+        )
+
+    def append(self, record: UsageRecord) -> None:
+        """Write one record to the journal. Never raises: a record that cannot be written waits in memory."""
+        line = orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
+        with self._lock:
+            if self._unwritten or not self._write(line):
+                self._unwritten.append(line)
+
+    def refused(self, key_id: str | None, user_id: str | None, reason: str) -> None:
+        """Count a request that was turned away. Kept in memory for a moment: a kill may lose the last two seconds."""
+        minute = time.time_ns() // 1_000_000 // _MINUTE_MS * _MINUTE_MS
+        key = (minute, key_id, user_id, reason)
+        with self._lock:
+            self._refusals[key] = self._refusals.get(key, 0) + 1
+            self._refusals_changed = True
+
+    def require_writable(self) -> None:
+        """Raise ``GatewayError`` (503) while nothing can be accounted for."""
+        if self._journal_error is not None:
+            raise GatewayError(
+                errors.STORE_UNAVAILABLE,
+                "Requests cannot be recorded now, so none is accepted; the operator sees the reason at /health.",
+                retry_after_seconds=_RETRY_AFTER_SECONDS,
+            )
+
+    @property
+    def journal_error(self) -> str | None:
+        """Why the journal cannot be written, or None. While it cannot, no request is admitted."""
+        return self._journal_error
+
+    @property
+    def store_error(self) -> str | None:
+        """Why the store does not take records, or None. They wait in the journal meanwhile."""
+        return self._store_error
+
+    def waiting_bytes(self) -> int:
+        """Journal bytes that the store has not taken yet."""
+        return self._size - self._imported
+
+    def flush(self) -> None:
+        """Carry everything to the store now. Raises ``StoreUnavailable``; what was not taken stays in the journal."""
+        with self._lock:
+            self._retry_unwritten()
+        while self._import_batch():
+            pass
+        self._import_refusals()
+
+    def close(self) -> None:
+        """Carry what can be carried, then let go of the journal. An empty journal is removed."""
+        self._closing = True
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join()
+        try:
+            self.flush()
+        except StoreUnavailable as error:
+            log.warning("usage records wait in %s: %s", self._path, error)
+        if self._fd >= 0:
+            if self._size == self._imported:
+                self._path.unlink(missing_ok=True)
+            os.close(self._fd)
+            self._fd = -1
+
+    # --- the journal
+
+    def _write(self, line: bytes) -> bool:
+        """Append one line; on failure leave the file as it was. The lock is held."""
+        try:
+            written = os.write(self._fd, line)
+        except OSError as error:
+            self._journal_failed(error.strerror or str(error))
+            return False
+        if written != len(line):  # the disk filled up within the line: take the torn piece back
+            os.ftruncate(self._fd, self._size)
+            self._journal_failed("the disk is full")
+            return False
+        self._size += written
+        self._journal_error = None
+        return True
+
+    def _journal_failed(self, why: str) -> None:
+        if self._journal_error is None:
+            log.error(
+                "cannot write the journal %s: %s; no request is accepted until it can be written", self._path, why
+            )
+        self._journal_error = why
+
+    def _retry_unwritten(self) -> None:
+        """Write what waits in memory; the lock is held."""
+        while self._unwritten and self._write(self._unwritten[0]):
+            self._unwritten.popleft()
+        if not self._unwritten and self._journal_error is not None:
+            self._probe()
+
+    def _probe(self) -> None:
+        """See whether the journal can be written again, by an empty line that the import passes over."""
+        self._write(b"\n")
+
+    # --- from the journal to the store
+
+    def _run(self) -> None:
+        next_refusals = 0.0
+        while not self._closing:
+            self._wake.wait(_IMPORT_EVERY_SECONDS)
+            try:
+                with self._lock:
+                    self._retry_unwritten()
+                while self._import_batch():
+                    pass
+                if self._refusals_changed and time.monotonic() >= next_refusals:
+                    self._import_refusals()
+                    next_refusals = time.monotonic() + _REFUSALS_EVERY_SECONDS
+            except StoreUnavailable as error:
+                self._store_failed(str(error))
+                self._wake.wait(_RETRY_AFTER_SECONDS)
+            else:
+                self._store_error = None
+
+    def _store_failed(self, why: str) -> None:
+        if self._store_error is None:
+            log.warning("the store takes no usage records: %s; they wait in the journal", why)
+        self._store_error = why
+        self._on_store_error()
+
+    def _import_batch(self) -> bool:
+        """Carry up to a batch of lines to the store; whether there may be more."""
+        size = self._size
+        if self._imported >= size:
+            return False
+        data = os.pread(self._fd, min(size - self._imported, 4_194_304), self._imported)
+        end = data.rfind(b"\n") + 1
+        lines = data[:end].split(b"\n")[:-1][:_BATCH_LINES]
+        self._store.add_usage(list(_records(lines, self._path)), ())
+        with self._lock:
+            self._imported += sum(len(line) + 1 for line in lines)
+            if self._imported == self._size:
+                os.ftruncate(self._fd, 0)
+                self._imported = self._size = 0
+                return False
+        return True
+
+    def _import_refusals(self) -> None:
+        with self._lock:
+            counts = dict(self._refusals)
+            self._refusals_changed = False
+        if not counts:
+            return
+        try:
+            self._store.add_usage((), [Refusal(self._source, *key, count) for key, count in counts.items()])
+        except StoreUnavailable:
+            self._refusals_changed = True
+            raise
+        past = time.time_ns() // 1_000_000 - 2 * _MINUTE_MS
+        with self._lock:
+            for key, count in counts.items():
+                if key[0] < past and self._refusals.get(key) == count:
+                    del self._refusals[key]
+
+    def _recover_one(self, path: Path) -> int:
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:  # another process has just imported it
+            return 0
+        try:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:  # its worker is alive
+                return 0
+            with os.fdopen(os.dup(fd), "rb") as journal:
+                lines = journal.read().split(b"\n")
+            records = list(_records(lines, path))
+            for begin in range(0, len(records), _BATCH_LINES):
+                self._store.add_usage(records[begin : begin + _BATCH_LINES], ())
+            path.unlink(missing_ok=True)
+            return len(records)
+        finally:
+            os.close(fd)
+
+
+def _records(lines: list[bytes], path: Path) -> Iterator[UsageRecord]:
+    """The records that a journal's lines hold. A torn last line is a request whose answer never ended: passed over."""
+    for line in lines:
+        if not line:
+            continue
+        try:
+            yield _parse(orjson.loads(line))
+        except (ValueError, TypeError, KeyError) as error:
+            log.warning("passed over a damaged line of %s: %s", path, error)
+
+
+def _parse(fields: dict[str, Any]) -> UsageRecord:
+    return UsageRecord(**{**fields, "usage": Usage(**fields["usage"])})
+
+
+def as_json(record: UsageRecord) -> dict[str, Any]:
+    """A record as plain data."""
+    return asdict(record)

@@ -1,0 +1,118 @@
+"""What one admitted request used and cost: watches the chunks, and makes one record whatever the end.
+
+The provider's own count is taken where one came. Where none did and the provider had begun to work, tokens are
+estimated at four UTF-8 bytes each and the record says so.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from inferxgate.accounts.callers import Caller
+from inferxgate.canonical.chat import ChatRequest, Chunk, ReasoningDelta, RefusalDelta, TextDelta, ToolCallDelta
+from inferxgate.canonical.chat import UsageReport as ProviderUsage
+from inferxgate.canonical.usage import Usage
+from inferxgate.catalog.pricing import Price
+from inferxgate.gateway.routing import Target
+from inferxgate.ids import new_id
+from inferxgate.store.records import Status, UsageRecord, UsageSource
+
+_BYTES_PER_TOKEN = 4
+
+
+class Meter:
+    """Observes one request from its admission to its end."""
+
+    def __init__(
+        self,
+        caller: Caller,
+        request: ChatRequest,
+        target: Target,
+        *,
+        request_id: str,
+        price: Price | None,
+        prompt_bytes: Callable[[], int],
+    ) -> None:
+        """``prompt_bytes`` is asked only where an estimate is needed."""
+        self._caller = caller
+        self._request = request
+        self._target = target
+        self._request_id = request_id
+        self._price = price
+        self._prompt_bytes = prompt_bytes
+        self._started = time.monotonic()
+        self._started_at_ms = time.time_ns() // 1_000_000
+        self._first_token: float | None = None
+        self._reported: Usage | None = None
+        self._text_bytes = 0
+        self._reasoning_bytes = 0
+        self.sent = False
+        """Whether the provider may have begun to work."""
+
+    def observe(self, chunks: Sequence[Chunk]) -> None:
+        """Take note of what came."""
+        for chunk in chunks:
+            match chunk:
+                case TextDelta() | RefusalDelta():
+                    self._text_bytes += len(chunk.text.encode())
+                case ReasoningDelta():
+                    self._reasoning_bytes += len(chunk.text.encode())
+                case ToolCallDelta():
+                    self._text_bytes += len((chunk.name or "").encode()) + len(chunk.arguments.encode())
+                case ProviderUsage():
+                    self._reported = chunk.usage
+                    continue
+                case _:
+                    continue
+            if self._first_token is None:
+                self._first_token = time.monotonic()
+
+    def record(self, status: Status, http_status: int, *, error_code: str | None = None) -> UsageRecord:
+        """The record of this request, which has just ended."""
+        usage, source = self._usage(status)
+        priced = usage.total_tokens > 0 or source == "provider"
+        cost: int | None = 0
+        if priced:
+            cost = self._price.cost_nanos(usage) if self._price is not None else None
+        now = time.monotonic()
+        return UsageRecord(
+            id=new_id("use_"),
+            request_id=self._request_id,
+            started_at_ms=self._started_at_ms,
+            status=status,
+            http_status=http_status,
+            error_code=error_code,
+            key_id=self._caller.key_id,
+            user_id=self._caller.user_id,
+            end_user=self._request.end_user,
+            model_asked=self._request.model,
+            model=self._target.model,
+            provider=self._target.provider.name,
+            stream=self._request.stream,
+            usage=usage,
+            usage_source=source,
+            cost_nanos=cost,
+            price_version=self._price.version if self._price is not None and priced else None,
+            first_token_ms=None if self._first_token is None else round((self._first_token - self._started) * 1000),
+            duration_ms=round((now - self._started) * 1000),
+        )
+
+    def _usage(self, status: Status) -> tuple[Usage, UsageSource]:
+        if self._reported is not None:
+            return self._reported, "provider"
+        worked = status in ("ok", "client_closed") or self._first_token is not None
+        if not worked or not self.sent:
+            return Usage(), "none"
+        return (
+            Usage(
+                input_tokens=_tokens(self._prompt_bytes()),
+                output_tokens=_tokens(self._text_bytes),
+                reasoning_tokens=_tokens(self._reasoning_bytes),
+            ),
+            "estimated",
+        )
+
+
+def _tokens(count_of_bytes: int) -> int:
+    return -(-count_of_bytes // _BYTES_PER_TOKEN)

@@ -1,0 +1,258 @@
+"""A request's way from a known caller to its last byte and its record.
+
+Strategy: ``Gateway.chat`` admits the request, opens the exchange with its target and returns a reply once there is
+something to say: a whole answer, or a stream whose first event has come. Everything before that is raised, so that it
+can become a status code. Whatever the end, exactly one record of an admitted request goes to the ledger: for answers
+before their last bytes are handed over, for failures and departures when they happen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from inferxgate import errors
+from inferxgate.accounts.callers import Caller
+from inferxgate.canonical.chat import ChatRequest, Chunk
+from inferxgate.catalog.catalog import Catalog
+from inferxgate.dialects import openai_chat
+from inferxgate.dialects.protocol import Event
+from inferxgate.errors import GatewayError
+from inferxgate.gateway.admission import Admission
+from inferxgate.gateway.exchange import Exchange
+from inferxgate.gateway.ledger import Ledger
+from inferxgate.gateway.metering import Meter
+from inferxgate.gateway.routing import ModelEntry, Router, Target
+from inferxgate.store.records import Status
+from inferxgate.upstream.protocol import HttpResponse, Upstream
+from inferxgate.workers.limits import RateLimits
+from inferxgate.workers.metrics import Metrics
+
+CLIENT_GONE = "client gone"
+"""The message with which whoever serves a client cancels its request when the client leaves."""
+CLIENT_CLOSED_STATUS = 499
+"""What a record says where the client left before it was told anything (nginx's convention)."""
+
+_MAX_ANSWER_BYTES = 256 * 1024 * 1024
+_MAX_ERROR_BYTES = 1024 * 1024
+_DRAIN_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class WholeReply:
+    """A whole answer; its record is in the journal."""
+
+    target: Target
+    data: bytes
+    """The provider's JSON."""
+    body: Mapping[str, Any]
+    """The same, parsed."""
+    chunks: tuple[Chunk, ...]
+    """What it means."""
+    cost_nanos: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class StreamReply:
+    """A stream whose first event has come.
+
+    ``events`` yields what each read of the provider brought, and ends after the record is in the journal; it raises
+    ``GatewayError`` where the stream fails after all.
+    """
+
+    target: Target
+    events: AsyncGenerator[list[Event], None]
+    close: Callable[[], Awaitable[None]]
+    """To be called whatever the end, after the last bytes have gone to the client."""
+
+
+class Gateway:
+    """The path of every request that reaches a provider."""
+
+    def __init__(
+        self,
+        *,
+        router: Router,
+        catalog: Catalog,
+        upstream: Mapping[str, Upstream],
+        limits: RateLimits,
+        ledger: Ledger,
+        metrics: Metrics,
+    ) -> None:
+        """``upstream``: the engine for each provider by its name."""
+        self._router = router
+        self._admission = Admission(router, limits, ledger, metrics)
+        self.catalog = catalog
+        self.upstream = upstream
+        self.ledger = ledger
+        self.metrics = metrics
+
+    def models(self, caller: Caller) -> list[ModelEntry]:
+        """The models that a caller may use."""
+        return self._router.models(caller)
+
+    def model(self, caller: Caller, name: str) -> ModelEntry:
+        """One of them. Raises ``GatewayError`` (404)."""
+        return self._router.entry(caller, name)
+
+    async def chat(self, caller: Caller, request: ChatRequest, *, request_id: str) -> WholeReply | StreamReply:
+        """Answer one chat request.
+
+        Raises ``GatewayError`` for refusals and for everything that fails before the first event. Cancel with
+        ``CLIENT_GONE`` when the client leaves: the provider's request ends at once, and the record says so.
+        """
+        attempt = _Attempt(self._admission.admit(caller, request.model), caller, request, request_id, gateway=self)
+        with attempt.recorded():
+            if request.stream:
+                return await attempt.stream()
+            return await attempt.whole()
+
+
+class _Attempt:
+    """One admitted request at one target."""
+
+    def __init__(
+        self, target: Target, caller: Caller, request: ChatRequest, request_id: str, *, gateway: Gateway
+    ) -> None:
+        provider = target.provider
+        self._target = target
+        self._upstream = gateway.upstream[provider.name]
+        self._exchange = Exchange(request, target)
+        self._ledger = gateway.ledger
+        self._metrics = gateway.metrics
+        self._meter = Meter(
+            caller,
+            request,
+            target,
+            request_id=request_id,
+            price=gateway.catalog.price(provider.name, provider.price_id, target.model),
+            prompt_bytes=lambda: openai_chat.prompt_bytes(request),
+        )
+        self._active = gateway.metrics.active.labels(provider.name)
+        self._active.inc()
+        self._told = 0
+        """The status that the client has been told; 0: none yet."""
+        self._recorded = False
+
+    @contextlib.contextmanager
+    def recorded(self) -> Iterator[None]:
+        """Record whatever failure leaves this block, and let it go on."""
+        try:
+            yield
+        except GatewayError as error:
+            self._exchange.name(error)
+            status: Status = "gateway_error" if error.kind.fault is errors.Fault.GATEWAY else "provider_error"
+            self._record(status, self._told or error.status, error_code=error.code)
+            raise
+        except (asyncio.CancelledError, GeneratorExit) as error:
+            if any("shutdown" in str(word) for word in error.args):  # uvicorn's word when the time to finish is over
+                self._record("gateway_error", self._told or 503, error_code=errors.DRAINING.code)
+            else:
+                self._record("client_closed", self._told or CLIENT_CLOSED_STATUS)
+            raise
+        except BaseException:  # a fault of ours: the server answers 500 and logs it; here it only gets its record
+            self._record("gateway_error", self._told or 500, error_code=errors.INTERNAL_ERROR.code)
+            raise
+
+    async def whole(self) -> WholeReply:
+        """Ask, and wait for the whole answer."""
+        response = await self._send()
+        try:
+            data = await response.read(limit=_MAX_ANSWER_BYTES)
+        finally:
+            await response.close()
+        body, chunks = self._exchange.whole(data)
+        self._meter.observe(chunks)
+        return WholeReply(self._target, data, body, chunks, self._record("ok", 200))
+
+    async def stream(self) -> StreamReply:
+        """Ask, and wait for the first event."""
+        response = await self._send()
+        try:
+            if not self._exchange.is_stream(response.headers):
+                raise self._exchange.not_a_stream(await response.read(limit=_MAX_ERROR_BYTES))
+            data = response.chunks()
+            batches = self._batches(data)
+            first = await anext(batches, [])
+        except BaseException:  # also a cancellation must not leave the provider working
+            await response.close()
+            raise
+        self._told = 200
+        events = self._events(first, batches)
+
+        async def close() -> None:
+            try:
+                await events.aclose()
+                if self._exchange.done:
+                    await _drain(data)
+            finally:
+                await response.close()
+
+        return StreamReply(self._target, events, close)
+
+    async def _send(self) -> HttpResponse:
+        """The provider's answer with status 200. Raises ``GatewayError`` for any other."""
+        http_request = self._exchange.http_request()
+        self._meter.sent = True
+        response = await self._upstream.send(http_request)
+        if 200 <= response.status < 300:
+            return response
+        try:
+            data = await response.read(limit=_MAX_ERROR_BYTES)
+        finally:
+            await response.close()
+        raise self._exchange.error(response.status, response.headers, data, now_s=time.time())
+
+    async def _batches(self, data: AsyncIterator[bytes]) -> AsyncIterator[list[Event]]:
+        """The events of each read that brought any; raises ``GatewayError`` where the stream fails."""
+        exchange = self._exchange
+        async for piece in data:
+            events = exchange.events(piece)
+            if events:
+                yield self._observed(events)
+            if exchange.failure is not None:
+                raise exchange.failure
+            if exchange.done:
+                break
+        events = exchange.last_events()
+        if events:
+            yield self._observed(events)
+        if exchange.failure is not None:
+            raise exchange.failure
+
+    def _observed(self, events: list[Event]) -> list[Event]:
+        for event in events:
+            self._meter.observe(event.chunks)
+        return events
+
+    async def _events(
+        self, first: list[Event], batches: AsyncIterator[list[Event]]
+    ) -> AsyncGenerator[list[Event], None]:
+        with self.recorded():
+            yield first
+            async for events in batches:
+                yield events
+            self._record("ok", 200)
+
+    def _record(self, status: Status, http_status: int, *, error_code: str | None = None) -> int | None:
+        """Put the one record of this request into the journal; its cost."""
+        if self._recorded:
+            return None
+        self._recorded = True
+        record = self._meter.record(status, http_status, error_code=error_code)
+        self._ledger.append(record)
+        self._metrics.completed(record)
+        self._active.dec()
+        return record.cost_nanos
+
+
+async def _drain(data: AsyncIterator[bytes]) -> None:
+    """Read a finished stream to the end of its body, so that the connection can be used again."""
+    with contextlib.suppress(GatewayError, TimeoutError):
+        async with asyncio.timeout(_DRAIN_SECONDS):
+            async for _ in data:
+                pass

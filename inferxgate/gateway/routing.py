@@ -1,0 +1,144 @@
+"""From the name that a client asks for to the target that serves it.
+
+The order is the contract's: an alias; ``provider/rest`` where the provider is configured; a bare name to its own
+vendor; the first configured provider known to serve it; the only configured provider besides echo. Adding a provider
+therefore never moves a name that already had a vendor.
+"""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from inferxgate import errors
+from inferxgate.accounts.callers import Caller
+from inferxgate.catalog.catalog import Catalog
+from inferxgate.catalog.pricing import Price
+from inferxgate.errors import GatewayError
+from inferxgate.providers.echo import ECHO
+from inferxgate.providers.provider import Provider
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One model at one provider."""
+
+    provider: Provider
+    model: str
+    """The provider's own name for it."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.provider.name}/{self.model}"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelEntry:
+    """One model as ``/v1/models`` and ``models list`` show it."""
+
+    id: str
+    """What to ask for."""
+    owned_by: str
+    provider: str
+    target: str
+    """``provider/model`` that serves it."""
+    context_window: int | None
+    """Tokens; None where unknown."""
+    price: Price | None
+
+
+class Router:
+    """The names that this gateway serves."""
+
+    def __init__(self, providers: Iterable[Provider], aliases: Mapping[str, str], catalog: Catalog) -> None:
+        """``aliases``: name to ``provider/model`` or bare model name, each naming exactly one target."""
+        self._providers = {provider.name: provider for provider in (*providers, ECHO)}
+        self._aliases = aliases
+        self._catalog = catalog
+
+    @property
+    def providers(self) -> tuple[Provider, ...]:
+        """All providers in the order of the configuration, echo last."""
+        return tuple(self._providers.values())
+
+    def resolve(self, name: str) -> Target:
+        """The target of a name. Raises ``GatewayError`` (404, ``model_not_found``) with near matches."""
+        target = self._find(self._aliases.get(name, name))
+        if target is None:
+            raise GatewayError(errors.MODEL_NOT_FOUND, self._not_found(name), param="model")
+        return target
+
+    def allowed(self, caller: Caller, name: str, target: Target) -> bool:
+        """Whether a caller's list of models lets them use this name.
+
+        A rule matches the name that was asked for, or the target as ``provider/model``. A rule without a provider also
+        matches the target's model where the bare name leads to this very target.
+        """
+        if caller.allowed_models is None:
+            return True
+        names = {name, target.name}
+        bare = self._find(target.model)
+        if bare is not None and bare.name == target.name:
+            names.add(target.model)
+        return any(fnmatch.fnmatchcase(each, rule) for rule in caller.allowed_models for each in names)
+
+    def models(self, caller: Caller) -> list[ModelEntry]:
+        """Every model that can be listed and that the caller may use, by name."""
+        entries: dict[str, ModelEntry] = {}
+        for name in self._listed_names():
+            target = self._find(self._aliases.get(name, name))
+            if target is not None and self.allowed(caller, name, target):
+                entries.setdefault(name, self._entry(name, target))
+        return sorted(entries.values(), key=lambda entry: entry.id)
+
+    def entry(self, caller: Caller, name: str) -> ModelEntry:
+        """One model, listed or not. Raises ``GatewayError``: 404 also for one that the caller may not use."""
+        target = self.resolve(name)
+        if not self.allowed(caller, name, target):
+            raise GatewayError(
+                errors.MODEL_NOT_FOUND, f"There is no model '{name}' for this credential.", param="model"
+            )
+        return self._entry(name, target)
+
+    def _entry(self, name: str, target: Target) -> ModelEntry:
+        provider = target.provider
+        facts = self._catalog.facts(provider.name, provider.price_id, target.model)
+        return ModelEntry(name, provider.row.owner, provider.name, target.name, facts.context_window, facts.price)
+
+    def _find(self, name: str) -> Target | None:
+        prefix, slash, rest = name.partition("/")
+        if slash and rest and prefix in self._providers:
+            return Target(self._providers[prefix], rest)
+        if name in ECHO.models:
+            return Target(ECHO, name)
+        vendor = self._providers.get(self._catalog.vendor_of(name) or "")
+        if vendor is not None:
+            return Target(vendor, name)
+        configured = [provider for provider in self._providers.values() if provider is not ECHO]
+        for provider in configured:
+            if name in provider.models or self._catalog.knows(provider.price_id, name):
+                return Target(provider, name)
+        return Target(configured[0], name) if len(configured) == 1 else None
+
+    def _listed_names(self) -> Iterable[str]:
+        yield from self._aliases
+        for provider in self._providers.values():
+            for model in (*provider.models, *self._catalog.chat_models(provider.price_id)):
+                bare = self._find(model)
+                same = bare is not None and bare.provider is provider and bare.model == model
+                yield model if same and model not in self._aliases else f"{provider.name}/{model}"
+
+    def _not_found(self, name: str) -> str:
+        prefix, slash, _ = name.partition("/")
+        if slash and difflib.get_close_matches(prefix, self._providers, n=1):
+            near = [f"{each}/..." for each in difflib.get_close_matches(prefix, self._providers, n=3)]
+        else:
+            near = difflib.get_close_matches(name, [*dict.fromkeys(self._listed_names())], n=3)
+        hint = f" Did you mean {' or '.join(near)}?" if near else ""
+        names = ", ".join(self._providers)
+        return (
+            f"There is no model '{name}'.{hint} Configured providers: {names}; "
+            "GET /v1/models lists what can be asked for, and 'provider/model' reaches any model of a provider."
+        )

@@ -1,0 +1,119 @@
+"""Where the parts are put together, and the only place: opened in order, closed in reverse.
+
+Commands that need only the store call ``open_store`` and load nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from inferxgate.catalog.catalog import Catalog
+from inferxgate.config import Loaded, ProviderSettings, Settings
+from inferxgate.gateway.ledger import Ledger
+from inferxgate.gateway.pipeline import Gateway
+from inferxgate.gateway.routing import Router
+from inferxgate.providers.echo import ECHO
+from inferxgate.providers.http import Timeouts
+from inferxgate.providers.provider import Provider
+from inferxgate.providers.registry import ROWS
+from inferxgate.storage import journal_folder, open_store
+from inferxgate.store.protocol import Store
+from inferxgate.upstream.echo import EchoUpstream
+from inferxgate.upstream.http import HttpOptions, HttpUpstream
+from inferxgate.upstream.protocol import Upstream
+from inferxgate.workers.limits import RateLimits
+from inferxgate.workers.metrics import Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """The open parts of one gateway."""
+
+    loaded: Loaded
+    store: Store
+    ledger: Ledger
+    catalog: Catalog
+    router: Router
+    limits: RateLimits
+    metrics: Metrics
+    gateway: Gateway
+
+    @property
+    def settings(self) -> Settings:
+        return self.loaded.settings
+
+
+@asynccontextmanager
+async def open_runtime(loaded: Loaded) -> AsyncIterator[Runtime]:
+    """Open every part. Raises ``StartError`` of one line for what cannot be opened."""
+    settings = loaded.settings
+    async with AsyncExitStack() as stack:
+        store = open_store(loaded)
+        stack.callback(store.close)
+        metrics, limits = Metrics(), RateLimits()
+        ledger = Ledger(store, journal_folder(loaded), on_store_error=metrics.store_failed)
+        metrics.watch_ledger(ledger.waiting_bytes)
+        ledger.start()
+        stack.callback(ledger.close)
+        catalog = build_catalog(settings)
+        providers = [build_provider(name, section) for name, section in settings.providers.items()]
+        router = build_router(settings, catalog, providers)
+        upstream = await _open_upstream(stack, settings, providers)
+        gateway = Gateway(
+            router=router, catalog=catalog, upstream=upstream, limits=limits, ledger=ledger, metrics=metrics
+        )
+        yield Runtime(loaded, store, ledger, catalog, router, limits, metrics, gateway)
+
+
+def build_catalog(settings: Settings) -> Catalog:
+    """The catalogue with the configuration's prices."""
+    return Catalog({pattern: price.by_bucket() for pattern, price in settings.pricing.items()})
+
+
+def build_router(settings: Settings, catalog: Catalog, providers: list[Provider] | None = None) -> Router:
+    """The names that this configuration serves."""
+    if providers is None:
+        providers = [build_provider(name, section) for name, section in settings.providers.items()]
+    aliases = {name: alias.targets[0] for name, alias in settings.models.items()}
+    return Router(providers, aliases, catalog)
+
+
+def build_provider(name: str, section: ProviderSettings) -> Provider:
+    """One configured provider as a value."""
+    row = ROWS[section.type or name]
+    base_url = (section.base_url or row.base_url).rstrip("/")
+    return Provider(
+        name=name,
+        row=row,
+        base_url=base_url,
+        api_key=section.api_key.get_secret_value() if section.api_key else None,
+        headers={header: value.get_secret_value() for header, value in section.headers.items()},
+        timeouts=Timeouts(
+            connect_seconds=section.connect_timeout_seconds,
+            first_byte_seconds=section.first_byte_timeout_seconds,
+            idle_seconds=section.idle_timeout_seconds,
+        ),
+        total_seconds=section.timeout_seconds,
+        stream_usage=section.stream_usage,
+        models=tuple(section.models),
+        price_id=row.price_id if base_url == row.base_url else None,
+    )
+
+
+async def _open_upstream(stack: AsyncExitStack, settings: Settings, providers: list[Provider]) -> dict[str, Upstream]:
+    """The engine of each provider; those with the same options share one, and with it their connections."""
+    engines: dict[HttpOptions, HttpUpstream] = {}
+    by_provider: dict[str, Upstream] = {ECHO.name: EchoUpstream()}
+    for provider in providers:
+        section = settings.providers[provider.name]
+        options = HttpOptions(
+            ca_file=str(section.ca_file) if section.ca_file else None,
+            proxy=section.proxy.get_secret_value() if section.proxy else None,
+        )
+        if options not in engines:
+            engines[options] = HttpUpstream(options)
+            stack.push_async_callback(engines[options].close)
+        by_provider[provider.name] = engines[options]
+    return by_provider

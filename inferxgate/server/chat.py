@@ -1,0 +1,202 @@
+"""POST /v1/chat/completions, as a plain ASGI app: every call of every client goes through here.
+
+Two things run beside the answer. A watcher waits for the client to leave and cancels the request when it does, which
+ends the provider's request too. For a stream, a timer speaks when nobody else does: after ``keepalive_seconds`` of
+silence it commits the 200 and sends a comment, so that proxies on the way do not cut a connection while a model thinks.
+Until then the status is held back, so that a failure before the first event can still have its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from starlette.types import Receive, Scope, Send
+
+from inferxgate.catalog.pricing import NANOS_PER_DOLLAR
+from inferxgate.dialects import openai_chat
+from inferxgate.errors import GatewayError
+from inferxgate.framing.sse import build_event
+from inferxgate.gateway.pipeline import CLIENT_GONE, StreamReply, WholeReply
+from inferxgate.server.bodies import ClientGone, read_json
+from inferxgate.server.responses import JSON, Headers, request_id_of, start_message
+
+if TYPE_CHECKING:
+    from inferxgate.canonical.chat import ChatRequest
+    from inferxgate.runtime import Runtime
+    from inferxgate.server.identity import Identity
+
+_STREAM_HEADERS: Headers = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),  # nginx would otherwise hold a stream back
+]
+_COMMENT = b": keep-alive\n\n"
+
+
+class ChatEndpoint:
+    """Answers chat completions for callers whom ``identity`` knows."""
+
+    def __init__(self, runtime: Runtime, identity: Identity) -> None:
+        self._gateway = runtime.gateway
+        self._identity = identity
+        self._max_body_bytes = runtime.settings.server.max_body_mb * 1024 * 1024
+        self._keepalive_seconds = runtime.settings.server.keepalive_seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request. Raises ``GatewayError`` for what fails before the answer has begun."""
+        headers = scope["headers"]
+        caller = self._identity.known(headers) or await self._identity.look_up(headers)
+        scope["state"]["caller"] = caller
+        _, body = await read_json(receive, headers, self._max_body_bytes)
+        request = openai_chat.parse_request(body)
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - for the type checker: ASGI apps run in tasks
+        watcher = _Watcher(task, receive)
+        try:
+            if request.stream:
+                answer = _StreamAnswer(send, watcher, self._keepalive_seconds, include_usage=request.include_usage)
+                try:
+                    await answer.relay(await self._chat(scope, request), scope)
+                except GatewayError as error:
+                    if not answer.started:
+                        raise
+                    scope["state"]["error"] = error
+                    await answer.fail(error)
+                finally:
+                    await answer.close()
+            else:
+                reply = await self._chat(scope, request)
+                assert isinstance(reply, WholeReply)  # noqa: S101 - a request without stream has a whole reply
+                await _send_whole(reply, scope, send, watcher)
+        except asyncio.CancelledError:
+            if not watcher.client_left:
+                raise
+            task.uncancel()
+            raise ClientGone from None
+        finally:
+            watcher.stop()
+
+    async def _chat(self, scope: Scope, request: ChatRequest) -> WholeReply | StreamReply:
+        return await self._gateway.chat(scope["state"]["caller"], request, request_id=request_id_of(scope))
+
+
+class _Watcher:
+    """Cancels a task when its client leaves."""
+
+    def __init__(self, task: asyncio.Task[None], receive: Receive) -> None:
+        self.client_left = False
+        self._answered = False
+        self._task = task
+        self._receive = receive
+        self._watch = asyncio.get_running_loop().create_task(self._wait())
+
+    def answered(self) -> None:
+        """The last bytes are on their way: from now on an end of the connection is no departure."""
+        self._answered = True
+
+    def stop(self) -> None:
+        self._answered = True
+        self._watch.cancel()
+
+    async def _wait(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        if not self._answered:
+            self.client_left = True
+            self._task.cancel(CLIENT_GONE)
+
+
+async def _send_whole(reply: WholeReply, scope: Scope, send: Send, watcher: _Watcher) -> None:
+    headers: Headers = [JSON, _model_header(reply)]
+    if reply.cost_nanos is not None:
+        headers.append((b"x-inferxgate-cost", plain_dollars(reply.cost_nanos).encode()))
+    watcher.answered()
+    await send(start_message(200, headers, len(reply.data)))
+    await send({"type": "http.response.body", "body": reply.data})
+
+
+class _StreamAnswer:
+    """One stream on its way to a client."""
+
+    def __init__(self, send: Send, watcher: _Watcher, keepalive_seconds: float, *, include_usage: bool) -> None:
+        self.started = False
+        self._send = send
+        self._watcher = watcher
+        self._builder = openai_chat.StreamBuilder(include_usage=include_usage)
+        self._writing = asyncio.Lock()  # the timer's comment never lands within what the relay is writing
+        self._loop = asyncio.get_running_loop()
+        self._keepalive_seconds = keepalive_seconds
+        self._last_write = self._loop.time()
+        self._comment: asyncio.Task[None] | None = None
+        self._timer = self._loop.call_later(keepalive_seconds, self._tick) if keepalive_seconds > 0 else None
+        self._ended = False
+
+    async def relay(self, reply: WholeReply | StreamReply, scope: Scope) -> None:
+        """Send every event of a reply, then the end."""
+        assert isinstance(reply, StreamReply)  # noqa: S101 - a request with stream has a stream reply
+        try:
+            async for events in reply.events:
+                data = b"".join([self._builder.build(event) for event in events])
+                if data:
+                    await self._write(data, reply=reply)
+            self._watcher.answered()
+            await self._write(self._builder.finish(), reply=reply, last=True)
+        finally:
+            await reply.close()
+
+    async def fail(self, error: GatewayError) -> None:
+        """End a stream that has begun with its error: no finish reason is made up, and no ``[DONE]`` is sent."""
+        self._watcher.answered()
+        await self._write(build_event(openai_chat.build_error(error)), last=True)
+
+    async def close(self) -> None:
+        """Stop the timer, and a comment that it may be writing."""
+        self._ended = True
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._comment is not None and not self._comment.done():
+            self._comment.cancel()
+
+    async def _write(self, data: bytes, *, reply: StreamReply | None = None, last: bool = False) -> None:
+        async with self._writing:
+            if not self.started:
+                await self._start(reply)
+            await self._send({"type": "http.response.body", "body": data, "more_body": not last})
+            self._last_write = self._loop.time()
+            self._ended = last
+
+    async def _start(self, reply: StreamReply | None) -> None:
+        headers = list(_STREAM_HEADERS)
+        if reply is not None:
+            headers.append(_model_header(reply))
+        self.started = True
+        await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+
+    def _tick(self) -> None:
+        """Comment if there was silence; come back when there next may have been."""
+        silence = self._loop.time() - self._last_write
+        if silence >= self._keepalive_seconds and not self._writing.locked():
+            self._comment = self._loop.create_task(self._write_comment())
+            silence = 0.0
+        remaining = max(self._keepalive_seconds - silence, 0.05)
+        self._timer = self._loop.call_later(remaining, self._tick)
+
+    async def _write_comment(self) -> None:
+        async with self._writing:
+            if self._ended:
+                return
+            if not self.started:
+                await self._start(None)
+            await self._send({"type": "http.response.body", "body": _COMMENT, "more_body": True})
+            self._last_write = self._loop.time()
+
+
+def _model_header(reply: WholeReply | StreamReply) -> tuple[bytes, bytes]:
+    return b"x-inferxgate-model", reply.target.name.encode("ascii", "backslashreplace")
+
+
+def plain_dollars(nanos: int) -> str:
+    """Nano-dollars as plain decimal dollars: ``0.000123``, never ``1.23e-4``."""
+    whole, rest = divmod(nanos, NANOS_PER_DOLLAR)
+    return f"{whole}.{rest:09d}".rstrip("0").rstrip(".")

@@ -1,0 +1,18 @@
+"""Opens the store that a configuration names, for those who need nothing else; kept light for the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from inferxgate.config import Loaded, database_path
+from inferxgate.store.sqlite import SQLiteStore
+
+
+def open_store(loaded: Loaded) -> SQLiteStore:
+    """The store, created and migrated where needed. Raises ``StartError`` of one line."""
+    return SQLiteStore.open(database_path(loaded.settings, loaded.data_dir))
+
+
+def journal_folder(loaded: Loaded) -> Path:
+    """Where the workers' journals stand."""
+    return loaded.data_dir / "journal"
