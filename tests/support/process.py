@@ -36,7 +36,7 @@ _INHERITED = (
 
 
 def program() -> list[str]:
-    """The command under test: ``INFERXGATE_TEST_BIN`` where it names one (a built artefact), else this interpreter's."""
+    """The command under test: what ``INFERXGATE_TEST_BIN`` names (a built artefact), else this interpreter's."""
     named = os.environ.get("INFERXGATE_TEST_BIN")
     return named.split() if named else [sys.executable, "-m", "inferxgate"]
 
@@ -145,6 +145,7 @@ class GatewayProcess:
             capture_output=True,
             text=True,
             timeout=120,
+            check=False,
         )
         if check and done.returncode != 0:
             raise AssertionError(f"{arguments} exited with {done.returncode}:\n{done.stdout}{done.stderr}")
