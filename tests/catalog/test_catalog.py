@@ -1,0 +1,85 @@
+"""What is known of models offline. Figures are the vendors' published ones."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from inferxgate.canonical.usage import Usage
+from inferxgate.catalog.catalog import CONFIGURED_VERSION, PACKAGE_VERSION, Catalog
+
+
+@pytest.fixture(scope="module")
+def catalog() -> Catalog:
+    return Catalog()
+
+
+@pytest.mark.parametrize(
+    ("model", "vendor"),
+    [
+        ("gpt-4o", "openai"),
+        ("gpt-99-not-yet-known", "openai"),
+        ("chatgpt-4o-latest", "openai"),
+        ("o3-mini", "openai"),
+        ("o9", "openai"),
+        ("claude-sonnet-4-5", "anthropic"),
+        ("claude-next", "anthropic"),
+        ("gemini-2.5-flash", "gemini"),
+        ("gemini-next", "gemini"),
+        ("llama3", None),
+        ("omni", None),
+        ("mistral-small-latest", None),
+    ],
+)
+def test_a_bare_name_leads_to_its_vendor(catalog: Catalog, model: str, vendor: str | None) -> None:
+    assert catalog.vendor_of(model) == vendor
+
+
+def test_prices_come_from_the_package(catalog: Catalog) -> None:
+    price = catalog.price("openai", "openai", "gpt-4o", at=datetime(2026, 11, 1, tzinfo=UTC))
+    assert price is not None
+    assert price.version == PACKAGE_VERSION
+    assert price.cost_nanos(Usage(input_tokens=1_000_000)) == 2_500_000_000
+    assert price.cost_nanos(Usage(output_tokens=1_000_000)) == 10_000_000_000
+    assert price.cost_nanos(Usage(cache_read_tokens=1_000_000)) == 1_250_000_000
+
+
+def test_a_price_that_nobody_knows_stays_unknown(catalog: Catalog) -> None:
+    assert catalog.price("openai", "openai", "gpt-99-not-yet-known") is None
+    assert catalog.price("my-vllm", None, "gpt-4o") is None, "another host's price is not the vendor's"
+
+
+def test_the_configurations_prices_come_first() -> None:
+    catalog = Catalog(
+        {
+            "my-vllm/*": {"input_tokens": 0.2, "output_tokens": 0.6},
+            "openai/gpt-4o": {"input_tokens": 1, "output_tokens": 1},
+        }
+    )
+    price = catalog.price("my-vllm", None, "anything/at-all")
+    assert price is not None
+    assert price.version == CONFIGURED_VERSION
+    assert price.cost_nanos(Usage(input_tokens=10, output_tokens=10)) == 8_000
+    override = catalog.price("openai", "openai", "gpt-4o")
+    assert override is not None
+    assert override.cost_nanos(Usage(input_tokens=1_000_000)) == 1_000_000_000
+
+
+def test_facts_of_a_model(catalog: Catalog) -> None:
+    facts = catalog.facts("openai", "openai", "gpt-4o")
+    assert facts.context_window == 128_000
+    assert catalog.facts("my-vllm", None, "x").context_window is None
+
+
+def test_listed_models_are_chat_models(catalog: Catalog) -> None:
+    names = list(catalog.chat_models("openai"))
+    assert "gpt-4o" in names
+    assert not [name for name in names if "embedding" in name or "whisper" in name or "tts" in name]
+    assert list(catalog.chat_models(None)) == []
+
+
+def test_names_from_callers_do_not_fill_the_memory(catalog: Catalog) -> None:
+    for number in range(10_000):
+        catalog.knows("openai", f"made-up-{number}")
+    assert len(catalog._found) <= 4_096

@@ -1,0 +1,83 @@
+"""What tokens cost: exact sums, rounded half to even once."""
+
+from __future__ import annotations
+
+from decimal import ROUND_HALF_EVEN, Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inferxgate.canonical.usage import BUCKETS, Usage
+from inferxgate.catalog.pricing import FREE, Price, rates_of
+
+
+def price(**dollars: float | Decimal) -> Price:
+    return Price((rates_of(dollars),), "test")
+
+
+@pytest.mark.parametrize(
+    ("usage", "nanos"),
+    [
+        (Usage(), 0),
+        (Usage(input_tokens=1_000_000), 2_500_000_000),
+        (Usage(input_tokens=1000, output_tokens=100), 2_500_000 + 1_000_000),
+        (Usage(input_tokens=40, cache_read_tokens=60), 100_000 + 75_000),
+        (Usage(output_tokens=10, reasoning_tokens=90), 1_000_000),
+    ],
+)
+def test_each_bucket_has_its_rate(usage: Usage, nanos: int) -> None:
+    gpt_4o = price(input_tokens=2.5, cache_read_tokens=1.25, output_tokens=10)
+    assert gpt_4o.cost_nanos(usage) == nanos
+
+
+def test_a_bucket_without_a_price_is_charged_as_what_it_is_a_kind_of() -> None:
+    plain = price(input_tokens=2, output_tokens=4)
+    assert plain.cost_nanos(Usage(cache_read_tokens=10, cache_write_5m_tokens=10, audio_input_tokens=10)) == 60_000
+    assert plain.cost_nanos(Usage(reasoning_tokens=10, image_output_tokens=10)) == 80_000
+    with_write = price(input_tokens=2, cache_write_5m_tokens=3, output_tokens=4)
+    assert with_write.cost_nanos(Usage(cache_write_1h_tokens=10)) == 30_000
+
+
+@pytest.mark.parametrize(("tokens", "nanos"), [(1, 0), (2, 1), (3, 2), (4, 2), (5, 2), (6, 3), (7, 4)])
+def test_halves_are_rounded_to_even(tokens: int, nanos: int) -> None:
+    half_a_nano = Decimal("0.0005")  # dollars per million tokens: half a nano-dollar a token
+    assert price(input_tokens=half_a_nano, output_tokens=0).cost_nanos(Usage(input_tokens=tokens)) == nanos
+
+
+def test_the_whole_prompt_decides_the_tier() -> None:
+    low = rates_of({"input_tokens": 1, "output_tokens": 2})
+    high = rates_of({"input_tokens": 2, "output_tokens": 4}, above_prompt_tokens=200)
+    tiered = Price((low, high), "test")
+    assert tiered.cost_nanos(Usage(input_tokens=200, output_tokens=1)) == 200 * 1000 + 2000
+    assert tiered.cost_nanos(Usage(input_tokens=1, cache_read_tokens=200, output_tokens=1)) == 201 * 2000 + 4000
+
+
+def test_a_fee_for_each_request_is_added() -> None:
+    fee = Price((rates_of({"input_tokens": 1, "output_tokens": 1}),), "test", request_nanos=12_000_000)
+    assert fee.cost_nanos(Usage(input_tokens=1)) == 12_001_000
+
+
+def test_echo_is_free() -> None:
+    assert FREE.cost_nanos(Usage(*range(len(BUCKETS)))) == 0
+
+
+COUNTS = st.integers(0, 10_000_000)
+DOLLARS = st.decimals(0, 1000, places=6, allow_nan=False)
+
+
+@given(
+    st.lists(COUNTS, min_size=len(BUCKETS), max_size=len(BUCKETS)),
+    st.lists(DOLLARS, min_size=len(BUCKETS), max_size=len(BUCKETS)),
+)
+def test_the_cost_is_the_exact_sum(counts: list[int], dollars: list[Decimal]) -> None:
+    rates = dict(zip(BUCKETS, dollars, strict=True))
+    exact = sum((Decimal(count) * rate * 1000 for count, rate in zip(counts, dollars, strict=True)), Decimal(0))
+    assert price(**rates).cost_nanos(Usage(*counts)) == int(exact.quantize(Decimal(1), ROUND_HALF_EVEN))
+
+
+@given(st.lists(COUNTS, min_size=len(BUCKETS), max_size=len(BUCKETS)))
+def test_totals_are_the_sum_of_the_buckets(counts: list[int]) -> None:
+    usage = Usage(*counts)
+    assert usage.total_tokens == sum(counts)
+    assert (usage + usage).total_tokens == 2 * sum(counts)

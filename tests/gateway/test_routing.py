@@ -1,0 +1,126 @@
+"""From names to targets, in the contract's order."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from inferxgate.accounts.callers import OPERATOR, Caller
+from inferxgate.catalog.catalog import Catalog
+from inferxgate.errors import GatewayError
+from inferxgate.gateway.routing import Router
+from inferxgate.providers.openai import ROW
+from inferxgate.providers.provider import Provider
+
+CATALOG = Catalog()
+OPENAI = Provider(name="openai", row=ROW, base_url=ROW.base_url, price_id="openai")
+WORK = Provider(name="work", row=ROW, base_url=ROW.base_url, price_id="openai")
+VLLM = Provider(name="my-vllm", row=ROW, base_url="http://127.0.0.1:8000/v1", models=("llama3",))
+
+
+def router(*providers: Provider, **aliases: str) -> Router:
+    return Router(providers, aliases, CATALOG)
+
+
+@pytest.mark.parametrize(
+    ("providers", "name", "target"),
+    [
+        ((OPENAI, VLLM), "openai/gpt-4o", "openai/gpt-4o"),
+        ((OPENAI, VLLM), "my-vllm/gpt-4o", "my-vllm/gpt-4o"),
+        ((OPENAI, VLLM), "my-vllm/meta/llama3:8b", "my-vllm/meta/llama3:8b"),
+        ((VLLM, OPENAI), "gpt-4o", "openai/gpt-4o"),
+        ((VLLM, OPENAI), "gpt-99-not-yet-known", "openai/gpt-99-not-yet-known"),
+        ((WORK, VLLM), "gpt-4o", "work/gpt-4o"),
+        ((WORK, VLLM), "llama3", "my-vllm/llama3"),
+        ((VLLM,), "whatever", "my-vllm/whatever"),
+        ((VLLM,), "meta/whatever", "my-vllm/meta/whatever"),
+        ((), "echo", "echo/echo"),
+        ((VLLM,), "echo", "echo/echo"),
+        ((), "echo/parrot", "echo/parrot"),
+    ],
+)
+def test_names_lead_to_targets(providers: tuple[Provider, ...], name: str, target: str) -> None:
+    assert router(*providers).resolve(name).name == target
+
+
+def test_an_alias_comes_first() -> None:
+    assert router(OPENAI, VLLM, **{"gpt-4o": "my-vllm/llama3"}).resolve("gpt-4o").name == "my-vllm/llama3"
+    assert router(OPENAI, smart="gpt-5").resolve("smart").name == "openai/gpt-5"
+
+
+def test_adding_a_provider_does_not_move_a_name() -> None:
+    for name in ("gpt-4o", "o3"):
+        assert router(OPENAI).resolve(name) == router(OPENAI, VLLM, WORK).resolve(name)
+    assert router(VLLM).resolve("llama3") == router(VLLM, OPENAI).resolve("llama3")
+
+
+@pytest.mark.parametrize(
+    ("providers", "name", "hint"),
+    [
+        ((), "gpt-4o", "Configured providers: echo"),
+        ((OPENAI, VLLM), "lama3", "Did you mean llama3?"),
+        ((OPENAI, VLLM), "opnai/gpt-4o", "Did you mean openai/...?"),
+        ((OPENAI, VLLM), "openai/", "There is no model 'openai/'"),
+        ((OPENAI, VLLM), "ech", "Did you mean echo?"),
+    ],
+)
+def test_a_name_that_leads_nowhere_is_told_so_with_near_matches(
+    providers: tuple[Provider, ...], name: str, hint: str
+) -> None:
+    with pytest.raises(GatewayError) as caught:
+        router(*providers).resolve(name)
+    assert (caught.value.status, caught.value.code, caught.value.param) == (404, "model_not_found", "model")
+    assert hint in caught.value.message
+
+
+def only(*rules: str) -> Caller:
+    return replace(OPERATOR, kind="key", role="user", allowed_models=rules)
+
+
+@pytest.mark.parametrize(
+    ("rules", "name", "allowed"),
+    [
+        ((), "gpt-4o", False),
+        (("gpt-4o",), "gpt-4o", True),
+        (("gpt-4o",), "openai/gpt-4o", True),
+        (("openai/gpt-4o",), "gpt-4o", True),
+        (("openai/*",), "gpt-4o", True),
+        (("gpt-*",), "gpt-4o", True),
+        (("gpt-*",), "gpt-99-not-yet-known", True),
+        (("gpt-*",), "llama3", False),
+        (("gpt-4o",), "my-vllm/gpt-4o", False),
+        (("*",), "my-vllm/gpt-4o", True),
+        (("my-vllm/*",), "llama3", True),
+        (("smart",), "smart", True),
+        (("smart",), "openai/gpt-5", False),
+        (("openai/gpt-5",), "smart", True),
+        (("gpt-5",), "smart", True),
+        (("echo",), "smart", False),
+        (("GPT-4o",), "gpt-4o", False),
+    ],
+)
+def test_a_callers_rules_match_names_and_targets(rules: tuple[str, ...], name: str, allowed: bool) -> None:
+    names = router(OPENAI, VLLM, smart="openai/gpt-5")
+    assert names.allowed(only(*rules), name, names.resolve(name)) is allowed
+
+
+def test_lists_show_what_a_caller_may_use() -> None:
+    names = router(OPENAI, VLLM, smart="openai/gpt-5")
+    everything = [entry.id for entry in names.models(OPERATOR)]
+    assert {"smart", "gpt-4o", "llama3", "echo"} <= set(everything)
+    assert everything == sorted(everything)
+    assert [entry.id for entry in names.models(only("llama3", "smart"))] == ["llama3", "smart"]
+
+
+def test_every_listed_name_leads_to_what_the_list_says() -> None:
+    names = router(WORK, OPENAI, VLLM, smart="openai/gpt-5", **{"gpt-4o": "my-vllm/llama3"})
+    for entry in names.models(OPERATOR):
+        assert names.resolve(entry.id).name == entry.target
+
+
+def test_one_model_can_be_asked_for_whether_or_not_it_is_listed() -> None:
+    names = router(OPENAI, VLLM)
+    assert names.entry(OPERATOR, "my-vllm/unlisted").target == "my-vllm/unlisted"
+    with pytest.raises(GatewayError, match="no model"):
+        names.entry(only("echo"), "gpt-4o")
