@@ -1,0 +1,471 @@
+"""The settings: each declared once, with its help; the file, then the environment, then flags say what they are.
+
+``config show``, ``config init`` and the README's table are made from these declarations. A setting whose effect this
+version does not have is refused with a line that says so: nothing is accepted that would not be enforced.
+
+Everything that is wrong is a ``StartError`` of one line: where it was set, which setting, and what to do.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, Strict, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from inferxgate import config_checks as checks
+from inferxgate.config_mistakes import unknown_variable, worst_mistake
+from inferxgate.config_sources import (
+    BadSetting,
+    ConfigFile,
+    Loc,
+    UnknownVariable,
+    common,
+    depth,
+    dotted,
+    entry_of,
+    fields_of,
+    insert,
+    read_environment,
+    read_file,
+    resolve_file,
+)
+from inferxgate.errors import StartError
+from inferxgate.providers.registry import ROWS
+
+APPLICATION = "inferxgate"
+DATABASE_SCHEME = "sqlite:///"
+
+_T = TypeVar("_T")
+
+Flag = Annotated[bool, Strict()]
+Whole = Annotated[int, Strict()]
+Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
+Seconds = Annotated[Number, Field(gt=0, le=86_400)]
+Dollars = Annotated[Number, Field(ge=0, le=1_000_000)]
+Lower = BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value)
+
+
+class Section(BaseModel):
+    """One table of the configuration. Unknown settings are errors, and no message repeats a value."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class ServerSettings(Section):
+    """Where the gateway listens and how it serves."""
+
+    host: Annotated[str, AfterValidator(checks.host)] = Field(
+        "127.0.0.1", description="Address to listen on. Anything but a loopback address can be reached by others."
+    )
+    port: Annotated[Whole, Field(ge=0, le=65_535)] = Field(3000, description="Port to listen on; 0 takes any free one.")
+    workers: Annotated[Whole, Field(ge=1), AfterValidator(checks.one_worker)] = Field(
+        1, description="Processes that serve. This version has one."
+    )
+    public_metrics: Flag = Field(default=False, description="Whether /metrics answers without a credential.")
+    max_body_mb: Annotated[Whole, Field(ge=1, le=1024)] = Field(
+        32, description="Largest request body, in MiB; a larger one is a 413."
+    )
+    keepalive_seconds: Seconds = Field(
+        15, description="Silence on a stream after which a comment line is sent, so that proxies keep the connection."
+    )
+    shutdown_seconds: Annotated[Number, Field(ge=0, le=86_400)] = Field(
+        30, description="How long running requests may take to finish once the gateway is told to stop."
+    )
+    trusted_proxies: list[Annotated[str, AfterValidator(checks.network)]] = Field(
+        [], description="Addresses or networks of proxies whose X-Forwarded-For counts.", examples=[["10.0.0.0/8"]]
+    )
+    cors_origins: list[Annotated[str, AfterValidator(checks.origin)]] = Field(
+        [],
+        description="Origins of web pages that may call the gateway; empty is none.",
+        examples=[["https://app.example.com"]],
+    )
+    tls_cert: Path | None = Field(
+        None,
+        description="Certificate chain in PEM; with tls_key it turns on TLS.",
+        examples=["/etc/inferxgate/cert.pem"],
+    )
+    tls_key: Path | None = Field(None, description="Private key in PEM.", examples=["/etc/inferxgate/key.pem"])
+    log_level: Annotated[Literal["critical", "error", "warning", "info", "debug"], Lower] = Field(
+        "info", description="Least severe messages to log."
+    )
+    log_format: Annotated[Literal["text", "json"], Lower] = Field(
+        "text", description="Log lines for people, or one JSON object a line."
+    )
+
+
+class AuthSettings(Section):
+    """Who may sign in."""
+
+    registration: Annotated[Literal["open", "closed", "auto"], Lower] = Field(
+        "auto",
+        description="Who may register over HTTP. auto: callers on this machine, while it listens on loopback only.",
+    )
+    jwt_secret: Annotated[SecretStr, AfterValidator(checks.jwt_secret)] | None = Field(
+        None,
+        description="Secret that signs tokens, 32 bytes or more. Without it one is made and kept in the data folder.",
+        examples=["${IX_JWT_SECRET}"],
+    )
+    jwt_expires_seconds: Annotated[Whole, Field(ge=1, le=315_360_000)] = Field(
+        86_400, description="How long a token is good for."
+    )
+    keys_per_user: Annotated[Whole, Field(ge=1, le=1_000_000)] = Field(20, description="Keys that one user may own.")
+
+
+class LimitSettings(Section):
+    """Defaults of every key."""
+
+    requests_per_minute: Annotated[Whole, Field(ge=0, le=1_000_000_000)] = Field(
+        60, description="Completions in any 60 seconds for a key without a limit of its own; 0 is unlimited."
+    )
+
+
+class StorageSettings(Section):
+    """Where users, keys and usage are kept."""
+
+    database_url: Annotated[str, AfterValidator(checks.database_url)] = Field(
+        f"{DATABASE_SCHEME}inferxgate.db", description="SQLite file, relative to the data folder."
+    )
+
+
+class ChatSettings(Section):
+    """Defaults of 'inferxgate chat'."""
+
+    model: Annotated[str, AfterValidator(checks.model_name)] | None = Field(
+        None, description="Model to ask where -m names none; without it echo answers.", examples=["gpt-5-mini"]
+    )
+
+
+class ProviderSettings(Section):
+    """One provider. A section with the name of a type ([providers.openai]) needs no type."""
+
+    type: str | None = Field(
+        None, description="What it is; by default what its section is called.", examples=["openai"]
+    )
+    api_key: Annotated[SecretStr, AfterValidator(checks.api_key)] | None = Field(
+        None,
+        description="Credential. [providers.openai] takes OPENAI_API_KEY where it has none.",
+        examples=["${OPENAI_API_KEY}"],
+    )
+    base_url: Annotated[str, AfterValidator(checks.base_url)] | None = Field(
+        None,
+        description="Address, as the provider's own SDK spells it; by default the vendor's.",
+        examples=["https://api.openai.com/v1"],
+    )
+    timeout_seconds: Seconds = Field(
+        600, description="Longest that a whole answer may take; streams have no such bound."
+    )
+    connect_timeout_seconds: Seconds = Field(10, description="Longest that connecting may take.")
+    first_byte_timeout_seconds: Seconds = Field(600, description="Longest wait for the first byte of an answer.")
+    idle_timeout_seconds: Seconds = Field(300, description="Longest silence inside a stream.")
+    headers: Annotated[dict[str, SecretStr], AfterValidator(checks.headers)] = Field(
+        {}, description="Further headers to send with every request.", examples=[{"OpenAI-Organization": "org-1"}]
+    )
+    models: list[Annotated[str, AfterValidator(checks.model_name)]] = Field(
+        [], description="Models to list for it, beside those that are known.", examples=[["llama-3.3-70b"]]
+    )
+    stream_usage: Flag = Field(
+        default=True,
+        description="Whether to ask for token counts in streams; turn it off for hosts that refuse stream_options.",
+    )
+    ca_file: Path | None = Field(
+        None,
+        description="Certificates to trust in place of the system's, in PEM.",
+        examples=["/etc/ssl/internal-ca.pem"],
+    )
+    proxy: Annotated[str, AfterValidator(checks.proxy)] | None = Field(
+        None,
+        description="HTTP proxy to go through, in place of HTTPS_PROXY.",
+        examples=["http://proxy.internal:3128"],
+        repr=False,
+    )
+
+
+class AliasSettings(Section):
+    """Another name for a model."""
+
+    targets: Annotated[
+        list[Annotated[str, AfterValidator(checks.model_name)]], Field(min_length=1), AfterValidator(checks.one_target)
+    ] = Field(
+        description="The model it stands for, as provider/model. This version takes one.", examples=[["openai/gpt-5"]]
+    )
+
+
+class PriceSettings(Section):
+    """Dollars for a million tokens, in place of what the price package says."""
+
+    input: Dollars = Field(description="Prompt tokens.", examples=[0.2])
+    output: Dollars = Field(description="Answer tokens.", examples=[0.6])
+    cache_read: Dollars | None = Field(
+        None, description="Prompt tokens read from a cache; by default as input.", examples=[0.02]
+    )
+    cache_write: Dollars | None = Field(
+        None, description="Prompt tokens written to a cache for five minutes; by default as input.", examples=[0.25]
+    )
+    cache_write_1h: Dollars | None = Field(
+        None, description="Prompt tokens written to a cache for an hour; by default as cache_write.", examples=[0.4]
+    )
+
+
+class Layer(PydanticBaseSettingsSource):
+    """One source whose values have been read: flags, environment, file, or the providers' own variables."""
+
+    def __init__(self, values: dict[str, Any]) -> None:
+        super().__init__(Settings)
+        self._values = values
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        return self._values.get(field_name), field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        return self._values
+
+
+_layers: ContextVar[tuple[Layer, ...]] = ContextVar("layers", default=())
+"""What ``load_settings`` has read, the strongest first; settings made by hand have none."""
+
+
+class Settings(BaseSettings):
+    """Every setting. ``load_settings`` reads them; ``Settings(server=...)`` takes only what it is given."""
+
+    model_config = SettingsConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    server: ServerSettings = Field(ServerSettings(), description="The HTTP server.")
+    auth: AuthSettings = Field(AuthSettings(), description="Users and tokens.")
+    limits: LimitSettings = Field(LimitSettings(), description="Limits of keys that have none of their own.")
+    storage: StorageSettings = Field(StorageSettings(), description="The database.")
+    chat: ChatSettings = Field(ChatSettings(), description="Defaults of 'inferxgate chat'.")
+    providers: dict[str, ProviderSettings] = Field(
+        {}, description="Who serves models. 'echo' is built in.", examples=["openai"]
+    )
+    models: dict[str, AliasSettings] = Field({}, description="Aliases: other names for models.", examples=["smart"])
+    pricing: dict[str, PriceSettings] = Field(
+        {}, description="Prices by provider/model; * stands for anything.", examples=["openai/*"]
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Our own layers in place of the stock ones, which know neither references, origins nor near matches."""
+        return (init_settings, *_layers.get())
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The settings in force, and where they are from."""
+
+    settings: Settings
+    path: Path | None
+    """The file that was read; None where there is none."""
+    data_dir: Path
+    """Absolute. Whoever needs the folder makes it, with mode 0700."""
+    origins: Mapping[str, str]
+    """By the setting's dotted name: ``default``, ``file``, ``environment NAME`` or ``flag``."""
+
+
+def config_file(config_path: Path | None) -> Path:
+    """The place of the configuration file: the flag, ``INFERXGATE_CONFIG``, or the platform's folder."""
+    return _chosen_file(config_path) or _platform_folder("config") / "config.toml"
+
+
+def _chosen_file(config_path: Path | None) -> Path | None:
+    named = os.environ.get("INFERXGATE_CONFIG")
+    return config_path or (Path(named).expanduser() if named else None)
+
+
+def data_folder() -> Path:
+    """The data folder: ``INFERXGATE_DATA_DIR``, or the platform's. It need not exist."""
+    named = os.environ.get("INFERXGATE_DATA_DIR")
+    folder = Path(named).expanduser().absolute() if named else _platform_folder("data")
+    if folder.exists() and not folder.is_dir():
+        raise StartError(f"The data folder {folder} is not a folder; INFERXGATE_DATA_DIR names another")
+    return folder
+
+
+def _platform_folder(kind: Literal["config", "data"]) -> Path:
+    # Imported here: with both places named by the environment, as in a container, nobody needs it.
+    import platformdirs
+
+    find = platformdirs.user_config_path if kind == "config" else platformdirs.user_data_path
+    folder = find(APPLICATION, appauthor=False)
+    if not folder.is_absolute():
+        name = "INFERXGATE_CONFIG" if kind == "config" else "INFERXGATE_DATA_DIR"
+        raise StartError(f"This user has no home folder; name the place of the {kind} in {name}")
+    return folder
+
+
+def database_path(settings: Settings, data_dir: Path) -> Path:
+    """The SQLite file that ``storage.database_url`` names."""
+    return data_dir / settings.storage.database_url.removeprefix(DATABASE_SCHEME)
+
+
+def load_settings(*, config_path: Path | None, flags: Mapping[str, object]) -> Loaded:
+    """Read file and environment, lay ``flags`` (by dotted name; None is not given) over them, and check everything.
+
+    Raises ``StartError``: one line that names the place, the setting, and what to do.
+    """
+    chosen = _chosen_file(config_path)
+    path = chosen or config_file(None)
+    file = read_file(path) if chosen or os.path.lexists(path) else None
+    reading = _Reading.read(file, flags)
+    settings = reading.settings()
+    return Loaded(settings, file.path if file else None, data_folder(), reading.origins(settings))
+
+
+def leaves(settings: BaseModel, loc: Loc = ()) -> Iterator[tuple[Loc, FieldInfo, object]]:
+    """Every setting in force: where it stands, its declaration and its value. Headers are settings one by one."""
+    for name, field in type(settings).model_fields.items():
+        value = getattr(settings, name)
+        here = (*loc, name)
+        if isinstance(value, BaseModel):
+            yield from leaves(value, here)
+        elif not isinstance(value, dict) or (not value and fields_of(entry_of(field.annotation)) is None):
+            yield here, field, value
+        else:
+            for key, entry in value.items():
+                if isinstance(entry, BaseModel):
+                    yield from leaves(entry, (*here, key))
+                else:
+                    yield (*here, key), field, entry
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """What each source says: to lay them over each other, and to name the place of a mistake."""
+
+    file: ConfigFile | None
+    flags: dict[str, Any]
+    environment: dict[str, Any]
+    names: Mapping[Loc, str]
+    """The variable behind each setting of ``environment``."""
+    vendors: dict[str, Any]
+    """What the providers' own variables say: weaker than the file, so that a section's own key stays its key."""
+    vendor_names: Mapping[Loc, str]
+
+    @classmethod
+    def read(cls, file: ConfigFile | None, flags: Mapping[str, object]) -> _Reading:
+        given: dict[str, Any] = {}
+        for name, value in flags.items():
+            if value is not None:
+                insert(given, tuple(name.split(".")), value)
+        vendors, vendor_names = _vendor_settings(os.environ)
+        present = {**vendors, **(file.values if file else {})}
+        own = present.get("providers")
+        if isinstance(own, dict):
+            present["providers"] = {**vendors.get("providers", {}), **own}
+        try:
+            environment, names = read_environment(os.environ, Settings, present)
+        except UnknownVariable as unknown:
+            raise StartError(unknown_variable(unknown, Settings, present)) from None
+        return cls(file, given, environment, names, vendors, vendor_names)
+
+    def settings(self) -> Settings:
+        """All sources over each other, checked. Raises ``StartError``."""
+        try:
+            settings = self._merged()
+            _check_together(settings)
+        except BadSetting as problem:
+            raise StartError(f"{self._place(problem.loc)}{dotted(problem.loc)} {problem}") from None
+        return settings
+
+    def _merged(self) -> Settings:
+        values = resolve_file(self.file, Settings, os.environ, skip=self._outdone) if self.file else {}
+        token = _layers.set(tuple(Layer(tree) for tree in (self.flags, self.environment, values, self.vendors)))
+        try:
+            return Settings()
+        except ValidationError as error:
+            raise worst_mistake(error, Settings) from None
+        finally:
+            _layers.reset(token)
+
+    def _outdone(self, loc: Loc) -> bool:
+        """Whether a stronger source than the file has this setting."""
+        return len(loc) in (depth(self.flags, loc), depth(self.environment, loc))
+
+    def _place(self, loc: Loc) -> str:
+        """Where the setting, or else what is nearest to it, was set; the strongest source among equals."""
+        file = self.file.values if self.file else {}
+        depths = [depth(tree, loc) for tree in (self.flags, self.environment, file, self.vendors)]
+        match depths.index(max(depths)) if any(depths) else None:
+            case 0:
+                return f"option --{loc[-1].replace('_', '-')}: "
+            case 1:
+                return f"environment variable {_nearest(self.names, loc)}: "
+            case 2 if self.file:
+                line = self.file.line_of(loc)
+                return f"{self.file.path}, line {line}: " if line else f"{self.file.path}: "
+            case 3:
+                return f"environment variable {_nearest(self.vendor_names, loc)}: "
+            case _:
+                return ""
+
+    def origins(self, settings: Settings) -> dict[str, str]:
+        """Where each setting in force is from."""
+        return {dotted(loc): self._origin(loc) for loc, _, _ in leaves(settings)}
+
+    def _origin(self, loc: Loc) -> str:
+        if depth(self.flags, loc) == len(loc):
+            return "flag"
+        if depth(self.environment, loc) == len(loc):
+            return f"environment {_nearest(self.names, loc)}"
+        if self.file and depth(self.file.values, loc) == len(loc):
+            return "file"
+        return f"environment {self.vendor_names[loc]}" if loc in self.vendor_names else "default"
+
+
+def _nearest(names: Mapping[Loc, str], loc: Loc) -> str:
+    """The variable that set a setting, or else the one whose setting shares the most of its name."""
+    return names[max(names, key=lambda known: common(known, loc))]
+
+
+def _vendor_settings(environ: Mapping[str, str]) -> tuple[dict[str, Any], dict[Loc, str]]:
+    values: dict[str, Any] = {}
+    names: dict[Loc, str] = {}
+    for row in ROWS.values():
+        for setting, variables in (("api_key", row.key_variables), ("base_url", row.url_variables)):
+            name = next((name for name in variables if environ.get(name)), None)
+            if name is not None:
+                loc = ("providers", row.type, setting)
+                insert(values, loc, environ[name])
+                names[loc] = name
+    return values, names
+
+
+# What one setting alone cannot tell
+
+
+def _check_together(settings: Settings) -> None:
+    """Raise ``BadSetting`` for what is wrong between settings, with the names of entries, and with files."""
+    server = settings.server
+    if server.tls_cert and not server.tls_key:
+        raise BadSetting(("server", "tls_cert"), "needs server.tls_key beside it")
+    if server.tls_key and not server.tls_cert:
+        raise BadSetting(("server", "tls_key"), "needs server.tls_cert beside it")
+    for name, provider in settings.providers.items():
+        _check(("providers", name), checks.provider_name, name)
+        _check(("providers", name, "type")[: 3 if provider.type else 2], checks.provider_type, provider.type or name)
+    for section in ("models", "pricing"):
+        for name in getattr(settings, section):
+            _check((section, name), checks.model_name, name)
+    for loc, _, value in leaves(settings):
+        if isinstance(value, Path):
+            _check(loc, checks.file, value)
+
+
+def _check(loc: Loc, check: Callable[[_T], object], value: _T) -> None:
+    try:
+        check(value)
+    except ValueError as error:
+        raise BadSetting(loc, str(error)) from None

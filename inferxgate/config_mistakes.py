@@ -1,0 +1,110 @@
+"""What was wrong with a setting, in words: which one, why, and what was probably meant. No message repeats a value."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from inferxgate.config_sources import (
+    BadSetting,
+    Loc,
+    UnknownVariable,
+    child_of,
+    dotted,
+    environment_name,
+    fields_of,
+    known_locs,
+)
+
+_LATER: tuple[Loc, ...] = (
+    ("params",),
+    ("reasoning",),
+    ("limits", "reserve_output_tokens"),
+    ("limits", "allow_unpriced"),
+    ("providers", "*", "api_version"),
+)
+"""Settings of later versions: known, so that nobody looks for a typing mistake, and refused."""
+
+_NOT_YET = "is a setting of a later version and not available in this one"
+
+_MESSAGES: Mapping[str, str] = {
+    "bool_type": "must be true or false",
+    "dict_type": "must be a table",
+    "finite_number": "must be a finite number",
+    "float_type": "must be a number",
+    "greater_than": "must be more than {gt:g}",
+    "greater_than_equal": "must be {ge:g} or more",
+    "int_from_float": "must be a whole number",
+    "int_type": "must be a whole number",
+    "less_than_equal": "must be {le:.10g} or less",
+    "list_type": "must be a list",
+    "literal_error": "must be {expected}",
+    "missing": "is missing",
+    "model_type": "must be a table",
+    "path_type": "must be a path",
+    "string_type": "must be text",
+    "string_unicode": "must be valid Unicode",
+    "too_short": "must not be empty",
+    "value_error": "{error}",
+}
+"""By the validation library's name of the mistake; one that is not here keeps that library's words."""
+
+
+def near(name: str, candidates: Mapping[str, str]) -> str:
+    """``; did you mean x?``, or nothing where no candidate is near. Candidates are matched by key, shown by value."""
+    found = difflib.get_close_matches(name, candidates, n=1)
+    return f"; did you mean {candidates[found[0]]}?" if found else ""
+
+
+def worst_mistake(error: ValidationError, shape: Any) -> BadSetting:
+    """The mistake to tell of: a name that does not exist before what is missing for want of it."""
+    found = sorted(error.errors(include_url=False), key=lambda each: each["type"] != "extra_forbidden")
+    first = found[0]
+    parts = first["loc"]
+    loc = tuple(part for part in parts if isinstance(part, str))
+    if first["type"] == "extra_forbidden":
+        message = _unknown_setting(loc, shape)
+    else:
+        message = _MESSAGES.get(first["type"], first["msg"]).format(**first.get("ctx", {}))
+        if isinstance(parts[-1], int):
+            message = f"(item {parts[-1] + 1}) {message}"
+        if first["type"] == "literal_error" and isinstance(first["input"], str):
+            options = re.findall(r"'(\w+)'", message)
+            message += near(first["input"], {option: option for option in options})
+    more = len(found) - 1
+    return BadSetting(loc, f"{message} (and {more} more to mend)" if more else message)
+
+
+def _unknown_setting(loc: Loc, shape: Any) -> str:
+    if _is_later(loc):
+        return _NOT_YET
+    beside = {name: dotted((*loc[:-1], name)) for name in fields_of(_declared(loc[:-1], shape)) or {}}
+    elsewhere = {known[-1]: dotted(known) for known in known_locs(shape, {}) if known[-1] == loc[-1]}
+    return f"is not a setting{near(loc[-1], beside) or near(loc[-1], elsewhere)}"
+
+
+def unknown_variable(unknown: UnknownVariable, shape: Any, present: Mapping[str, Any]) -> str:
+    """The whole line about a variable that is spelt like a setting and is none."""
+    line = f"environment variable {unknown.name}:"
+    if _is_later(unknown.asked):
+        return f"{line} {dotted(unknown.asked)} {_NOT_YET}"
+    entry = [(*unknown.known, name) for name in fields_of(_declared(unknown.known, shape)) or {}]
+    names = [environment_name(loc) for loc in (*known_locs(shape, present), *entry)]
+    return f"{line} there is no such setting{near(unknown.name.upper(), {name: name for name in names})}"
+
+
+def _declared(loc: Loc, shape: Any) -> Any:
+    for part in loc:
+        shape = child_of(shape, part)
+    return shape
+
+
+def _is_later(loc: Loc) -> bool:
+    return any(
+        len(loc) >= len(later) and all(one in ("*", other) for one, other in zip(later, loc, strict=False))
+        for later in _LATER
+    )
