@@ -20,6 +20,10 @@ class KeyLimitReached(Exception):
     """The user owns as many keys as they may."""
 
 
+class OwnerMissing(Exception):
+    """There is no user with the id that a key names as its owner."""
+
+
 class Store(Protocol):
     """Users, keys, usage, and a stamp that changes whenever who-may-what changes."""
 
@@ -50,7 +54,10 @@ class Store(Protocol):
     # Keys
 
     def add_key(self, key: ApiKey, *, keys_per_user: int | None) -> None:
-        """Store a key; with ``keys_per_user``, only while its owner has fewer live ones. Raises ``KeyLimitReached``."""
+        """Store a key; with ``keys_per_user``, only while its owner has fewer that are not revoked.
+
+        Raises ``KeyLimitReached`` and ``OwnerMissing``.
+        """
 
     def key(self, key_id: str) -> ApiKey | None: ...
 
@@ -60,7 +67,7 @@ class Store(Protocol):
         """Keys of one user or of all, oldest first."""
 
     def update_key(self, key_id: str, changes: Mapping[str, Any]) -> ApiKey | None:
-        """Change the named fields of ``ApiKey``; the changed key, or None if there is none."""
+        """Change the named fields of ``ApiKey``; the changed key, or None if there is none. Raises ``OwnerMissing``."""
 
     def spend_by_key(self, key_ids: Sequence[str]) -> dict[str, int]:
         """Nano-dollars spent so far by each of these keys; a key without any is absent."""
