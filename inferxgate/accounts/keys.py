@@ -1,0 +1,191 @@
+"""API keys: what the secret looks like, how keys are made, changed and ended, and what their fields may hold.
+
+A secret is ``ix-api-key-``, 43 URL-safe characters of 256 random bits, and 6 characters of checksum over all before
+them. The checksum lets a scanner tell a real key from a lookalike, and lets us refuse a mistyped one without asking the
+store. Only the SHA-256 of the secret is kept: of 256 random bits nothing can be guessed, so nothing slower is needed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+import time
+import unicodedata
+import zlib
+
+from inferxgate.errors import INVALID_VALUE, KEY_LIMIT_REACHED, KEY_NOT_FOUND, USER_NOT_FOUND, GatewayError
+from inferxgate.ids import new_id
+from inferxgate.store.protocol import KeyLimitReached, OwnerMissing, Store
+from inferxgate.store.records import ApiKey
+
+MARK = "ix-api-key-"
+"""What every secret begins with."""
+LONGEST_NAME = 200
+LONGEST_MODEL = 200
+MOST_MODELS = 500
+MOST_PER_MINUTE = 10**9
+
+_RANDOM_BYTES = 32
+_SHOWN = 8
+_DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_SHAPE = re.compile(r"(ix-api-key-[A-Za-z0-9_-]{43})([A-Za-z0-9]{6})")
+
+
+def new_secret() -> str:
+    """A secret that nobody has had before."""
+    text = MARK + secrets.token_urlsafe(_RANDOM_BYTES)
+    return text + _checksum(text)
+
+
+def looks_like_key(text: str) -> bool:
+    """Whether this can be a secret of ours: the right shape and the right checksum."""
+    found = _SHAPE.fullmatch(text)
+    return found is not None and _checksum(found[1]) == found[2]
+
+
+def hash_secret(text: str) -> str:
+    """SHA-256 of the whole secret, in hexadecimal: the only form in which it is stored."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def prefix_of(secret: str) -> str:
+    """The part of a secret that may be shown, to recognise the key by: 48 of its 256 random bits."""
+    return secret[: len(MARK) + _SHOWN]
+
+
+def _checksum(text: str) -> str:
+    """CRC-32 as six digits of base 62."""
+    number = zlib.crc32(text.encode("ascii"))
+    digits = []
+    for _ in range(6):
+        number, digit = divmod(number, len(_DIGITS))
+        digits.append(_DIGITS[digit])
+    return "".join(reversed(digits))
+
+
+def create_key(
+    store: Store,
+    *,
+    name: str | None,
+    user_id: str | None,
+    rate_limit_rpm: int | None,
+    allowed_models: tuple[str, ...] | None,
+    expires_at_ms: int | None,
+    keys_per_user: int | None,
+) -> tuple[ApiKey, str]:
+    """Make and store a key; the key and its secret, which exists nowhere else. The fields are validated already.
+
+    ``keys_per_user`` None: as many as the owner likes. Raises ``GatewayError`` (``key_limit_reached``,
+    ``user_not_found``) and ``StoreUnavailable``.
+    """
+    secret = new_secret()
+    key = ApiKey(
+        id=new_id("key_"),
+        key_hash=hash_secret(secret),
+        key_prefix=prefix_of(secret),
+        name=name,
+        user_id=user_id,
+        rate_limit_rpm=rate_limit_rpm,
+        allowed_models=allowed_models,
+        expires_at_ms=expires_at_ms,
+        blocked=False,
+        revoked_at_ms=None,
+        created_at_ms=_now_ms(),
+        last_used_at_ms=None,
+    )
+    try:
+        store.add_key(key, keys_per_user=keys_per_user)
+    except KeyLimitReached:
+        message = f"This user has {keys_per_user} keys, as many as one may have. Revoke one that is not needed."
+        raise GatewayError(KEY_LIMIT_REACHED, message) from None
+    except OwnerMissing:
+        raise GatewayError(USER_NOT_FOUND, "There is no user with this id.", param="user_id") from None
+    return key, secret
+
+
+def rotate_key(store: Store, key_id: str) -> tuple[ApiKey, str]:
+    """Give a key a new secret; the old one ends at once, everything else stays.
+
+    Raises ``GatewayError`` (``key_not_found``, for a revoked key as well) and ``StoreUnavailable``.
+    """
+    live_key(store, key_id)
+    secret = new_secret()
+    changed = store.update_key(key_id, {"key_hash": hash_secret(secret), "key_prefix": prefix_of(secret)})
+    if changed is None or changed.revoked_at_ms is not None:  # revoked meanwhile: the new secret opens nothing
+        raise _no_such_key(key_id)
+    return changed, secret
+
+
+def revoke_key(store: Store, key_id: str) -> ApiKey:
+    """End a key for good; the revoked key. Raises ``GatewayError`` (``key_not_found``) and ``StoreUnavailable``."""
+    live_key(store, key_id)
+    revoked = store.update_key(key_id, {"revoked_at_ms": _now_ms()})
+    if revoked is None:
+        raise _no_such_key(key_id)
+    return revoked
+
+
+def live_key(store: Store, key_id: str) -> ApiKey:
+    """The key that is not revoked. Raises ``GatewayError`` (``key_not_found``) and ``StoreUnavailable``."""
+    key = store.key(key_id)
+    if key is None or key.revoked_at_ms is not None:
+        raise _no_such_key(key_id)
+    return key
+
+
+def _no_such_key(key_id: str) -> GatewayError:
+    return GatewayError(KEY_NOT_FOUND, f"There is no key with the id {key_id[:64]!r}.", param="id")
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def validate_name(value: object, *, param: str = "name") -> str | None:
+    """A name for people, without spaces around it; None for none. Raises ``GatewayError`` (``invalid_value``)."""
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise _invalid(param, f"'{param}' must be a string or null.")
+    if len(value) > LONGEST_NAME:
+        raise _invalid(param, f"'{param}' may have at most {LONGEST_NAME} characters.")
+    if has_control_characters(value):
+        raise _invalid(param, f"'{param}' must not contain line breaks or other control characters.")
+    return value.strip() or None
+
+
+def validate_rpm(value: object, *, param: str = "rate_limit_rpm") -> int | None:
+    """Requests a minute: None for the default, 0 for no limit. Raises ``GatewayError`` (``invalid_value``)."""
+    if value is None:
+        return None
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MOST_PER_MINUTE:
+        raise _invalid(
+            param, f"'{param}' must be a whole number from 0 (unlimited) to {MOST_PER_MINUTE}, or null (the default)."
+        )
+    return value
+
+
+def validate_models(value: object, *, param: str = "allowed_models") -> tuple[str, ...] | None:
+    """Names of models and wildcards, each once; None for every model. Raises ``GatewayError`` (``invalid_value``)."""
+    if value is None:
+        return None
+    if not isinstance(value, list | tuple) or not all(isinstance(model, str) for model in value):
+        raise _invalid(param, f"'{param}' must be a list of names, or null (every model).")
+    if not 1 <= len(value) <= MOST_MODELS:
+        raise _invalid(param, f"'{param}' must name from 1 to {MOST_MODELS} models, or be null (every model).")
+    for model in value:
+        if not 1 <= len(model) <= LONGEST_MODEL or not model.isprintable() or model != model.strip():
+            raise _invalid(
+                param, f"Each of '{param}' must have from 1 to {LONGEST_MODEL} printable characters, no spaces around."
+            )
+    return tuple(dict.fromkeys(value))
+
+
+def has_control_characters(text: str) -> bool:
+    """Whether the text holds what ends a line, steers a terminal, or is no character at all (a lone surrogate)."""
+    return any(unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"} for character in text)
+
+
+def _invalid(param: str, message: str) -> GatewayError:
+    return GatewayError(INVALID_VALUE, message, param=param)
