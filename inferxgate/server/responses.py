@@ -1,0 +1,100 @@
+"""Answers as plain values: a status, headers as bytes, a body. Errors become JSON here, and nowhere else in the server.
+
+The outermost layer (``app.Door``) adds the headers that every answer has, so nothing in here does.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+from starlette.types import Message, Scope, Send
+
+from inferxgate.dialects import openai_chat
+from inferxgate.errors import INTERNAL_ERROR, GatewayError
+from inferxgate.workers.limits import RateState
+
+JSON = (b"content-type", b"application/json")
+NO_STORE = (b"cache-control", b"no-store")
+"""For answers that hold a secret: no cache on the way keeps them."""
+
+Headers = list[tuple[bytes, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One whole answer."""
+
+    status: int
+    headers: Headers
+    body: bytes
+
+
+def json_reply(content: Any, *, status: int = 200, secret: bool = False) -> Reply:
+    """``content`` as JSON; with ``secret``, not to be kept by any cache."""
+    return Reply(status, [JSON, NO_STORE] if secret else [JSON], orjson.dumps(content))
+
+
+def error_response(error: GatewayError, request_id: str) -> tuple[int, Headers, bytes]:
+    """What a client is told of a failure: status, headers and body.
+
+    The message of a fault of ours names the request id, by which the log tells more.
+    """
+    if error.kind is INTERNAL_ERROR:
+        error = GatewayError(
+            INTERNAL_ERROR,
+            f"The gateway failed on this request. Its log tells more about the request id {request_id}.",
+        )
+    headers = [JSON]
+    if error.retry_after_seconds is not None:
+        headers.append((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after_seconds))))
+    if error.status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    for name, value in error.headers.items():
+        headers.append((name.lower().encode("latin-1", "replace"), _one_line(value)))
+    return error.status, headers, openai_chat.build_error(error)
+
+
+def error_body(error: GatewayError) -> dict[str, Any]:
+    """The error's JSON, for the one answer that holds more beside it."""
+    content: dict[str, Any] = orjson.loads(openai_chat.build_error(error))["error"]
+    return content
+
+
+def _one_line(value: str) -> bytes:
+    """A header's value as bytes, with anything that could end the line replaced."""
+    return "".join(c if c.isprintable() else " " for c in value).encode("latin-1", "replace")
+
+
+def request_id_of(scope: Scope) -> str:
+    """The id of this request, as the answer's ``X-Request-Id`` will say it."""
+    return str(scope["state"]["request_id"])
+
+
+def rate_headers(state: RateState) -> Headers:
+    return [
+        (b"x-ratelimit-limit", b"%d" % state.limit),
+        (b"x-ratelimit-remaining", b"%d" % state.remaining),
+        (b"x-ratelimit-reset", b"%d" % state.reset_at_s),
+    ]
+
+
+async def send_reply(send: Send, reply: Reply) -> None:
+    await send(start_message(reply.status, reply.headers, len(reply.body)))
+    await send({"type": "http.response.body", "body": reply.body})
+
+
+def start_message(status: int, headers: Headers, length: int) -> Message:
+    """The ASGI message that opens an answer of ``length`` bytes; a 204 has no length."""
+    sized = headers if status == 204 else [*headers, (b"content-length", b"%d" % length)]
+    return {"type": "http.response.start", "status": status, "headers": sized}
+
+
+def iso_time(ms: int | None) -> str | None:
+    """``2026-11-23T20:40:00Z`` for UTC milliseconds."""
+    if ms is None:
+        return None
+    return datetime.fromtimestamp(ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
