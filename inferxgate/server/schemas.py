@@ -1,0 +1,171 @@
+"""The JSON of the administrative routes, as models: what is taken, what is given, and what the description says.
+
+Bodies are strict (see ``bodies.Body``). Answers are described here and built by ``key_object`` and ``user_object``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+from inferxgate.catalog.pricing import NANOS_PER_DOLLAR
+from inferxgate.server.bodies import Body
+from inferxgate.server.responses import iso_time
+from inferxgate.store.records import ApiKey, User
+
+LATER_KEY_FIELDS = ("rate_limit_tpm", "max_parallel_requests", "max_budget", "budget_period")
+"""Fields of a key that the contract has and this version cannot enforce: refused, never stored unenforced."""
+
+
+class RegisterBody(Body):
+    email: str
+    password: str = Field(description="8 characters at least, 1024 bytes at most.")
+    username: str | None = None
+
+
+class LoginBody(Body):
+    email: str
+    password: str
+
+
+class NewKeyBody(Body):
+    name: str | None = None
+    rate_limit_rpm: int | None = Field(None, description="Requests a minute; null is the default, 0 is unlimited.")
+    allowed_models: list[str] | None = Field(
+        None, description="Names and wildcards such as gpt-*; null is every model."
+    )
+    expires_at: str | int | float | None = Field(None, description="ISO 8601 with a time zone, or Unix seconds.")
+    user_id: str | None = Field(None, description="Whose key it is; only an admin may say.")
+
+
+class ChangeKeyBody(NewKeyBody):
+    blocked: bool | None = Field(None, description="A blocked key is refused until it is unblocked; only for admins.")
+
+
+class UserAnswer(BaseModel):
+    id: str
+    email: str
+    username: str | None
+    role: Literal["admin", "user"]
+    created_at: str
+
+
+class RegisterAnswer(BaseModel):
+    token: str
+    user: UserAnswer
+
+
+class LoginAnswer(RegisterAnswer):
+    token_type: Literal["bearer"]
+    expires_in: int = Field(description="Seconds.")
+
+
+class KeyAnswer(BaseModel):
+    id: str
+    key_prefix: str
+    name: str | None
+    user_id: str | None
+    max_budget: float | None = Field(description="Dollars.")
+    budget_period: Literal["total", "day", "week", "month"] | None
+    current_spend: float = Field(description="Dollars.")
+    rate_limit_rpm: int | None
+    rate_limit_tpm: int | None
+    max_parallel_requests: int | None
+    allowed_models: list[str] | None
+    expires_at: str | None
+    blocked: bool
+    created_at: str
+    last_used_at: str | None
+
+
+class NewKeyAnswer(KeyAnswer):
+    key: str = Field(description="The secret, shown this once.")
+
+
+class KeysAnswer(BaseModel):
+    object: Literal["list"]
+    data: list[KeyAnswer]
+
+
+class RevokedAnswer(BaseModel):
+    id: str
+    object: Literal["key"]
+    deleted: Literal[True]
+
+
+class ModelAnswer(BaseModel):
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+
+
+class ModelsAnswer(BaseModel):
+    object: Literal["list"]
+    data: list[ModelAnswer]
+
+
+class HealthAnswer(BaseModel):
+    status: Literal["healthy", "degraded", "unhealthy"]
+    timestamp: str
+    version: str
+    reason: str | None = Field(None, description="Only where something is wrong.")
+
+
+class LiveAnswer(BaseModel):
+    status: Literal["alive"]
+
+
+class StatsAnswer(BaseModel):
+    since: str
+    until: str
+    totals: dict[str, Any]
+    by_model: list[dict[str, Any]]
+    by_provider: list[dict[str, Any]]
+    by_key: list[dict[str, Any]]
+    by_user: list[dict[str, Any]]
+    by_day: list[dict[str, Any]]
+    recent: list[dict[str, Any]]
+    refusals: dict[str, int]
+
+
+class ErrorDetail(BaseModel):
+    type: str
+    message: str
+    code: str | None
+    param: str | None
+
+
+class ErrorAnswer(BaseModel):
+    error: ErrorDetail
+
+
+def user_object(user: User) -> dict[str, Any]:
+    return {
+        "id": user.id,
+        "email": user.email,
+        "username": user.username,
+        "role": user.role,
+        "created_at": iso_time(user.created_at_ms),
+    }
+
+
+def key_object(key: ApiKey, spend_nanos: int) -> dict[str, Any]:
+    return {
+        "id": key.id,
+        "key_prefix": key.key_prefix,
+        "name": key.name,
+        "user_id": key.user_id,
+        "max_budget": None,
+        "budget_period": None,
+        "current_spend": spend_nanos / NANOS_PER_DOLLAR,
+        "rate_limit_rpm": key.rate_limit_rpm,
+        "rate_limit_tpm": None,
+        "max_parallel_requests": None,
+        "allowed_models": None if key.allowed_models is None else list(key.allowed_models),
+        "expires_at": iso_time(key.expires_at_ms),
+        "blocked": key.blocked,
+        "created_at": iso_time(key.created_at_ms),
+        "last_used_at": iso_time(key.last_used_at_ms),
+    }
