@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from inferxgate.catalog.catalog import Catalog
-from inferxgate.config import Loaded, ProviderSettings, Settings
+from inferxgate.config import Loaded, PriceSettings, ProviderSettings, Settings
 from inferxgate.gateway.ledger import Ledger
 from inferxgate.gateway.pipeline import Gateway
 from inferxgate.gateway.routing import Router
@@ -69,7 +69,18 @@ async def open_runtime(loaded: Loaded) -> AsyncIterator[Runtime]:
 
 def build_catalog(settings: Settings) -> Catalog:
     """The catalogue with the configuration's prices."""
-    return Catalog({pattern: price.by_bucket() for pattern, price in settings.pricing.items()})
+    return Catalog({pattern: _by_bucket(price) for pattern, price in settings.pricing.items()})
+
+
+def _by_bucket(price: PriceSettings) -> dict[str, float]:
+    prices = {
+        "input_tokens": price.input,
+        "output_tokens": price.output,
+        "cache_read_tokens": price.cache_read,
+        "cache_write_5m_tokens": price.cache_write,
+        "cache_write_1h_tokens": price.cache_write_1h,
+    }
+    return {bucket: dollars for bucket, dollars in prices.items() if dollars is not None}
 
 
 def build_router(settings: Settings, catalog: Catalog, providers: list[Provider] | None = None) -> Router:
@@ -110,7 +121,7 @@ async def _open_upstream(stack: AsyncExitStack, settings: Settings, providers: l
         section = settings.providers[provider.name]
         options = HttpOptions(
             ca_file=str(section.ca_file) if section.ca_file else None,
-            proxy=section.proxy.get_secret_value() if section.proxy else None,
+            proxy=section.proxy,
         )
         if options not in engines:
             engines[options] = HttpUpstream(options)

@@ -482,7 +482,7 @@ def _error_in_success(error: object) -> GatewayError:
         None,
     )
     if status is None:
-        names = (details.get("type"), details.get("code"))
+        names = (str(details.get("type")), str(details.get("code")))
         status = next((_STATUS_BY_TYPE[name] for name in names if name in _STATUS_BY_TYPE), 500)
     return _provider_error(status, {"error": error}, retry_after_seconds=None)
 

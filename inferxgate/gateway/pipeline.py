@@ -177,7 +177,7 @@ class _Attempt:
                 raise self._exchange.not_a_stream(await response.read(limit=_MAX_ERROR_BYTES))
             data = response.chunks()
             batches = self._batches(data)
-            first = await anext(batches, [])
+            first: list[Event] = await anext(batches, [])
         except BaseException:  # also a cancellation must not leave the provider working
             await response.close()
             raise

@@ -1,0 +1,204 @@
+"""Records reach the store exactly once: through locked stores, full disks, torn lines and kills."""
+
+from __future__ import annotations
+
+import resource
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from inferxgate.canonical.usage import Usage
+from inferxgate.errors import GatewayError, StartError
+from inferxgate.gateway.ledger import Ledger
+from inferxgate.ids import new_id
+from inferxgate.store.records import UsageFilter, UsageRecord
+from inferxgate.store.sqlite import SQLiteStore
+
+EVERYTHING = UsageFilter(since_ms=0, until_ms=2**53)
+RECORD = UsageRecord(
+    id="",
+    request_id="r",
+    started_at_ms=1_700_000_000_000,
+    status="ok",
+    http_status=200,
+    error_code=None,
+    key_id=None,
+    user_id=None,
+    end_user="ann",
+    model_asked="smart",
+    model="gpt-4o",
+    provider="openai",
+    stream=False,
+    usage=Usage(input_tokens=3, output_tokens=2),
+    usage_source="provider",
+    cost_nanos=27_500,
+    price_version="test",
+    first_token_ms=None,
+    duration_ms=12,
+)
+
+
+def record() -> UsageRecord:
+    return replace(RECORD, id=new_id("use_"))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[SQLiteStore]:
+    opened = SQLiteStore.open(tmp_path / "inferxgate.db")
+    yield opened
+    opened.close()
+
+
+def ids(store: SQLiteStore) -> list[str]:
+    return sorted(each.id for each in store.recent_usage(EVERYTHING, limit=10_000))
+
+
+def until(condition: object, seconds: float = 20) -> None:
+    assert callable(condition)
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it never came to pass"
+        time.sleep(0.02)
+
+
+def test_what_is_appended_is_in_the_store_as_it_was(store: SQLiteStore, tmp_path: Path) -> None:
+    ledger = Ledger(store, tmp_path / "journal")
+    ledger.start()
+    records = [record() for _ in range(2_500)]
+    for each in records:
+        ledger.append(each)
+    until(lambda: ledger.waiting_bytes() == 0)
+    assert ids(store) == sorted(each.id for each in records)
+    assert records[0] in store.recent_usage(EVERYTHING, limit=10_000)
+    ledger.close()
+    assert list((tmp_path / "journal").iterdir()) == [], "an empty journal is not left behind"
+
+
+def test_a_locked_store_loses_nothing_and_is_told_of(store: SQLiteStore, tmp_path: Path) -> None:
+    failures: list[int] = []
+    ledger = Ledger(store, tmp_path / "journal", on_store_error=lambda: failures.append(1))
+    ledger.start()
+    with sqlite3.connect(tmp_path / "inferxgate.db", isolation_level=None) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        records = [record() for _ in range(10)]
+        for each in records:
+            ledger.append(each)
+        until(lambda: ledger.store_error is not None)
+        assert failures
+        assert ledger.journal_error is None
+        assert ledger.waiting_bytes() > 0
+        other.execute("ROLLBACK")
+    until(lambda: ledger.store_error is None)
+    until(lambda: ledger.waiting_bytes() == 0)
+    assert ids(store) == sorted(each.id for each in records)
+    ledger.close()
+
+
+def test_a_journal_that_cannot_grow_stops_admission_until_it_can(store: SQLiteStore, tmp_path: Path) -> None:
+    """The limit on the size of files stands in for a full disk: the same system calls fail, also within a line."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    ledger = Ledger(store, tmp_path / "journal")
+    with sqlite3.connect(tmp_path / "inferxgate.db", isolation_level=None) as other:
+        ledger.start()
+        other.execute("BEGIN EXCLUSIVE")  # so that the journal cannot be emptied meanwhile
+        try:
+            first, second, third = record(), record(), record()
+            ledger.append(first)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (ledger.waiting_bytes() + 20, hard))
+            ledger.append(second)
+            ledger.append(third)
+            assert ledger.journal_error is not None
+            with pytest.raises(GatewayError) as refused:
+                ledger.require_writable()
+            assert (refused.value.status, refused.value.code) == (503, "store_unavailable")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+            signal.signal(signal.SIGXFSZ, before)
+            other.execute("ROLLBACK")
+    until(lambda: ledger.journal_error is None)
+    ledger.require_writable()
+    until(lambda: len(ids(store)) == 3)
+    assert ids(store) == sorted([first.id, second.id, third.id])
+    ledger.close()
+
+
+def test_what_a_killed_process_left_is_imported_once(store: SQLiteStore, tmp_path: Path) -> None:
+    journal = tmp_path / "journal"
+    script = (
+        "import sys, os, signal\n"
+        "from dataclasses import replace\n"
+        "from pathlib import Path\n"
+        "from inferxgate.gateway.ledger import Ledger\n"
+        "from inferxgate.errors import StoreUnavailable\n"
+        "from tests.gateway.test_ledger import RECORD, record\n"
+        "class Down:\n"
+        "    def add_usage(self, records, refusals): raise StoreUnavailable('down')\n"
+        "ledger = Ledger(Down(), Path(sys.argv[1])); ledger.start()\n"
+        "for _ in range(100):\n"
+        "    each = record(); ledger.append(each); print(each.id, flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(journal)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    written = sorted(done.stdout.split())
+    assert len(written) == 100
+    [left] = journal.iterdir()
+    with left.open("ab") as torn:
+        torn.write(b'{"id":"use_torn","request')
+
+    first, second = Ledger(store, journal), Ledger(store, journal)
+    assert first.recover() == 100
+    assert second.recover() == 0
+    assert ids(store) == written
+    assert list(journal.iterdir()) == []
+
+
+def test_the_journal_of_a_living_worker_is_left_alone(store: SQLiteStore, tmp_path: Path) -> None:
+    living = Ledger(store, tmp_path / "journal")
+    living.start()
+    with sqlite3.connect(tmp_path / "inferxgate.db", isolation_level=None) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        living.append(record())
+        assert Ledger(store, tmp_path / "journal").recover() == 0
+        other.execute("ROLLBACK")
+    living.close()
+    assert len(ids(store)) == 1
+
+
+def test_damaged_lines_are_passed_over(store: SQLiteStore, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    journal = tmp_path / "journal"
+    journal.mkdir()
+    (journal / "worker_x.jsonl").write_bytes(b'\n{"id": 1}\nnot json\n\xff\n[]\n')
+    assert Ledger(store, journal).recover() == 0
+    assert "damaged line" in caplog.text
+
+
+def test_refusals_are_counted_by_caller_reason_and_minute(store: SQLiteStore, tmp_path: Path) -> None:
+    one, two = Ledger(store, tmp_path / "journal"), Ledger(store, tmp_path / "journal")
+    for ledger in (one, two):
+        ledger.start()
+        for _ in range(3):
+            ledger.refused(None, None, "rate_limit_exceeded")
+        ledger.refused(None, None, "model_not_allowed")
+        ledger.flush()
+        ledger.refused(None, None, "rate_limit_exceeded")
+    for ledger in (one, two):
+        ledger.close()
+    now = UsageFilter(since_ms=0, until_ms=2**53)
+    assert store.refusals_by_reason(now) == {"rate_limit_exceeded": 8, "model_not_allowed": 2}
+
+
+def test_a_folder_that_cannot_be_written_is_told_at_the_start(store: SQLiteStore, tmp_path: Path) -> None:
+    (tmp_path / "journal").write_text("a file, not a folder")
+    with pytest.raises(StartError, match="journal"):
+        Ledger(store, tmp_path / "journal").start()

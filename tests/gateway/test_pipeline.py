@@ -1,0 +1,244 @@
+"""One record for every admitted request, whatever its end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from inferxgate.accounts.callers import OPERATOR, Caller
+from inferxgate.canonical.chat import collect
+from inferxgate.canonical.usage import Usage
+from inferxgate.catalog.catalog import Catalog
+from inferxgate.dialects.openai_chat import parse_request
+from inferxgate.errors import GatewayError
+from inferxgate.gateway.ledger import Ledger
+from inferxgate.gateway.pipeline import CLIENT_GONE, Gateway, StreamReply, WholeReply
+from inferxgate.gateway.routing import Router
+from inferxgate.providers.openai import ROW
+from inferxgate.providers.provider import Provider
+from inferxgate.store.records import UsageFilter, UsageRecord
+from inferxgate.store.sqlite import SQLiteStore
+from inferxgate.upstream.echo import EchoUpstream
+from inferxgate.upstream.http import HttpUpstream
+from inferxgate.workers.limits import RateLimits
+from inferxgate.workers.metrics import Metrics
+from tests.support.provider import HANG, RESET, FakeProvider, Reply, head, sse_body
+
+SECRET = "sk-canary-7d1e5a90"
+CALLER = replace(OPERATOR, kind="key", subject="key:k1", key_id=None, role="user", requests_per_minute=3)
+HELLO: dict[str, Any] = {"model": "gpt-4o", "messages": [{"role": "user", "content": "Hello"}], "user": "ann"}
+DELTA = {"id": "c", "choices": [{"index": 0, "delta": {"content": "Hello!"}, "finish_reason": None}]}
+FINISH = {"id": "c", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+USAGE = {"id": "c", "choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9}}
+
+
+@dataclass
+class Setup:
+    gateway: Gateway
+    provider: FakeProvider
+    ledger: Ledger
+    store: SQLiteStore
+    metrics: Metrics
+
+    async def chat(self, *, stream: bool = False, caller: Caller = CALLER, **more: Any) -> WholeReply | StreamReply:
+        return await self.gateway.chat(caller, parse_request({**HELLO, "stream": stream, **more}), request_id="req-1")
+
+    async def read(self, *, stream: bool, **more: Any) -> str:
+        reply = await self.chat(stream=stream, **more)
+        if isinstance(reply, WholeReply):
+            return collect(reply.chunks).choices[0].text
+        try:
+            return collect([c async for batch in reply.events for e in batch for c in e.chunks]).choices[0].text
+        finally:
+            await reply.close()
+
+    def records(self) -> list[UsageRecord]:
+        self.ledger.flush()
+        return self.store.recent_usage(UsageFilter(since_ms=0, until_ms=2**53), limit=100)
+
+
+@pytest.fixture
+async def setup(tmp_path: Path) -> AsyncIterator[Setup]:
+    store = SQLiteStore.open(tmp_path / "inferxgate.db")
+    metrics = Metrics()
+    ledger = Ledger(store, tmp_path / "journal")
+    ledger.start()
+    catalog = Catalog({"openai/*": {"input_tokens": 2.5, "output_tokens": 10}})
+    upstream = HttpUpstream()
+    with FakeProvider() as fake:
+        provider = Provider(name="openai", row=ROW, base_url=fake.base_url, api_key=SECRET, stream_usage=True)
+        router = Router([provider, replace(provider, name="unpriced", base_url=fake.base_url)], {}, catalog)
+        gateway = Gateway(
+            router=router,
+            catalog=catalog,
+            upstream={"openai": upstream, "unpriced": upstream, "echo": EchoUpstream()},
+            limits=RateLimits(),
+            ledger=ledger,
+            metrics=metrics,
+        )
+        yield Setup(gateway, fake, ledger, store, metrics)
+    await upstream.close()
+    ledger.close()
+    store.close()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_answer_is_recorded_with_the_providers_count(setup: Setup, stream: bool) -> None:
+    if stream:
+        setup.provider.reply_sse([DELTA, FINISH, USAGE, "[DONE]"], cuts=3)
+    else:
+        choice = {"index": 0, "message": {"role": "assistant", "content": "Hello!"}, "finish_reason": "stop"}
+        setup.provider.reply_json({"id": "c", "choices": [choice], "usage": USAGE["usage"]})
+    assert await setup.read(stream=stream) == "Hello!"
+    [record] = setup.records()
+    assert (record.status, record.http_status, record.error_code) == ("ok", 200, None)
+    assert (record.request_id, record.end_user, record.stream) == ("req-1", "ann", stream)
+    assert (record.model_asked, record.model, record.provider) == ("gpt-4o", "gpt-4o", "openai")
+    assert (record.usage, record.usage_source) == (Usage(input_tokens=7, output_tokens=2), "provider")
+    assert (record.cost_nanos, record.price_version) == (7 * 2500 + 2 * 10_000, "configuration")
+    assert record.first_token_ms is not None
+
+
+async def test_the_record_is_there_before_the_stream_ends(setup: Setup) -> None:
+    setup.provider.reply_sse([DELTA, FINISH, USAGE, "[DONE]"])
+    reply = await setup.chat(stream=True)
+    assert isinstance(reply, StreamReply)
+    async for _ in reply.events:
+        pass
+    in_store = setup.store.recent_usage(UsageFilter(since_ms=0, until_ms=2**53), limit=1)
+    assert setup.ledger.waiting_bytes() > 0 or in_store, "it is written before whoever sends [DONE] gets to do so"
+    await reply.close()
+
+
+async def test_without_a_count_tokens_are_estimated(setup: Setup) -> None:
+    setup.provider.reply_sse([DELTA, FINISH, "[DONE]"])
+    await setup.read(stream=True)
+    [record] = setup.records()
+    assert (record.usage, record.usage_source) == (Usage(input_tokens=2, output_tokens=2), "estimated")
+
+
+async def test_an_unknown_price_stays_unknown(setup: Setup) -> None:
+    await setup.read(stream=False, model="unpriced/x")
+    [record] = setup.records()
+    assert record.cost_nanos is None
+    assert record.price_version is None
+    assert record.usage.total_tokens > 0
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_providers_error_is_recorded_and_costs_nothing(setup: Setup, stream: bool) -> None:
+    setup.provider.reply_json({"error": {"message": f"do not show {SECRET}"}}, status=500)
+    with pytest.raises(GatewayError) as caught:
+        await setup.chat(stream=stream)
+    assert "The provider openai failed" in caught.value.message
+    assert SECRET not in caught.value.message
+    [record] = setup.records()
+    assert (record.status, record.http_status, record.error_code) == ("provider_error", 502, "upstream_error")
+    assert (record.usage, record.usage_source, record.cost_nanos) == (Usage(), "none", 0)
+
+
+async def test_a_stream_that_breaks_is_recorded_with_what_came(setup: Setup) -> None:
+    first = head(200, {"content-type": "text/event-stream", "connection": "close"}) + b"".join(sse_body([DELTA]))
+    setup.provider.reply(Reply((first, RESET)))
+    with pytest.raises(GatewayError):
+        await setup.read(stream=True)
+    [record] = setup.records()
+    assert (record.status, record.http_status) == ("provider_error", 200)
+    assert (record.usage_source, record.usage.output_tokens) == ("estimated", 2)
+
+
+@pytest.mark.parametrize("events", [[DELTA], [DELTA, "[DONE]"], [], ["[DONE]"], [USAGE, "[DONE]"]])
+async def test_a_stream_without_a_finish_reason_is_an_error(setup: Setup, events: list[Any]) -> None:
+    setup.provider.reply_sse(events)
+    with pytest.raises(GatewayError, match="ended before the answer was finished"):
+        await setup.read(stream=True)
+    assert [record.status for record in setup.records()] == ["provider_error"]
+
+
+async def test_a_stream_that_only_lacks_done_is_whole(setup: Setup) -> None:
+    setup.provider.reply_sse([DELTA, FINISH, USAGE])
+    assert await setup.read(stream=True) == "Hello!"
+    assert [record.status for record in setup.records()] == ["ok"]
+
+
+async def test_an_error_first_thing_in_a_stream_is_raised_before_anything_is_promised(setup: Setup) -> None:
+    setup.provider.reply_sse([{"error": {"message": "busy", "code": 503}}])
+    with pytest.raises(GatewayError) as caught:
+        await setup.chat(stream=True)
+    assert caught.value.status == 503
+
+
+async def test_a_whole_answer_to_a_streaming_request_is_an_error(setup: Setup) -> None:
+    setup.provider.reply_json({"choices": []})
+    with pytest.raises(GatewayError, match="no stream"):
+        await setup.chat(stream=True)
+    setup.provider.reply_json({"error": {"message": "quota", "code": "insufficient_quota"}})
+    with pytest.raises(GatewayError) as caught:
+        await setup.chat(stream=True)
+    assert caught.value.code == "upstream_quota_exceeded"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_client_that_leaves_is_recorded_and_the_provider_let_go(setup: Setup, stream: bool) -> None:
+    setup.provider.reply(HANG)
+    task = asyncio.create_task(setup.read(stream=stream))
+    await setup.provider.until(lambda fake: len(fake.requests) == 1)
+    task.cancel(CLIENT_GONE)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await setup.provider.until_closed_early()
+    [record] = setup.records()
+    assert (record.status, record.http_status) == ("client_closed", 499)
+    assert record.usage_source == "estimated"
+    assert record.usage.input_tokens == 2
+
+
+async def test_a_client_that_leaves_within_a_stream_pays_for_what_came(setup: Setup) -> None:
+    first = head(200, {"content-type": "text/event-stream", "connection": "close"}) + b"".join(sse_body([DELTA]))
+    setup.provider.reply(Reply((first, HANG)))
+    reply = await setup.chat(stream=True)
+    assert isinstance(reply, StreamReply)
+    assert len(await anext(reply.events)) == 1
+    await reply.close()
+    await setup.provider.until_closed_early()
+    [record] = setup.records()
+    assert (record.status, record.http_status, record.usage.output_tokens) == ("client_closed", 200, 2)
+
+
+async def test_refusals_leave_no_record_but_a_count(setup: Setup) -> None:
+    for _ in range(3):
+        await setup.read(stream=False)
+    for _ in range(2):
+        with pytest.raises(GatewayError, match="limit of 3 requests a minute"):
+            await setup.chat()
+    with pytest.raises(GatewayError, match="no model"):
+        await setup.chat(model="nothing")
+    with pytest.raises(GatewayError, match="may not use"):
+        await setup.chat(caller=replace(CALLER, allowed_models=("echo",)))
+    assert len(setup.records()) == 3
+    assert len(setup.provider.requests) == 3
+    counts = setup.store.refusals_by_reason(UsageFilter(since_ms=0, until_ms=2**53))
+    assert counts == {"rate_limit_exceeded": 2, "model_not_found": 1, "model_not_allowed": 1}
+
+
+async def test_the_connection_of_a_finished_stream_is_used_again(setup: Setup) -> None:
+    for _ in range(3):
+        await setup.read(stream=True)
+    assert len({request.connection for request in setup.provider.requests}) == 1
+
+
+async def test_metrics_count_each_end(setup: Setup) -> None:
+    await setup.read(stream=False)
+    setup.provider.reply_json({}, status=500)
+    with pytest.raises(GatewayError):
+        await setup.chat()
+    text = setup.metrics.render().decode()
+    assert 'llm_gateway_requests_total{model="gpt-4o",provider="openai",status="ok"} 1.0' in text
+    assert 'llm_gateway_requests_total{model="gpt-4o",provider="openai",status="provider_error"} 1.0' in text
+    assert 'llm_gateway_active_requests{provider="openai"} 0.0' in text
+    assert SECRET not in text
