@@ -61,7 +61,7 @@ _DNS_SECONDS = 30
 _HEADER_BYTES = 32 * 1024
 """For one header or the status line; aiohttp allows 128 headers."""
 _PROBE_AFTER_SECONDS = 60
-"""TCP keep-alive: a model may think for minutes, and address translators forget a silent connection after about four."""
+"""TCP keep-alive: a model may think for minutes, and address translators forget silent connections sooner."""
 _PROBE_EVERY_SECONDS = 30
 _PIECE_BYTES = 256 * 1024
 _SWITCHING_PROTOCOLS = 101  # never asked for, and nothing after it is HTTP
