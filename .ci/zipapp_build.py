@@ -23,7 +23,7 @@ import sys
 import time
 import tomllib
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from email.message import Message
 from email.parser import HeaderParser
@@ -322,7 +322,7 @@ def shiv(folder: Path, packed: Path, epoch: int) -> None:
     run(sys.executable, "-m", "shiv", *options, SOURCE_DATE_EPOCH=str(epoch))
 
 
-def build(target: Target, output: Path, work: Path, more_wheels: Sequence[Path] = ()) -> None:
+def build(target: Target, output: Path, work: Path) -> None:
     """Build the file for one platform.
 
     Raises:
@@ -332,8 +332,21 @@ def build(target: Target, output: Path, work: Path, more_wheels: Sequence[Path] 
     work.mkdir(parents=True)
     epoch = source_date_epoch()
     tree = Tree()
-    for wheel in [our_wheel(work, epoch), *download(work, target), *more_wheels]:
+    for wheel in [our_wheel(work, epoch), *download(work, target)]:
         tree.add_wheel(wheel)
+    pack(tree, output, work, target, epoch)
+    unpacked = sum(len(data) for data in tree.files.values())
+    digest = hashlib.sha256(output.read_bytes()).hexdigest()
+    print(f"{output}: {output.stat().st_size / 1e6:.1f} MB, unpacks {len(tree.files)} files to {unpacked / 1e6:.1f} MB")
+    print(f"sha256 {digest}")
+
+
+def pack(tree: Tree, output: Path, work: Path, target: Target, epoch: int) -> None:
+    """Check the tree and make the one file of it.
+
+    Raises:
+        BuildError: something would make the file wrong; it says what, and nothing has been written.
+    """
     check_no_startup_files(tree.files)
     check_extension_modules(tree.files, target)
     check_requirements(tree.files, target)
@@ -341,10 +354,6 @@ def build(target: Target, output: Path, work: Path, more_wheels: Sequence[Path] 
     write_tree(tree, work / "tree")
     shiv(work / "tree", work / "packed.pyz", epoch)
     finish(work / "packed.pyz", output, target, epoch)
-    unpacked = sum(len(data) for data in tree.files.values())
-    digest = hashlib.sha256(output.read_bytes()).hexdigest()
-    print(f"{output}: {output.stat().st_size / 1e6:.1f} MB, unpacks {len(tree.files)} files to {unpacked / 1e6:.1f} MB")
-    print(f"sha256 {digest}")
 
 
 def main() -> None:

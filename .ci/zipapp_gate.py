@@ -1,7 +1,11 @@
 """The first code that runs in the one-file program: is this the right Python, does it stand alone, is there a cache?
 
 Python 2.7 and every Python 3 must be able to read this file, because it is what tells them that they are the wrong one:
-no f-strings, no annotations but comments. Only then is shiv's bootstrap imported, which needs a newer Python.
+no f-strings, no annotations but comments.
+
+shiv's bootstrap unpacks the packages on the first start. Later starts do without it: importing it takes as long as the
+rest of ``--version``, it would run any ``.pth`` file among the packages, and it lets the environment choose another
+entry point.
 
 The program ignores what the host has installed. ``-I`` and ``-S`` do that completely, where cleaning ``sys.path``
 afterwards could not: by then the host's ``.pth`` files and ``sitecustomize`` have run. The first line of the file asks
@@ -19,10 +23,13 @@ def main(pythons, module_suffixes, title, glibc, build_id):
     if problem:
         stop(problem)
     stand_alone()
-    unpack(build_id)
-    import _bootstrap
+    try:
+        sys.path.append(unpacked(build_id))
+    except KeyboardInterrupt:
+        sys.exit(130)
+    from inferxgate.cli.main import main as program
 
-    _bootstrap.bootstrap()
+    program()
 
 
 def stop(problem):
@@ -90,18 +97,13 @@ def cache_folder():
     return os.path.join(caches, "inferxgate")
 
 
-def unpack(build_id):
-    # type: (str) -> None
-    """Have shiv unpack the packages where that has not been done, into a folder that nobody else can write.
+def unpacked(build_id):
+    # type: (str) -> str
+    """The folder of the packages, which are unpacked where that has not been done; nobody else can write there.
 
     What lies in that folder is run, so whoever can write there can be this program.
     """
-    # An entry point or a path set for another shiv program, or by someone else, would make this file run other code.
-    for name in [name for name in os.environ if name.startswith("SHIV_")]:
-        if name not in ("SHIV_ROOT", "SHIV_FORCE_EXTRACT"):
-            del os.environ[name]
     root = cache_folder()
-    os.environ["SHIV_ROOT"] = root
     advice = "; set INFERXGATE_CACHE_DIR to a folder that only you can write"
     site_packages = os.path.join(
         root, os.path.basename(os.path.realpath(sys.argv[0])) + "_" + build_id, "site-packages"
@@ -115,26 +117,30 @@ def unpack(build_id):
         if state.st_uid not in (0, os.geteuid()):
             stop("the cache folder " + root + " belongs to somebody else" + advice)
         if os.path.isdir(site_packages) and not os.environ.get("SHIV_FORCE_EXTRACT"):
-            return
+            return site_packages
         if not os.access(root, os.W_OK | os.X_OK):
             stop("the cache folder " + root + " cannot be written" + advice)
-        extract()
+        unpack(root)
     except OSError as error:
         stop("the cache folder " + root + " cannot be used (" + (error.strerror or str(error)) + ")" + advice)
+    return site_packages
 
 
-def extract():
-    # type: () -> None
+def unpack(root):
+    # type: (str) -> None
     """Have shiv unpack; it does so under a lock and by renaming, so two that start at once see a whole folder."""
+    import zipfile
+    import zlib
+
     import _bootstrap
 
     before = os.umask(0o022)
     try:
         with _bootstrap.current_zipfile() as archive:
             environment = _bootstrap.Environment.from_json(archive.read("environment.json").decode())
-            target = _bootstrap.cache_path(archive, environment.root, environment.build_id)
+            target = _bootstrap.cache_path(archive, root, environment.build_id)
             _bootstrap.extract_site_packages(archive, target, force=environment.force_extract)
+    except (zipfile.BadZipFile, zlib.error, EOFError):
+        stop("the file " + sys.argv[0] + " is damaged; fetch it again")
     finally:
         os.umask(before)
-    # done once is enough
-    os.environ.pop("SHIV_FORCE_EXTRACT", None)

@@ -1,0 +1,1 @@
+"""The one-file program and the scripts that build it."""
