@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
+import platformdirs
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, Strict, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -275,29 +276,26 @@ class Loaded:
     """By the setting's dotted name: ``default``, ``file``, ``environment NAME`` or ``flag``."""
 
 
-def config_file(config_path: Path | None) -> Path:
+def config_file(config_path: Path | None, *, environ: Mapping[str, str] = os.environ) -> Path:
     """The place of the configuration file: the flag, ``INFERXGATE_CONFIG``, or the platform's folder."""
-    return _chosen_file(config_path) or _platform_folder("config") / "config.toml"
+    return _chosen_file(config_path, environ) or _platform_folder("config") / "config.toml"
 
 
-def _chosen_file(config_path: Path | None) -> Path | None:
-    named = os.environ.get("INFERXGATE_CONFIG")
-    return config_path or (Path(named).expanduser() if named else None)
+def _chosen_file(config_path: Path | None, environ: Mapping[str, str]) -> Path | None:
+    named = environ.get("INFERXGATE_CONFIG")
+    return config_path or (Path(os.path.expanduser(named)) if named else None)
 
 
-def data_folder() -> Path:
-    """The data folder: ``INFERXGATE_DATA_DIR``, or the platform's. It need not exist."""
-    named = os.environ.get("INFERXGATE_DATA_DIR")
-    folder = Path(named).expanduser().absolute() if named else _platform_folder("data")
-    if folder.exists() and not folder.is_dir():
+def data_folder(*, environ: Mapping[str, str] = os.environ) -> Path:
+    """The data folder: ``INFERXGATE_DATA_DIR``, or the platform's. It need not exist. Raises ``StartError``."""
+    named = environ.get("INFERXGATE_DATA_DIR")
+    folder = Path(os.path.expanduser(named)).absolute() if named else _platform_folder("data")
+    if os.path.lexists(folder) and not os.path.isdir(folder):
         raise StartError(f"The data folder {folder} is not a folder; INFERXGATE_DATA_DIR names another")
     return folder
 
 
 def _platform_folder(kind: Literal["config", "data"]) -> Path:
-    # Imported here: with both places named by the environment, as in a container, nobody needs it.
-    import platformdirs
-
     find = platformdirs.user_config_path if kind == "config" else platformdirs.user_data_path
     folder = find(APPLICATION, appauthor=False)
     if not folder.is_absolute():
@@ -311,17 +309,19 @@ def database_path(settings: Settings, data_dir: Path) -> Path:
     return data_dir / settings.storage.database_url.removeprefix(DATABASE_SCHEME)
 
 
-def load_settings(*, config_path: Path | None, flags: Mapping[str, object]) -> Loaded:
+def load_settings(
+    *, config_path: Path | None, flags: Mapping[str, object], environ: Mapping[str, str] = os.environ
+) -> Loaded:
     """Read file and environment, lay ``flags`` (by dotted name; None is not given) over them, and check everything.
 
     Raises ``StartError``: one line that names the place, the setting, and what to do.
     """
-    chosen = _chosen_file(config_path)
-    path = chosen or config_file(None)
+    chosen = _chosen_file(config_path, environ)
+    path = chosen or config_file(None, environ=environ)
     file = read_file(path) if chosen or os.path.lexists(path) else None
-    reading = _Reading.read(file, flags)
+    reading = _Reading.read(file, flags, environ)
     settings = reading.settings()
-    return Loaded(settings, file.path if file else None, data_folder(), reading.origins(settings))
+    return Loaded(settings, file.path if file else None, data_folder(environ=environ), reading.origins(settings))
 
 
 def leaves(settings: BaseModel, loc: Loc = ()) -> Iterator[tuple[Loc, FieldInfo, object]]:
@@ -345,6 +345,7 @@ def leaves(settings: BaseModel, loc: Loc = ()) -> Iterator[tuple[Loc, FieldInfo,
 class _Reading:
     """What each source says: to lay them over each other, and to name the place of a mistake."""
 
+    environ: Mapping[str, str]
     file: ConfigFile | None
     flags: dict[str, Any]
     environment: dict[str, Any]
@@ -355,21 +356,21 @@ class _Reading:
     vendor_names: Mapping[Loc, str]
 
     @classmethod
-    def read(cls, file: ConfigFile | None, flags: Mapping[str, object]) -> _Reading:
+    def read(cls, file: ConfigFile | None, flags: Mapping[str, object], environ: Mapping[str, str]) -> _Reading:
         given: dict[str, Any] = {}
         for name, value in flags.items():
             if value is not None:
                 insert(given, tuple(name.split(".")), value)
-        vendors, vendor_names = _vendor_settings(os.environ)
+        vendors, vendor_names = _vendor_settings(environ)
         present = {**vendors, **(file.values if file else {})}
         own = present.get("providers")
         if isinstance(own, dict):
             present["providers"] = {**vendors.get("providers", {}), **own}
         try:
-            environment, names = read_environment(os.environ, Settings, present)
+            environment, names = read_environment(environ, Settings, present)
         except UnknownVariable as unknown:
             raise StartError(unknown_variable(unknown, Settings, present)) from None
-        return cls(file, given, environment, names, vendors, vendor_names)
+        return cls(environ, file, given, environment, names, vendors, vendor_names)
 
     def settings(self) -> Settings:
         """All sources over each other, checked. Raises ``StartError``."""
@@ -381,7 +382,7 @@ class _Reading:
         return settings
 
     def _merged(self) -> Settings:
-        values = resolve_file(self.file, Settings, os.environ, skip=self._outdone) if self.file else {}
+        values = resolve_file(self.file, Settings, self.environ, skip=self._outdone) if self.file else {}
         token = _layers.set(tuple(Layer(tree) for tree in (self.flags, self.environment, values, self.vendors)))
         try:
             return Settings()

@@ -69,7 +69,8 @@ def worst_mistake(error: ValidationError, shape: Any) -> BadSetting:
     if first["type"] == "extra_forbidden":
         message = _unknown_setting(loc, shape)
     else:
-        message = _MESSAGES.get(first["type"], first["msg"]).format(**first.get("ctx", {}))
+        words = _MESSAGES.get(first["type"])
+        message = first["msg"] if words is None else words.format(**first.get("ctx", {}))
         if isinstance(parts[-1], int):
             message = f"(item {parts[-1] + 1}) {message}"
         if first["type"] == "literal_error" and isinstance(first["input"], str):

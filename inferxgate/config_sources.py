@@ -8,6 +8,7 @@ can be: in the environment, and where a string of the file was a reference.
 from __future__ import annotations
 
 import json
+import os
 import re
 import tomllib
 import types
@@ -96,7 +97,7 @@ def from_text(text: str, annotation: Any) -> object:
             return json.loads(text)
         except (ValueError, RecursionError):
             return text
-    return Path(text).expanduser() if kind is Path else text
+    return Path(os.path.expanduser(text)) if kind is Path else text
 
 
 def insert(tree: dict[str, Any], loc: Loc, value: object) -> None:
@@ -254,7 +255,7 @@ class _Resolver:
     def _text(self, loc: Loc, text: str, annotation: Any) -> object:
         replaced = _REFERENCE.sub(lambda found: self._reference(loc, found), text)
         if plain(annotation) is Path:
-            return self.folder / Path(replaced).expanduser()
+            return self.folder / os.path.expanduser(replaced)
         return from_text(replaced, annotation) if "${" in text else replaced
 
     def _reference(self, loc: Loc, found: re.Match[str]) -> str:
@@ -272,7 +273,7 @@ class _Resolver:
         return self.environ[name]
 
     def _secret(self, loc: Loc, name: str) -> str:
-        path = self.folder / Path(name).expanduser()
+        path = self.folder / os.path.expanduser(name)
         try:
             with path.open("rb") as file:
                 data = file.read(_SECRET_BYTES + 1)

@@ -1,0 +1,193 @@
+"""``inferxgate config``: what is in force and why, where the file is, whether it is right, and a first one."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+import typer
+
+from inferxgate.cli.failures import CommandFailed
+from inferxgate.cli.options import ConfigOption, JsonOption, load, new_app
+from inferxgate.cli.output import note, print_json, print_line, print_table
+from inferxgate.config import Loaded, config_file, data_folder
+from inferxgate.config_listing import Declaration, Table, as_toml, settings_in_force, tables
+from inferxgate.config_sources import read_file
+
+app = new_app("Show, check and create the configuration.")
+
+_PREFACE = """\
+# The configuration of InferXgate. Every setting is here with its default: take away the '#' in front to change one.
+#
+# The environment wins over this file, and options of the command line win over both. A setting's environment name is
+# INFERXGATE_<SECTION>__<NAME>, such as INFERXGATE_SERVER__PORT. 'inferxgate config show' tells what is in force.
+#
+# Any string may name an environment variable, "${NAME}", or a file that holds a secret, "${file:/run/secrets/name}".
+"""
+_WIDTH = 110
+
+
+@app.command()
+def show(*, config: ConfigOption = None, json: JsonOption = False) -> None:
+    """Show every setting in force and where it came from; secrets are masked."""
+    loaded = load(config)
+    settings = settings_in_force(loaded)
+    if json:
+        by_name = {each.name: {"value": each.value, "origin": each.origin} for each in settings}
+        print_json({"path": _text(loaded.path), "data_dir": str(loaded.data_dir), "settings": by_name})
+        return
+    note(f"Configuration file: {loaded.path or f'none ({config_file(config)} is not there)'}")
+    note(f"Data folder: {loaded.data_dir}")
+    rows = [[each.name, _cell(each.value), each.origin] for each in settings]
+    print_table(["Setting", "Value", "From"], rows)
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    return value if isinstance(value, str) else as_toml(value)
+
+
+@app.command()
+def path(*, config: ConfigOption = None, json: JsonOption = False) -> None:
+    """Print where the configuration file is, or would be."""
+    file = config_file(config)
+    exists = os.path.lexists(file)
+    if json:
+        print_json({"path": str(file), "exists": exists, "data_dir": str(data_folder())})
+    else:
+        print_line(str(file))
+    if not exists:
+        note("There is no such file yet; 'inferxgate config init' writes one.")
+
+
+@app.command()
+def check(*, config: ConfigOption = None, json: JsonOption = False) -> None:
+    """Check the configuration; the exit code is 1 where it is wrong."""
+    loaded = load(config)
+    warnings = list(_warnings(loaded))
+    if json:
+        print_json({"ok": True, "path": _text(loaded.path), "warnings": warnings})
+    else:
+        print_line(f"OK: {loaded.path or 'no configuration file, the defaults hold'}")
+    for warning in warnings:
+        note(f"Warning: {warning}")
+
+
+def _warnings(loaded: Loaded) -> Iterator[str]:
+    """What is allowed, and yet seldom meant."""
+    # Imported here: the other commands do without the server's library.
+    from inferxgate.server.addresses import is_loopback
+
+    server = loaded.settings.server
+    if not is_loopback(server.host):
+        without = "" if server.tls_cert else ", without TLS"
+        yield f"server.host is {server.host}: other machines can reach the gateway{without}"
+        if loaded.settings.auth.registration == "open":
+            yield "auth.registration is open: whoever can reach the gateway can make an account"
+        if server.public_metrics:
+            yield "server.public_metrics is on: whoever can reach the gateway can read /metrics"
+    if "*" in server.cors_origins:
+        yield "server.cors_origins has *: pages of any web site may call the gateway"
+    if not loaded.settings.providers:
+        yield "no provider is configured: only echo answers (OPENAI_API_KEY or [providers.openai] adds one)"
+    for name, provider in loaded.settings.providers.items():
+        if provider.base_url is None and provider.api_key is None and not provider.headers:
+            yield f"providers.{name} has no api_key"
+        url = urlsplit(provider.base_url or "")
+        if url.scheme == "http" and provider.api_key and not is_loopback(url.hostname or ""):
+            yield f"providers.{name}.base_url is http: its api_key crosses the network in the clear"
+    yield from _loose_secrets(loaded)
+
+
+def _loose_secrets(loaded: Loaded) -> Iterator[str]:
+    """Whether others on this machine may read secrets out of the file itself."""
+    if loaded.path is None or not loaded.path.is_file():
+        return
+    others = stat.S_IMODE(loaded.path.stat().st_mode) & (stat.S_IRWXG | stat.S_IRWXO)
+    if others and any(_literal_secrets(read_file(loaded.path).values)):
+        yield f"{loaded.path} holds secrets and others may read it; 'chmod 600' keeps it to yourself"
+
+
+def _literal_secrets(values: object, name: str = "") -> Iterator[str]:
+    if isinstance(values, dict):
+        for key, value in values.items():
+            yield from _literal_secrets(value, name if name == "headers" else key)
+    elif name in {"api_key", "jwt_secret", "headers"} and isinstance(values, str) and "${" not in values:
+        yield name
+
+
+@app.command()
+def init(
+    *,
+    config: ConfigOption = None,
+    force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Write a configuration file that explains every setting and changes none."""
+    file = config_file(config)
+    if not force and os.path.lexists(file):
+        raise CommandFailed(f"{file} is there already; --force writes over it")
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _write(Path(os.path.realpath(file)), template(), over=force)
+    if json:
+        print_json({"path": str(file)})
+    else:
+        print_line(str(file))
+    note("Edit it, then see 'inferxgate config check'.")
+
+
+def _write(file: Path, text: str, *, over: bool) -> None:
+    """Write a file of mode 0600. One that it writes over is replaced whole or not at all."""
+    try:
+        if over:
+            descriptor, name = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
+        else:
+            name = str(file)
+            descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        raise CommandFailed(f"{file} is there already; --force writes over it") from None
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            stream.write(text)
+        if over:
+            os.replace(name, file)
+    except OSError:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def template() -> str:
+    """The file that ``config init`` writes, made from the declarations."""
+    return "\n".join([_PREFACE, *(_table(table) for table in tables())])
+
+
+def _table(table: Table) -> str:
+    # A section whose entries the user names is an example, and so is all of it a comment.
+    heading = table.heading if table.entry is None else f"#{table.heading}"
+    lines = [*_prose(table.help), heading, *(line for setting in table.settings for line in _setting(setting))]
+    return "\n".join([*lines, ""])
+
+
+def _setting(setting: Declaration) -> list[str]:
+    example = setting.examples[0] if setting.examples else None
+    value, text = setting.default, setting.help
+    if value is None:
+        value = "" if example is None else example
+    elif example is not None:
+        text += f" For example: {as_toml(example)}"
+    return [*_prose(text), f"#{setting.loc[-1]} = {as_toml(value)}"]
+
+
+def _prose(text: str) -> list[str]:
+    return textwrap.wrap(text, _WIDTH, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False)
