@@ -33,6 +33,8 @@ def _run(arguments: list[str]) -> int:
             code = run_command(arguments)
         sys.stdout.flush()
     except KeyboardInterrupt:
+        if sys.stderr.isatty():
+            sys.stderr.write("\n")  # the terminal has written ^C into whatever line there was
         _complain("interrupted")
         return ExitCode.INTERRUPTED
     except BrokenPipeError:

@@ -78,11 +78,10 @@ def load(config: Path | None, flags: Mapping[str, object] | None = None) -> Load
 @contextlib.contextmanager
 def opened_store(config: Path | None) -> Iterator[tuple[Loaded, SQLiteStore]]:
     """The settings and the store that they name. Raises ``StartError`` and ``StoreUnavailable``."""
-    from inferxgate.config import database_path
-    from inferxgate.store.sqlite import SQLiteStore
+    from inferxgate.storage import open_store
 
     loaded = load(config)
-    store = SQLiteStore.open(database_path(loaded.settings, loaded.data_dir))
+    store = open_store(loaded)
     try:
         yield loaded, store
     finally:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import sys
 import unicodedata
@@ -31,10 +32,27 @@ def print_line(text: str = "") -> None:
     sys.stdout.write(f"{text}\n")
 
 
+def print_text(text: str) -> None:
+    """A piece of running text, at once. A terminal is not given control characters to obey, a pipe gets every byte."""
+    if on_terminal():
+        text = _CONTROLS.sub(lambda found: visible(found.group()), text)
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
 def note(text: str) -> None:
     """One line beside the result, on standard error."""
     sys.stderr.write(f"{text}\n")
     sys.stderr.flush()
+
+
+def warn(text: str) -> None:
+    """One line that must be seen, on standard error."""
+    loud = sys.stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    note(f"\x1b[1;31m{text}\x1b[0m" if loud else text)
 
 
 def print_json(value: Any) -> None:
@@ -115,13 +133,6 @@ def print_fields(fields: Sequence[tuple[str, str]]) -> None:
         print_line(f"{name:<{width}}  {visible(value)}".rstrip())
 
 
-def iso_time(ms: int | None) -> str | None:
-    """UTC milliseconds as ISO 8601 to the second, for JSON."""
-    if ms is None:
-        return None
-    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
 def short_time(ms: int | None, *, none: str) -> str:
     """UTC milliseconds to the minute, for people."""
     if ms is None:
@@ -145,3 +156,14 @@ def count(number: int) -> str:
 def plural(number: int, thing: str) -> str:
     """``1 key``, ``2 keys``."""
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
+_EIGHTHS = " ▏▎▍▌▋▊▉"
+
+
+def bar(value: float, most: float, *, width: int) -> str:
+    """A bar as long as ``value`` is of ``most``, in eighths of a column; anything above nothing shows."""
+    if most <= 0 or value <= 0:
+        return ""
+    full, rest = divmod(max(1, round(value / most * width * 8)), 8)
+    return "█" * full + (_EIGHTHS[rest] if rest else "")

@@ -12,7 +12,7 @@ import typer
 from typer.main import get_command as build_command
 
 from inferxgate import __version__
-from inferxgate.cli.failures import WrongUsage
+from inferxgate.cli.failures import ExitCode, WrongUsage
 from inferxgate.cli.options import ConfigOption, Group, new_app
 
 if TYPE_CHECKING:
@@ -127,7 +127,10 @@ def run_command(arguments: list[str]) -> int:
     except typer.TyperException as error:
         context: Context | None = getattr(error, "ctx", None)
         hint = f"; see '{context.command_path} --help'" if context is not None else ""
-        raise WrongUsage(f"{error.format_message().rstrip('.')}{hint}") from error
+        message = error.format_message().replace("Value error, ", "").rstrip(".")  # pydantic's words for its own rules
+        raise WrongUsage(f"{message}{hint}") from error
     except typer.Abort as error:
         raise KeyboardInterrupt from error
-    return result if isinstance(result, int) else 0
+    if result == ExitCode.INTERRUPTED:
+        raise KeyboardInterrupt  # Typer has turned it into a number
+    return result if isinstance(result, int) else ExitCode.DONE

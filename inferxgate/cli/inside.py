@@ -1,0 +1,52 @@
+"""The way to a gateway inside this process: the caller is the operator, without key or limits, and is recorded."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from inferxgate.accounts.callers import OPERATOR
+from inferxgate.canonical.chat import Chunk
+from inferxgate.config import Loaded
+from inferxgate.dialects import openai_chat
+from inferxgate.gateway.pipeline import Gateway, StreamReply, WholeReply
+from inferxgate.ids import new_id
+from inferxgate.runtime import open_runtime
+
+
+@asynccontextmanager
+async def open_inside(loaded: Loaded) -> AsyncIterator[Inside]:
+    """A gateway with these settings. Raises ``StartError``."""
+    async with open_runtime(loaded) as runtime:
+        yield Inside(runtime.gateway)
+
+
+class Inside:
+    """Asks a gateway of our own."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    async def whole(self, body: Mapping[str, Any]) -> tuple[Mapping[str, Any], tuple[Chunk, ...]]:
+        """The completion as JSON, and what it says."""
+        reply = await self._ask({**body, "stream": False})
+        if not isinstance(reply, WholeReply):
+            raise TypeError("the gateway streams what was asked for whole")
+        return reply.body, reply.chunks
+
+    async def stream(self, body: Mapping[str, Any]) -> AsyncGenerator[Chunk, None]:
+        """The completion as it comes."""
+        reply = await self._ask({**body, "stream": True})
+        if not isinstance(reply, StreamReply):
+            raise TypeError("the gateway answers whole what was asked for as a stream")
+        try:
+            async for events in reply.events:
+                for event in events:
+                    for chunk in event.chunks:
+                        yield chunk
+        finally:
+            await reply.close()
+
+    async def _ask(self, body: Mapping[str, Any]) -> WholeReply | StreamReply:
+        return await self._gateway.chat(OPERATOR, openai_chat.parse_request(body), request_id=new_id("req_"))

@@ -1,0 +1,89 @@
+"""What people type for a limit or a time, and how it is shown to them."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+
+from inferxgate.cli.failures import WrongUsage
+from inferxgate.errors import GatewayError
+
+_UNITS = {"m": 60, "h": 3_600, "d": 86_400, "w": 7 * 86_400, "y": 365 * 86_400}
+"""Seconds."""
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LATEST_MS = 253_402_300_799_000
+"""The end of the year 9999, the last that ISO 8601 can write."""
+
+
+@contextmanager
+def usage() -> Iterator[None]:
+    """What the rules for keys and users refuse was typed here: it is wrong usage."""
+    try:
+        yield
+    except GatewayError as error:
+        raise WrongUsage(error.message) from error
+
+
+def refuse_later(**given: object) -> None:
+    """Refuse options that the interface names and this version does not enforce: an unenforced limit is a trap.
+
+    Raises ``WrongUsage`` that names the first one given.
+    """
+    for name, value in given.items():
+        if value is not None:
+            raise WrongUsage(f"--{name.replace('_', '-')} is not available in this version")
+
+
+def now_ms() -> int:
+    """The time, UTC milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+def parse_rpm(text: str | None) -> int | None:
+    """A number of requests a minute; None for ``default``."""
+    if text is None or text == "default":
+        return None
+    if not re.fullmatch(r"\d{1,10}", text, re.ASCII):
+        raise WrongUsage(f"--rpm takes a number or 'default', not '{text}'")
+    return int(text)
+
+
+def rpm_words(rpm: int | None, default: int) -> str:
+    """A limit of requests a minute for people."""
+    number = default if rpm is None else rpm
+    return f"{'unlimited' if number == 0 else f'{number:,}'}{' (default)' if rpm is None else ''}"
+
+
+def parse_models(text: str | None) -> list[str] | None:
+    """Names with commas between them; None for ``all``."""
+    if text is None or text == "all":
+        return None
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def parse_expiry(text: str | None) -> int | None:
+    """A span from now, a date or an ISO time (UTC unless it says so), in UTC milliseconds; None for ``never``."""
+    if text is None or text == "never":
+        return None
+    moment = _moment_ms(text)
+    if moment <= now_ms():
+        raise WrongUsage(f"--expires {text} has passed already")
+    if moment > _LATEST_MS:
+        raise WrongUsage(f"--expires {text} is later than the year 9999; 'never' has no end")
+    return moment
+
+
+def _moment_ms(text: str) -> int:
+    if span := re.fullmatch(r"(\d{1,6})([mhdwy])", text, re.ASCII):
+        return now_ms() + int(span[1]) * _UNITS[span[2]] * 1000
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        wanted = "a span such as 30d or 12h, a date such as 2027-01-31, an ISO time, or 'never'"
+        raise WrongUsage(f"--expires takes {wanted}, not '{text}'") from error
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return (moment - _EPOCH) // timedelta(milliseconds=1)

@@ -1,0 +1,88 @@
+"""What people type for limits and times."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+
+import pytest
+
+from inferxgate.cli import values
+from inferxgate.cli.failures import WrongUsage
+
+DAY_MS = 86_400_000
+
+
+@pytest.mark.parametrize(("text", "value"), [(None, None), ("default", None), ("0", 0), ("60", 60)])
+def test_rpm(text: str | None, value: int | None) -> None:
+    assert values.parse_rpm(text) == value
+
+
+@pytest.mark.parametrize("text", ["", "-1", "1.5", "many", "1e3", "٣", "99999999999"])
+def test_rpm_that_is_none(text: str) -> None:
+    with pytest.raises(WrongUsage, match="--rpm takes a number or 'default'"):
+        values.parse_rpm(text)
+
+
+@pytest.mark.parametrize(
+    ("rpm", "default", "shown"),
+    [(None, 60, "60 (default)"), (None, 0, "unlimited (default)"), (0, 60, "unlimited"), (1200, 60, "1,200")],
+)
+def test_rpm_for_people(rpm: int | None, default: int, shown: str) -> None:
+    assert values.rpm_words(rpm, default) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "names"), [(None, None), ("all", None), ("echo", ["echo"]), (" gpt-*, echo ,", ["gpt-*", "echo"])]
+)
+def test_models(text: str | None, names: list[str] | None) -> None:
+    assert values.parse_models(text) == names
+
+
+@pytest.mark.parametrize(("text", "days"), [("1440m", 1), ("48h", 2), ("30d", 30), ("2w", 14), ("1y", 365)])
+def test_an_expiry_from_now(text: str, days: int) -> None:
+    before = values.now_ms()
+    moment = values.parse_expiry(text)
+    assert moment is not None
+    assert before + days * DAY_MS <= moment <= values.now_ms() + days * DAY_MS
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("2099-01-31", datetime(2099, 1, 31, tzinfo=UTC)),
+        ("2099-01-31T12:00:00Z", datetime(2099, 1, 31, 12, tzinfo=UTC)),
+        ("2099-01-31T12:00", datetime(2099, 1, 31, 12, tzinfo=UTC)),
+        ("2099-01-31T12:00:00+02:00", datetime(2099, 1, 31, 10, tzinfo=UTC)),
+    ],
+)
+def test_an_expiry_at_a_time(text: str, moment: datetime) -> None:
+    assert values.parse_expiry(text) == round(moment.timestamp() * 1000)
+
+
+@pytest.mark.parametrize("text", [None, "never"])
+def test_no_expiry(text: str | None) -> None:
+    assert values.parse_expiry(text) is None
+
+
+@pytest.mark.parametrize("text", ["soon", "30", "d", "-1d", "1d2h", "2099-13-01", "", "9999999d"])
+def test_an_expiry_that_is_none(text: str) -> None:
+    with pytest.raises(WrongUsage, match=re.escape("a span such as 30d")):
+        values.parse_expiry(text)
+
+
+@pytest.mark.parametrize("text", ["2020-01-01", "0d", "1969-12-31"])
+def test_an_expiry_in_the_past(text: str) -> None:
+    with pytest.raises(WrongUsage, match="has passed already"):
+        values.parse_expiry(text)
+
+
+@pytest.mark.parametrize("text", ["99999y", "9999-12-31T23:59:59-14:00"])
+def test_an_expiry_that_no_calendar_can_write(text: str) -> None:
+    with pytest.raises(WrongUsage, match="later than the year 9999"):
+        values.parse_expiry(text)
+
+
+def test_an_expiry_before_all_calendars() -> None:
+    with pytest.raises(WrongUsage, match="has passed already"):
+        values.parse_expiry("0001-01-01T00:00:00+14:00")
