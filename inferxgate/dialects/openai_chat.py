@@ -414,17 +414,34 @@ class StreamBuilder:
         if not body.get("usage"):
             if choices == []:
                 return b""
+            if "usage" in body and not self._include_usage:
+                return build_event(_without_null_usage(event))
             return build_event(event.raw) if event.raw is not None else build_event(orjson.dumps(body))
         self._usage_event = {**body, "choices": []}
         if not choices:
             return b""
-        return build_event(orjson.dumps({name: value for name, value in body.items() if name != "usage"}))
+        return build_event(_without_usage(body))
 
     def finish(self) -> bytes:
         """The last bytes of a stream that ended well."""
         if self._include_usage and self._usage_event is not None:
             return build_event(orjson.dumps(self._usage_event)) + DONE
         return DONE
+
+
+def _without_usage(body: Mapping[str, Any]) -> bytes:
+    return orjson.dumps({name: value for name, value in body.items() if name != "usage"})
+
+
+def _without_null_usage(event: Event) -> bytes:
+    """An event without the null that OpenAI puts into every event once usage is asked for.
+
+    Where it is surely the one at the top (there is no other), it is cut out of the raw bytes; that is the usual case.
+    """
+    raw = event.raw
+    if raw is not None and raw.count(b'"usage"') == 1 and b',"usage":null' in raw:
+        return raw.replace(b',"usage":null', b"")
+    return _without_usage(event.body)
 
 
 # --- errors -------------------------------------------------------------------------------------------------------

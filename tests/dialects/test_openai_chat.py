@@ -280,6 +280,32 @@ def test_of_usage_on_every_event_the_last_counts() -> None:
     assert all("usage" not in event for event in sent(text)[:-2])
 
 
+@pytest.mark.parametrize(
+    ("raw", "left"),
+    [
+        (b'{"choices":[{"delta":{"content":"a"}}],"usage":null}', b'{"choices":[{"delta":{"content":"a"}}]}'),
+        (
+            b'{"choices":[{"delta":{"content":"a"}}],"usage":null,"x":1}',
+            b'{"choices":[{"delta":{"content":"a"}}],"x":1}',
+        ),
+        (b'{"usage": null, "choices": [{"delta": {}}]}', b'{"choices":[{"delta":{}}]}'),
+        (
+            b'{"choices":[{"delta":{"content":"a","usage":null}}],"usage":null}',
+            b'{"choices":[{"delta":{"content":"a","usage":null}}]}',
+        ),
+        (
+            b'{"choices":[{"delta":{"content":",\\"usage\\":null"}}],"usage":null}',
+            b'{"choices":[{"delta":{"content":",\\"usage\\":null"}}]}',
+        ),
+    ],
+)
+def test_the_null_usage_that_our_asking_brings_is_taken_out_again(raw: bytes, left: bytes) -> None:
+    event = openai_chat.StreamParser().feed(SSEEvent(raw))
+    assert event is not None
+    assert openai_chat.StreamBuilder(include_usage=False).build(event) == b"data: " + left + b"\n\n"
+    assert openai_chat.StreamBuilder(include_usage=True).build(event) == b"data: " + raw + b"\n\n"
+
+
 def test_azures_empty_opening_is_dropped() -> None:
     opening = {"id": "", "choices": [], "prompt_filter_results": [{"prompt_index": 0}]}
     text, _ = relay(opening, delta("Hi"), delta(reason="stop"), "[DONE]", include_usage=False)
@@ -347,7 +373,7 @@ def test_a_stream_means_the_same_as_the_whole_answer_however_it_is_cut(
     deltas: list[tuple[int, dict[str, Any]]], cuts: list[int], newline: str
 ) -> None:
     whole: dict[int, dict[str, Any]] = {}
-    events = []
+    events: list[dict[str, Any]] = []
     for index, piece in deltas:
         events.append({"choices": [{"index": index, "delta": piece}]})
         message = whole.setdefault(index, {"tool_calls": []})
@@ -370,10 +396,10 @@ def test_a_stream_means_the_same_as_the_whole_answer_however_it_is_cut(
     for length in cuts:
         pieces.append(data[:length])
         data = data[length:]
-    for piece in (*pieces, data):
-        for sse in decoder.feed(piece):
-            event = parser.feed(sse)
-            chunks += event.chunks if event else ()
+    for part in (*pieces, data):
+        for sse in decoder.feed(part):
+            parsed = parser.feed(sse)
+            chunks += parsed.chunks if parsed else ()
     assert parser.complete
     assert parser.done
     assert collect(chunks) == openai_chat.response_of(json.dumps(body).encode())
