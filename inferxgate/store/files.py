@@ -20,6 +20,8 @@ from inferxgate.errors import StartError
 LOCK_SECONDS = 30.0
 """How long to wait for another process that is setting up the same folder."""
 
+_SMALLEST = 512
+"""Bytes of the smallest database. SQLite takes a file of a single byte for an empty one and would write over it."""
 _COMPANIONS = ("-wal", "-shm", "-journal")
 _ELSEWHERE = "or name another place with storage.database_url or INFERXGATE_DATA_DIR"
 _creating = threading.Lock()
@@ -35,9 +37,9 @@ def make_private_folder(folder: Path) -> None:
         folder.parent.mkdir(parents=True, exist_ok=True)
         folder.mkdir(mode=0o700)
         folder.chmod(0o700)  # whatever the umask took away
-    except FileExistsError:  # by another process, or it is no folder
+    except FileExistsError as error:  # another process has just made it, or something else is in its place
         if not folder.is_dir():
-            raise StartError(f"{folder} is not a folder; move it away {_ELSEWHERE}") from None
+            raise StartError(f"{error.filename} is not a folder; move it away {_ELSEWHERE}") from None
     except OSError as error:
         raise StartError(f"cannot make the folder {folder}: {error.strerror}; make it yourself {_ELSEWHERE}") from error
 
@@ -96,13 +98,23 @@ def prepare(path: Path) -> None:
 
 def _exists(path: Path) -> bool:
     try:
-        mode = path.stat().st_mode
+        found = path.stat()
     except FileNotFoundError:
         return False
-    if not stat.S_ISREG(mode):
-        kind = "a folder" if stat.S_ISDIR(mode) else "not a file"
+    if not stat.S_ISREG(found.st_mode):
+        kind = "a folder" if stat.S_ISDIR(found.st_mode) else "not a file"
         raise StartError(f"the database {path} is {kind}; move it away {_ELSEWHERE}")
+    if 0 < found.st_size < _SMALLEST:
+        raise damaged(path)
     return True
+
+
+def damaged(path: Path) -> StartError:
+    """What to say of a file that is no database, or no whole one."""
+    return StartError(
+        f"the database {path} is damaged or no database at all; restore it from a backup, or move it away to begin with"
+        " an empty one"
+    )
 
 
 def _create(path: Path) -> None:

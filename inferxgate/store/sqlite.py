@@ -100,7 +100,7 @@ class SQLiteStore:
                 writer.close()
                 raise
         except sqlite3.Error as error:
-            raise StartError(_why_not_open(path, error)) from error
+            raise _not_opened(path, error) from error
 
     def close(self) -> None:
         """Let go of the file. Every later call raises ``StoreUnavailable``."""
@@ -222,19 +222,17 @@ class SQLiteStore:
             return usage.refusals_by_reason(connection, which)
 
 
-def _why_not_open(path: Path, error: sqlite3.Error) -> str:
+def _not_opened(path: Path, error: sqlite3.Error) -> StartError:
     match connections.code_of(error):
         case sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_CORRUPT:
-            return (
-                f"the database {path} is damaged or no database at all; restore it from a backup, or move it away to"
-                " begin with an empty one"
-            )
+            return files.damaged(path)
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
-            return f"the database {path} is locked by another process; end that process and try again"
+            return StartError(f"the database {path} is locked by another process; end that process and try again")
         case sqlite3.SQLITE_FULL:
-            return f"the database {path} cannot be opened: the disk is full; make room and try again"
+            return StartError(f"the database {path} cannot be opened: the disk is full; make room and try again")
         case _:
-            return f"the database {path} cannot be opened: {connections.cause_of(error)}; check the file and its folder"
+            cause = connections.cause_of(error)
+            return StartError(f"the database {path} cannot be opened: {cause}; check the file and its folder")
 
 
 def _require_changeable(changes: Mapping[str, Any], changeable: frozenset[str]) -> None:

@@ -1,0 +1,287 @@
+"""Usage: written once however often it comes, and added up as plain arithmetic over the records would."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from functools import reduce
+from operator import add
+from statistics import fmean
+from typing import get_args
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from inferxgate.canonical.usage import BUCKETS, Usage
+from inferxgate.store.records import GroupBy, Refusal, Status, UsageFilter, UsageRecord, UsageSummary
+from inferxgate.store.sqlite import SQLiteStore
+from tests.support.stores import (
+    DAY_MS,
+    EVER,
+    MINUTE_MS,
+    NOON_MS,
+    new_key,
+    new_record,
+    new_refusal,
+    new_store,
+    new_user,
+)
+
+KEYS = ("key_1", "key_2", None)
+USERS = ("user_1", "user_2", None)
+
+USAGES = st.builds(Usage, **{bucket: st.integers(0, 1_000_000) for bucket in BUCKETS})
+RECORDS = st.builds(
+    new_record,
+    id=st.uuids().map(str),
+    started_at_ms=st.integers(NOON_MS - 2 * DAY_MS, NOON_MS + 2 * DAY_MS),
+    status=st.sampled_from(get_args(Status)),
+    key_id=st.sampled_from(KEYS),
+    user_id=st.sampled_from(USERS),
+    model=st.sampled_from(("small-1", "large-2")),
+    provider=st.sampled_from(("local", "echo")),
+    stream=st.booleans(),
+    usage=st.one_of(st.just(Usage()), USAGES),
+    cost_nanos=st.one_of(st.none(), st.integers(0, 10**12)),
+    first_token_ms=st.one_of(st.none(), st.integers(0, 10_000)),
+    duration_ms=st.integers(0, 600_000),
+)
+MANY = st.lists(RECORDS, max_size=12, unique_by=lambda record: record.id)
+FILTERS = st.builds(
+    lambda since, length, user_id, key_id: UsageFilter(since, since + length, user_id, key_id),
+    st.integers(NOON_MS - 3 * DAY_MS, NOON_MS + DAY_MS),
+    st.integers(0, 5 * DAY_MS),
+    st.sampled_from(USERS),
+    st.sampled_from(KEYS),
+)
+
+
+def chosen(records: Sequence[UsageRecord], which: UsageFilter) -> list[UsageRecord]:
+    return [
+        record
+        for record in records
+        if which.since_ms <= record.started_at_ms < which.until_ms
+        and which.user_id in (None, record.user_id)
+        and which.key_id in (None, record.key_id)
+    ]
+
+
+def summed(records: Sequence[UsageRecord], group: str | None) -> UsageSummary:
+    """What the store must say of these records, added up the simple way."""
+    firsts = [record.first_token_ms for record in records if record.first_token_ms is not None]
+    return UsageSummary(
+        group=group,
+        label=group,
+        requests=len(records),
+        errors=sum(record.status in ("provider_error", "gateway_error") for record in records),
+        usage=reduce(add, (record.usage for record in records), Usage()),
+        cost_nanos=sum(record.cost_nanos or 0 for record in records),
+        unpriced_requests=sum(record.cost_nanos is None and record.usage.total_tokens > 0 for record in records),
+        average_duration_ms=fmean(record.duration_ms for record in records) if records else None,
+        average_first_token_ms=fmean(firsts) if firsts else None,
+    )
+
+
+def day(record: UsageRecord) -> str:
+    return datetime.fromtimestamp(record.started_at_ms / 1000, UTC).strftime("%Y-%m-%d")
+
+
+GROUPS: dict[GroupBy, Callable[[UsageRecord], str | None]] = {
+    "model": lambda record: record.model,
+    "provider": lambda record: record.provider,
+    "key": lambda record: record.key_id,
+    "user": lambda record: record.user_id,
+    "day": day,
+}
+
+
+def state(store: SQLiteStore) -> object:
+    """Everything that usage leaves behind in a store."""
+    return (
+        store.usage_totals(EVER),
+        [store.usage_by(group, EVER) for group in get_args(GroupBy)],
+        sorted(store.recent_usage(EVER, limit=1_000), key=lambda record: record.id),
+        store.spend_by_key(["key_1", "key_2"]),
+        store.refusals_by_reason(EVER),
+        store.keys(),
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(records=MANY, which=FILTERS)
+def test_sums_are_those_of_the_records(records: list[UsageRecord], which: UsageFilter) -> None:
+    with new_store() as store:
+        store.add_usage(records, ())
+        wanted = chosen(records, which)
+        assert store.usage_totals(which) == summed(wanted, None)
+        for by, group_of in GROUPS.items():
+            found = store.usage_by(by, which)
+            names = {group_of(record) for record in wanted}
+            expected = {name: summed([each for each in wanted if group_of(each) == name], name) for name in names}
+            assert {group.group: group for group in found} == expected
+            assert len(found) == len(names)
+            if by == "day":
+                assert [group.group for group in found] == sorted(name for name in names if name)
+            else:
+                assert found == sorted(found, key=lambda group: (-group.cost_nanos, -group.requests))
+        newest = store.recent_usage(which, limit=5)
+        assert len(newest) == min(5, len(wanted))
+        times = sorted((record.started_at_ms for record in wanted), reverse=True)
+        assert [record.started_at_ms for record in newest] == times[:5]
+        assert all(record in wanted for record in newest)
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data(), records=MANY)
+def test_order_repetition_and_batches_do_not_matter(data: st.DataObject, records: list[UsageRecord]) -> None:
+    key = new_key(id="key_1")
+    with new_store() as once, new_store() as often:
+        for store in (once, often):
+            store.add_key(key, keys_per_user=None)
+        once.add_usage(records, ())
+        repeated = data.draw(st.permutations(records + data.draw(st.lists(st.sampled_from(records or [new_record()])))))
+        repeated = [record for record in repeated if record in records]
+        while repeated:
+            cut = data.draw(st.integers(1, len(repeated)))
+            often.add_usage(repeated[:cut], ())
+            repeated = repeated[cut:]
+        assert state(often) == state(once)
+
+
+REFUSALS = st.builds(
+    new_refusal,
+    source=st.sampled_from(("worker_1", "worker_2")),
+    minute_ms=st.sampled_from((NOON_MS, NOON_MS + MINUTE_MS)),
+    key_id=st.sampled_from(KEYS),
+    user_id=st.sampled_from(USERS),
+    reason=st.sampled_from(("rate_limit_exceeded", "model_not_allowed")),
+    count=st.integers(1, 100),
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data(), counts=st.lists(REFUSALS, max_size=15))
+def test_of_growing_counts_the_highest_stands_in_any_order(data: st.DataObject, counts: list[Refusal]) -> None:
+    highest: dict[Refusal, int] = {}
+    for refusal in counts:
+        name = dataclasses.replace(refusal, count=0)
+        highest[name] = max(highest.get(name, 0), refusal.count)
+    with new_store() as store:
+        for refusal in data.draw(st.permutations(counts + counts)):
+            store.add_usage((), [refusal])
+        for user_id in USERS:
+            for key_id in KEYS:
+                expected: dict[str, int] = {}
+                for name, count in highest.items():
+                    if user_id in (None, name.user_id) and key_id in (None, name.key_id):
+                        expected[name.reason] = expected.get(name.reason, 0) + count
+                which = UsageFilter(NOON_MS + 1, NOON_MS + 2 * MINUTE_MS, user_id, key_id)
+                found = store.refusals_by_reason(which)
+                assert found == expected, "a minute counts as a whole, so one that has begun is in"
+                assert list(found.values()) == sorted(found.values(), reverse=True)
+        assert store.refusals_by_reason(UsageFilter(0, NOON_MS)) == {}
+
+
+def test_records_come_back_as_they_went(store: SQLiteStore) -> None:
+    record = new_record(
+        status="client_closed",
+        http_status=499,
+        error_code="upstream_error",
+        key_id="key_1",
+        user_id="user_1",
+        end_user="größe\x00'); DROP TABLE usage; --",
+        stream=True,
+        usage=Usage(1, 2, 3, 4, 5, 6, 7, 8, 9, 10),
+        usage_source="estimated",
+        cost_nanos=None,
+        price_version=None,
+        first_token_ms=0,
+    )
+    store.add_usage([record], ())
+    assert store.recent_usage(EVER, limit=10) == [record]
+
+
+def test_records_of_one_moment_come_newest_first(store: SQLiteStore) -> None:
+    records = [new_record() for _ in range(5)]
+    store.add_usage(records, ())
+    assert store.recent_usage(EVER, limit=3) == records[:1:-1]
+    assert store.recent_usage(EVER, limit=0) == []
+    assert store.recent_usage(EVER, limit=-1) == [], "no limit is not every record"
+
+
+def test_nothing_adds_up_to_nothing(store: SQLiteStore) -> None:
+    store.add_usage((), ())
+    assert store.usage_totals(EVER) == summed([], None)
+    assert store.usage_by("model", EVER) == []
+
+
+def test_groups_have_names_for_people(store: SQLiteStore) -> None:
+    user = new_user(id="user_1", email="ann@example.com")
+    store.add_user(user, first_is_admin=False)
+    named, unnamed = new_key(id="key_1", name="laptop"), new_key(id="key_2")
+    for key in (named, unnamed):
+        store.add_key(key, keys_per_user=None)
+    store.add_usage(
+        [
+            new_record(key_id="key_1", user_id="user_1", cost_nanos=5),
+            new_record(key_id="key_2", user_id="user_gone", cost_nanos=4),
+            new_record(key_id="key_gone", cost_nanos=3),
+        ],
+        (),
+    )
+    assert [group.label for group in store.usage_by("key", EVER)] == ["laptop", unnamed.key_prefix, "key_gone"]
+    assert [group.label for group in store.usage_by("user", EVER)] == ["ann@example.com", "user_gone", None]
+
+
+@pytest.mark.parametrize("number", [2**63, 10**40, -1, -(10**40)])
+def test_a_nonsense_number_neither_fails_its_batch_nor_the_sums(store: SQLiteStore, number: int) -> None:
+    nonsense = [
+        new_record(
+            key_id="key_1",
+            usage=Usage(**dict.fromkeys(BUCKETS, number)),
+            cost_nanos=number,
+            first_token_ms=number,
+            duration_ms=number,
+            started_at_ms=number,
+        )
+        for _ in range(20)
+    ]
+    store.add_usage([*nonsense, new_record()], [new_refusal(count=number, minute_ms=number)])
+    total = store.usage_totals(UsageFilter(-(10**40), 10**40))
+    assert total.requests >= 1
+    assert total.cost_nanos >= 0
+    assert store.usage_by("day", EVER)
+    assert store.spend_by_key(["key_1"]).get("key_1", 0) >= 0
+
+
+def test_text_that_is_no_text_is_written_out(store: SQLiteStore) -> None:
+    store.add_usage([new_record(end_user="a\ud800b", model="\udfff")], [new_refusal(reason="\ud800")])
+    (record,) = store.recent_usage(EVER, limit=1)
+    assert record.end_user == "a\\ud800b"
+    assert record.model == "\\udfff"
+    assert store.refusals_by_reason(EVER) == {"\\ud800": 1}
+
+
+def test_spend_is_known_of_keys_that_have_spent(store: SQLiteStore) -> None:
+    store.add_usage(
+        [
+            new_record(key_id="key_1", cost_nanos=2),
+            new_record(key_id="key_1", cost_nanos=3),
+            new_record(key_id="key_2", cost_nanos=None),
+            new_record(key_id=None, cost_nanos=100),
+        ],
+        (),
+    )
+    assert store.spend_by_key(["key_1", "key_2", "key_gone"]) == {"key_1": 5}
+    assert store.spend_by_key([]) == {}
+
+
+def test_when_a_key_was_last_used_only_moves_forward(store: SQLiteStore) -> None:
+    store.add_key(new_key(id="key_1"), keys_per_user=None)
+    for started, expected in ((NOON_MS, NOON_MS), (NOON_MS - 5, NOON_MS), (NOON_MS + 5, NOON_MS + 5)):
+        store.add_usage([new_record(key_id="key_1", started_at_ms=started)], ())
+        key = store.key("key_1")
+        assert key is not None
+        assert key.last_used_at_ms == expected
