@@ -7,6 +7,7 @@ with GatewayProcess(tmp_path, config=CONFIG) as gateway:
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -33,6 +34,14 @@ _INHERITED = (
     "VIRTUAL_ENV",
     "COVERAGE_PROCESS_START",
 )
+
+
+def provider_section(name: str, base_url: str, **settings: object) -> str:
+    """A configuration's section for a provider that speaks OpenAI's API; ``settings`` as TOML knows them."""
+    lines = [f"[providers.{name}]", 'type = "openai"', f'base_url = "{base_url}"']
+    settings.setdefault("api_key", "sk-canary-1f4d9b7c2e")
+    lines += [f"{setting} = {json.dumps(value)}" for setting, value in settings.items()]
+    return "\n".join(lines) + "\n"
 
 
 def program() -> list[str]:
