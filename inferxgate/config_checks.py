@@ -66,7 +66,11 @@ def origin(text: str) -> str:
 
 
 def jwt_secret(secret: SecretStr) -> SecretStr:
-    if len(secret.get_secret_value().encode()) < SECRET_BYTES:
+    try:
+        size = len(secret.get_secret_value().encode())
+    except UnicodeEncodeError:
+        raise ValueError("must be UTF-8") from None
+    if size < SECRET_BYTES:
         raise ValueError(f"must have {SECRET_BYTES} bytes or more; 'openssl rand -base64 48' makes one")
     return secret
 

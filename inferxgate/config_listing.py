@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from inferxgate.config import Loaded, Settings, leaves
-from inferxgate.config_sources import Loc, dotted, entry_of, environment_name, plain
+from inferxgate.config_sources import Loc, dotted, entry_of, environment_name, plain, quoted
 from inferxgate.providers.registry import ROWS
 
 MASK = "****"
@@ -146,8 +145,7 @@ def as_toml(value: object) -> str:
         case bool():
             return "true" if value else "false"
         case str():
-            # A basic string of TOML is a JSON string, but for DEL, which it must escape.
-            return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+            return quoted(value)
         case list():
             return f"[{', '.join(as_toml(each) for each in value)}]"
         case dict():

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from inferxgate.config_sources import (
+    PREFIX,
     BadSetting,
     Loc,
     UnknownVariable,
@@ -93,9 +94,11 @@ def unknown_variable(unknown: UnknownVariable, shape: Any, present: Mapping[str,
     line = f"environment variable {unknown.name}:"
     if _is_later(unknown.asked):
         return f"{line} {dotted(unknown.asked)} {_NOT_YET}"
-    entry = [(*unknown.known, name) for name in fields_of(_declared(unknown.known, shape)) or {}]
+    entry = known_locs(_declared(unknown.known, shape), {}, unknown.known)
     names = [environment_name(loc) for loc in (*known_locs(shape, present), *entry)]
-    return f"{line} there is no such setting{near(unknown.name.upper(), {name: name for name in names})}"
+    # Compared without the prefix, which all share and which would make everything look alike.
+    hint = near(unknown.name.upper().removeprefix(PREFIX), {name.removeprefix(PREFIX): name for name in names})
+    return f"{line} there is no such setting{hint}"
 
 
 def _declared(loc: Loc, shape: Any) -> Any:

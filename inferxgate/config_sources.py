@@ -45,7 +45,21 @@ class BadSetting(Exception):
 
 def dotted(loc: Iterable[str]) -> str:
     """The setting's name as TOML writes it: ``pricing."my-vllm/*".input``."""
-    return ".".join(part if _BARE.fullmatch(part) else json.dumps(part) for part in loc)
+    return ".".join(part if _BARE.fullmatch(part) else quoted(part) for part in loc)
+
+
+def quoted(text: str) -> str:
+    """A string of TOML, in which everything that does not print is written out."""
+    return f'"{"".join(_escaped(character) for character in text)}"'
+
+
+def _escaped(character: str) -> str:
+    if character in '\\"':
+        return f"\\{character}"
+    if character.isprintable():
+        return character
+    code = ord(character)
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def plain(annotation: Any) -> Any:
