@@ -26,7 +26,9 @@ _PREFACE = """\
 # The configuration of InferXgate. Every setting is here with its default: take away the '#' in front to change one.
 #
 # The environment wins over this file, and options of the command line win over both. A setting's environment name is
-# INFERXGATE_<SECTION>__<NAME>, such as INFERXGATE_SERVER__PORT. 'inferxgate config show' tells what is in force.
+# INFERXGATE_<SECTION>__<NAME>, such as INFERXGATE_SERVER__PORT, or INFERXGATE_PROVIDERS__MY_VLLM__BASE_URL for
+# [providers.my-vllm]: case does not matter, and _ stands for - too. Lists are written as JSON or with commas.
+# 'inferxgate config show' tells what is in force, and where each came from.
 #
 # Any string may name an environment variable, "${NAME}", or a file that holds a secret, "${file:/run/secrets/name}".
 """

@@ -1,0 +1,269 @@
+"""``inferxgate config``, run as people and scripts run it."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from inferxgate.config import Settings
+from inferxgate.config_listing import tables
+from tests.support.terminal import CommandLine, without_colour
+
+CANARY = "canary-of-more-than-thirty-two-bytes"
+SECRETS = f"""
+[auth]
+jwt_secret = "{CANARY}"
+[providers.openai]
+api_key = "sk-{CANARY}"
+headers = {{ X-Org = "{CANARY}" }}
+proxy = "http://me:{CANARY}@proxy.internal:3128"
+[server]
+port = 4000
+"""
+
+
+def configure(cli: CommandLine, text: str) -> None:
+    cli.config_path.write_text(text)
+
+
+# show
+
+
+def test_show_names_every_setting_its_value_and_where_it_came_from(cli: CommandLine) -> None:
+    configure(cli, "[server]\nport = 4000\ntrusted_proxies = ['10.0.0.1']\n")
+    done = cli.run("config", "show", environment={"INFERXGATE_AUTH__KEYS_PER_USER": "3", "OPENAI_API_KEY": "sk-1"})
+    lines = [re.split(r"  +", line) for line in done.out.splitlines()]
+    assert done.code == 0
+    assert lines[0] == ["SETTING", "VALUE", "FROM"]
+    assert ["server.port", "4000", "file"] in lines
+    assert ["server.trusted_proxies", '["10.0.0.1"]', "file"] in lines
+    assert ["server.host", "127.0.0.1", "default"] in lines
+    assert ["server.tls_key", "-", "default"] in lines
+    assert ["auth.keys_per_user", "3", "environment INFERXGATE_AUTH__KEYS_PER_USER"] in lines
+    assert ["providers.openai.api_key", "****", "environment OPENAI_API_KEY"] in lines
+    assert done.err == f"Configuration file: {cli.config_path}\nData folder: {cli.data_dir}\n"
+
+
+def test_show_has_all_declared_settings(cli: CommandLine) -> None:
+    shown = cli.well("config", "show", "--json").json["settings"]
+    assert shown.keys() == {each.name for table in tables() if table.entry is None for each in table.settings}
+
+
+def test_show_as_json(cli: CommandLine) -> None:
+    configure(cli, SECRETS)
+    shown = cli.well("config", "show", "--json").json
+    assert (shown["path"], shown["data_dir"]) == (str(cli.config_path), str(cli.data_dir))
+    assert shown["settings"]["server.port"] == {"value": 4000, "origin": "file"}
+    assert shown["settings"]["server.keepalive_seconds"] == {"value": 15, "origin": "default"}
+    assert shown["settings"]["chat.model"] == {"value": None, "origin": "default"}
+    assert shown["settings"]["auth.jwt_secret"] == {"value": "****", "origin": "file"}
+
+
+def test_no_command_prints_a_secret(cli: CommandLine) -> None:
+    configure(cli, SECRETS)
+    for arguments in (["show"], ["show", "--json"], ["check"], ["check", "--json"], ["path"], ["path", "--json"]):
+        done = cli.run("config", *arguments)
+        assert done.code == 0
+        assert CANARY not in done.out + done.err
+    assert "http://****@proxy.internal:3128" in cli.well("config", "show").out
+
+
+def test_show_draws_a_table_on_a_terminal(cli: CommandLine) -> None:
+    with cli.on_terminal("config", "show", columns=120) as terminal:
+        assert terminal.end() == 0
+        seen = without_colour(terminal.seen)
+    assert re.search(r"Setting +Value +From", seen)
+    assert re.search(r"─{20}", seen)
+    assert re.search(r"server\.port +3000 +default", seen)
+
+
+def test_show_without_any_file(cli: CommandLine) -> None:
+    cli.config_path.unlink()
+    done = cli.run("config", "show", environment={"INFERXGATE_CONFIG": ""})
+    assert done.code == 0
+    assert done.err.startswith(f"Configuration file: none ({cli.folder}/.config/inferxgate/config.toml is not there)")
+
+
+# path
+
+
+def test_path_prints_the_path_alone(cli: CommandLine) -> None:
+    done = cli.well("config", "path")
+    assert (done.out, done.err) == (f"{cli.config_path}\n", "")
+
+
+def test_path_says_that_there_is_no_file_yet(cli: CommandLine) -> None:
+    cli.config_path.unlink()
+    done = cli.well("config", "path")
+    assert done.out == f"{cli.config_path}\n"
+    assert "'inferxgate config init' writes one" in done.err
+
+
+def test_path_as_json(cli: CommandLine) -> None:
+    assert cli.well("config", "path", "--json").json == {
+        "path": str(cli.config_path),
+        "exists": True,
+        "data_dir": str(cli.data_dir),
+    }
+
+
+def test_path_follows_the_platform(cli: CommandLine) -> None:
+    environment = {"INFERXGATE_CONFIG": "", "INFERXGATE_DATA_DIR": "", "XDG_CONFIG_HOME": "/c", "XDG_DATA_HOME": "/d"}
+    done = cli.run("config", "path", "--json", environment=environment)
+    assert done.json == {"path": "/c/inferxgate/config.toml", "exists": False, "data_dir": "/d/inferxgate"}
+
+
+def test_path_works_with_a_broken_file(cli: CommandLine) -> None:
+    configure(cli, "[")
+    assert cli.well("config", "path").out == f"{cli.config_path}\n"
+
+
+def test_the_option_may_stand_before_or_behind_the_command(cli: CommandLine, tmp_path: Path) -> None:
+    other = str(tmp_path / "other.toml")
+    assert cli.well("--config", other, "config", "path").out == f"{other}\n"
+    assert cli.well("config", "path", "--config", other).out == f"{other}\n"
+
+
+# check
+
+
+def test_check_says_ok(cli: CommandLine) -> None:
+    done = cli.run("config", "check", environment={"OPENAI_API_KEY": "sk-1"})
+    assert (done.code, done.out, done.err) == (0, f"OK: {cli.config_path}\n", "")
+
+
+def test_check_fails_with_one_line(cli: CommandLine) -> None:
+    configure(cli, "[server]\n\nprot = 1\n")
+    line = cli.fails("config", "check")
+    assert line == f"{cli.config_path}, line 3: server.prot is not a setting; did you mean server.port?"
+
+
+@pytest.mark.parametrize("command", [["config", "show"], ["keys", "list"], ["chat", "hi"]])
+def test_every_command_refuses_a_wrong_configuration(cli: CommandLine, command: list[str]) -> None:
+    configure(cli, "[server]\nport = 'x'\n")
+    assert cli.fails(*command) == f"{cli.config_path}, line 2: server.port must be a whole number"
+
+
+def test_a_name_in_the_file_cannot_speak_to_the_terminal(cli: CommandLine) -> None:
+    configure(cli, '["\\u001b[31mred\\nline"]\n')
+    assert '"\\u001b[31mred\\u000aline" is not a setting' in cli.fails("config", "check")
+
+
+def test_a_folder_in_place_of_the_file(cli: CommandLine) -> None:
+    line = cli.fails("config", "check", "--config", str(cli.folder))
+    assert line == f"{cli.folder} is a directory, not a configuration file"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
+def test_a_file_that_may_not_be_read(cli: CommandLine) -> None:
+    cli.config_path.chmod(0)
+    assert cli.fails("config", "check") == f"Cannot read the configuration file {cli.config_path}: Permission denied"
+
+
+@pytest.mark.parametrize(
+    ("text", "warning"),
+    [
+        ("server.host = '0.0.0.0'", "server.host is 0.0.0.0: other machines can reach the gateway, without TLS"),
+        ("server.host = '::'\nauth.registration = 'open'", "auth.registration is open"),
+        ("server.host = '::'\nserver.public_metrics = true", "server.public_metrics is on"),
+        ("server.cors_origins = ['*']", "server.cors_origins has *"),
+        ("", "no provider is configured: only echo answers"),
+        ("[providers.openai]", "providers.openai has no api_key"),
+        (
+            "[providers.openai]\napi_key = 'x'\nbase_url = 'http://10.0.0.1/v1'",
+            "its api_key crosses the network in the clear",
+        ),
+        ("[providers.openai]\napi_key = 'x'", "holds secrets and others may read it; 'chmod 600' keeps it to yourself"),
+    ],
+)
+def test_check_warns_of_what_is_seldom_meant(cli: CommandLine, text: str, warning: str) -> None:
+    configure(cli, text)
+    cli.config_path.chmod(0o644)
+    done = cli.well("config", "check")
+    assert done.out == f"OK: {cli.config_path}\n"
+    assert warning in done.err
+    assert any(warning in each for each in cli.well("config", "check", "--json").json["warnings"])
+
+
+def test_check_does_not_warn_without_reason(cli: CommandLine) -> None:
+    configure(
+        cli, '[providers.openai]\napi_key = "${KEY}"\n[providers.a]\ntype = "openai"\nbase_url = "http://localhost:1"'
+    )
+    cli.config_path.chmod(0o644)
+    assert cli.run("config", "check", environment={"KEY": "sk-1"}).err == ""
+
+
+# init
+
+
+def test_init_writes_a_file_that_changes_nothing(cli: CommandLine) -> None:
+    file = cli.folder / "new" / "folder" / "config.toml"
+    done = cli.well("config", "init", "--config", str(file))
+    assert done.out == f"{file}\n"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
+    assert cli.well("config", "check", "--config", str(file)).out == f"OK: {file}\n"
+    shown = cli.well("config", "show", "--json", "--config", str(file)).json["settings"]
+    assert {each["origin"] for each in shown.values()} == {"default"}
+
+
+def test_init_names_every_setting_with_its_default(cli: CommandLine) -> None:
+    file = cli.folder / "init.toml"
+    cli.well("config", "init", "--config", str(file))
+    settings = re.sub(r"^#(?=[\[\w])", "", file.read_text(), flags=re.MULTILINE)
+    values = tomllib.loads(settings)
+    for table in tables():
+        section = values[table.name] if table.entry is None else values[table.name][table.entry]
+        assert section.keys() == {each.loc[-1] for each in table.settings}
+        for each in table.settings:
+            assert section[each.loc[-1]] == (each.examples[0] if each.default is None else each.default)
+
+
+def test_init_gives_examples_that_hold(cli: CommandLine) -> None:
+    file = cli.folder / "init.toml"
+    cli.well("config", "init", "--config", str(file))
+    settings = re.sub(r"^#(?=[\[\w])(?!tls_|ca_file)", "", file.read_text(), flags=re.MULTILINE)
+    file.write_text(settings)
+    environment = {"IX_JWT_SECRET": CANARY, "OPENAI_API_KEY": "sk-1"}
+    done = cli.run("config", "show", "--json", "--config", str(file), environment=environment)
+    assert done.code == 0, done.err
+    assert set(Settings.model_fields) == {name.partition(".")[0] for name in done.json["settings"]}
+
+
+def test_init_keeps_what_is_there(cli: CommandLine) -> None:
+    configure(cli, "# mine\n")
+    assert cli.fails("config", "init") == f"{cli.config_path} is there already; --force writes over it"
+    assert cli.config_path.read_text() == "# mine\n"
+    cli.well("config", "init", "--force")
+    assert "[server]" in cli.config_path.read_text()
+    assert stat.S_IMODE(cli.config_path.stat().st_mode) == 0o600
+    assert [path.name for path in cli.folder.iterdir()] == ["config.toml"]
+
+
+def test_init_writes_through_a_link(cli: CommandLine) -> None:
+    link = cli.folder / "link.toml"
+    link.symlink_to(cli.config_path)
+    cli.well("config", "init", "--force", "--config", str(link))
+    assert link.is_symlink()
+    assert "[server]" in cli.config_path.read_text()
+
+
+def test_init_as_json(cli: CommandLine) -> None:
+    file = cli.folder / "init.toml"
+    assert cli.well("config", "init", "--json", "--config", str(file)).json == {"path": str(file)}
+
+
+def test_init_where_it_cannot_write(cli: CommandLine) -> None:
+    assert "Is a directory" in cli.fails("config", "init", "--force", "--config", str(cli.folder))
+    assert "Not a directory" in cli.fails("config", "init", "--config", str(cli.config_path / "x" / "config.toml"))
+    assert [path.name for path in cli.folder.iterdir()] == ["config.toml"]
+
+
+def test_wrong_usage_is_code_two(cli: CommandLine) -> None:
+    cli.fails("config", "show", "--nonsense", code=2)
+    cli.fails("config", "nonsense", code=2)
