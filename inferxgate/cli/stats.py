@@ -51,6 +51,8 @@ def stats(
     if as_json and as_csv:
         raise WrongUsage("--json and --csv exclude each other: give one")
     from inferxgate import reports
+    from inferxgate.gateway.ledger import recover
+    from inferxgate.storage import journal_folder
     from inferxgate.store.records import UsageFilter
 
     now_ms = time.time_ns() // 1_000_000
@@ -58,7 +60,8 @@ def stats(
         since_ms = reports.parse_since(since, now_ms)
     except GatewayError as error:
         raise WrongUsage(f"--since: {error.message}") from error
-    with opened_store(config) as (_, store):
+    with opened_store(config) as (loaded, store):
+        recover(store, journal_folder(loaded))  # what a killed gateway left counts too
         report = reports.stats(store, UsageFilter(since_ms=since_ms, until_ms=now_ms + 1))
     groups = report[f"by_{by}"]
     if as_json:

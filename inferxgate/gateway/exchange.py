@@ -14,8 +14,6 @@ from inferxgate.framing.sse import SSEDecoder, SSEEvent
 from inferxgate.gateway.routing import Target
 from inferxgate.providers.http import HttpRequest
 
-_NEVER_A_STREAM = ("application/json", "text/html")
-
 
 class Exchange:
     """What is asked of one target, and what its bytes mean."""
@@ -38,9 +36,13 @@ class Exchange:
         """A whole answer: its JSON and its meaning. Raises ``GatewayError`` for nonsense and for errors within."""
         return openai_chat.parse_response(data)
 
-    def is_stream(self, headers: Mapping[str, str]) -> bool:
-        """Whether an answer may be a stream. One that does not say what it is gets the benefit of the doubt."""
-        return headers.get("content-type", "").partition(";")[0].strip().lower() not in _NEVER_A_STREAM
+    @staticmethod
+    def is_document(beginning: bytes) -> bool:
+        """Whether a body that begins so is JSON or HTML and no stream, whatever its content type says.
+
+        No line of a stream begins with a brace, a bracket or an angle; older OpenAI streams say ``application/json``.
+        """
+        return beginning.lstrip()[:1] in (b"{", b"[", b"<")
 
     def not_a_stream(self, data: bytes) -> GatewayError:
         """The error that a whole answer to a streaming request amounts to: the one it holds, or its being whole."""

@@ -21,7 +21,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -81,20 +80,11 @@ class Ledger:
                 f"cannot write the journal {self._path}: {error.strerror}; make the data folder writable"
             ) from error
         try:
-            self.recover()
+            recover(self._store, self._folder)
         except StoreUnavailable as error:  # they stay where they are; the next start imports them
             self._store_error = str(error)
         self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
         self._thread.start()
-
-    def recover(self) -> int:
-        """Carry the journals of dead workers into the store; how many records there were.
-
-        Raises ``StoreUnavailable``; what was not imported stays.
-        """
-        return sum(
-            self._recover_one(path) for path in sorted(self._folder.glob("worker_*.jsonl")) if path != self._path
-        )
 
     def append(self, record: UsageRecord) -> None:
         """Write one record to the journal. Never raises: a record that cannot be written waits in memory."""
@@ -253,25 +243,34 @@ class Ledger:
                 if key[0] < past and self._refusals.get(key) == count:
                     del self._refusals[key]
 
-    def _recover_one(self, path: Path) -> int:
+
+def recover(store: Store, folder: Path) -> int:
+    """Carry the journals of dead workers into the store; how many records there were.
+
+    Raises ``StoreUnavailable``; what was not imported stays. Journals of living workers are theirs to import.
+    """
+    return sum(_recover_one(store, path) for path in sorted(folder.glob("worker_*.jsonl")))
+
+
+def _recover_one(store: Store, path: Path) -> int:
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:  # another process has just imported it
+        return 0
+    try:
         try:
-            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        except FileNotFoundError:  # another process has just imported it
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:  # its worker is alive
             return 0
-        try:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:  # its worker is alive
-                return 0
-            with os.fdopen(os.dup(fd), "rb") as journal:
-                lines = journal.read().split(b"\n")
-            records = list(_records(lines, path))
-            for begin in range(0, len(records), _BATCH_LINES):
-                self._store.add_usage(records[begin : begin + _BATCH_LINES], ())
-            path.unlink(missing_ok=True)
-            return len(records)
-        finally:
-            os.close(fd)
+        with os.fdopen(os.dup(fd), "rb") as journal:
+            lines = journal.read().split(b"\n")
+        records = list(_records(lines, path))
+        for begin in range(0, len(records), _BATCH_LINES):
+            store.add_usage(records[begin : begin + _BATCH_LINES], ())
+        path.unlink(missing_ok=True)
+        return len(records)
+    finally:
+        os.close(fd)
 
 
 def _records(lines: list[bytes], path: Path) -> Iterator[UsageRecord]:
@@ -287,8 +286,3 @@ def _records(lines: list[bytes], path: Path) -> Iterator[UsageRecord]:
 
 def _parse(fields: dict[str, Any]) -> UsageRecord:
     return UsageRecord(**{**fields, "usage": Usage(**fields["usage"])})
-
-
-def as_json(record: UsageRecord) -> dict[str, Any]:
-    """A record as plain data."""
-    return asdict(record)

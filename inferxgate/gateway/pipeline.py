@@ -173,8 +173,6 @@ class _Attempt:
         """Ask, and wait for the first event."""
         response = await self._send()
         try:
-            if not self._exchange.is_stream(response.headers):
-                raise self._exchange.not_a_stream(await response.read(limit=_MAX_ERROR_BYTES))
             data = response.chunks()
             batches = self._batches(data)
             first: list[Event] = await anext(batches, [])
@@ -210,7 +208,12 @@ class _Attempt:
     async def _batches(self, data: AsyncIterator[bytes]) -> AsyncIterator[list[Event]]:
         """The events of each read that brought any; raises ``GatewayError`` where the stream fails."""
         exchange = self._exchange
+        beginning = b""
         async for piece in data:
+            if not beginning:
+                beginning = piece.lstrip()
+                if exchange.is_document(beginning):
+                    raise exchange.not_a_stream(beginning + await _rest(data, limit=_MAX_ERROR_BYTES))
             events = exchange.events(piece)
             if events:
                 yield self._observed(events)
@@ -248,6 +251,16 @@ class _Attempt:
         self._metrics.completed(record)
         self._active.dec()
         return record.cost_nanos
+
+
+async def _rest(data: AsyncIterator[bytes], *, limit: int) -> bytes:
+    """What is left of a body, up to about ``limit`` bytes."""
+    rest = bytearray()
+    async for piece in data:
+        rest += piece
+        if len(rest) > limit:
+            break
+    return bytes(rest)
 
 
 async def _drain(data: AsyncIterator[bytes]) -> None:

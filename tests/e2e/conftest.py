@@ -18,7 +18,10 @@ def provider() -> Iterator[FakeProvider]:
 
 @pytest.fixture(scope="module")
 def gateway(provider: FakeProvider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
-    config = provider_section("openai", provider.base_url) + '[models.smart]\ntargets = ["openai/gpt-4o"]\n'
+    config = (
+        provider_section("openai", provider.base_url, models=["gpt-4o-mini"])
+        + '[models.smart]\ntargets = ["openai/gpt-4o"]\n'
+    )
     with GatewayProcess(tmp_path_factory.mktemp("gateway"), config=config) as process:
         yield process
 

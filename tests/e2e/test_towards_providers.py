@@ -175,7 +175,7 @@ HTML = head(200, {"content-type": "text/html", "content-length": "14"}) + b"<htm
         ((b"not http at all\r\n\r\n",), "upstream_invalid_response"),
         ((HTML,), "upstream_invalid_response"),
         ((json_head(1) + b"{",), "upstream_invalid_response"),
-        ((), "upstream_unreachable"),
+        ((), "upstream_error"),
         ((json_head(99) + b"{",), "upstream_error"),
         ((head(302, {"location": "http://127.0.0.1:1/", "content-length": "0"}),), "upstream_invalid_response"),
     ],
@@ -212,6 +212,7 @@ def test_requests_go_through_the_proxy_of_the_environment(tmp_path: Path) -> Non
             "OPENAI_BASE_URL": "http://provider.invalid/v1",
         }
         with GatewayProcess(tmp_path / "a", environment=environment) as gateway:
+            proxy.reply_json({"choices": []})
             assert ask(gateway, gateway.create_key()).status_code == 200
             assert proxy.last.target == "http://provider.invalid/v1/chat/completions"
         with GatewayProcess(tmp_path / "b", environment={**environment, "NO_PROXY": "provider.invalid"}) as gateway:

@@ -16,7 +16,7 @@ import pytest
 
 from inferxgate.canonical.usage import Usage
 from inferxgate.errors import GatewayError, StartError
-from inferxgate.gateway.ledger import Ledger
+from inferxgate.gateway.ledger import Ledger, recover
 from inferxgate.ids import new_id
 from inferxgate.store.records import UsageFilter, UsageRecord
 from inferxgate.store.sqlite import SQLiteStore
@@ -156,9 +156,8 @@ def test_what_a_killed_process_left_is_imported_once(store: SQLiteStore, tmp_pat
     with left.open("ab") as torn:
         torn.write(b'{"id":"use_torn","request')
 
-    first, second = Ledger(store, journal), Ledger(store, journal)
-    assert first.recover() == 100
-    assert second.recover() == 0
+    assert recover(store, journal) == 100
+    assert recover(store, journal) == 0
     assert ids(store) == written
     assert list(journal.iterdir()) == []
 
@@ -169,7 +168,7 @@ def test_the_journal_of_a_living_worker_is_left_alone(store: SQLiteStore, tmp_pa
     with sqlite3.connect(tmp_path / "inferxgate.db", isolation_level=None) as other:
         other.execute("BEGIN EXCLUSIVE")
         living.append(record())
-        assert Ledger(store, tmp_path / "journal").recover() == 0
+        assert recover(store, tmp_path / "journal") == 0
         other.execute("ROLLBACK")
     living.close()
     assert len(ids(store)) == 1
@@ -179,7 +178,7 @@ def test_damaged_lines_are_passed_over(store: SQLiteStore, tmp_path: Path, caplo
     journal = tmp_path / "journal"
     journal.mkdir()
     (journal / "worker_x.jsonl").write_bytes(b'\n{"id": 1}\nnot json\n\xff\n[]\n')
-    assert Ledger(store, journal).recover() == 0
+    assert recover(store, journal) == 0
     assert "damaged line" in caplog.text
 
 

@@ -68,7 +68,7 @@ def ask(client: openai.OpenAI, body: dict[str, Any], *, stream: bool) -> reading
     """What the SDK makes of the gateway's answer."""
     if not stream:
         answer = client.post("/chat/completions", body=body, cast_to=ChatCompletion)
-        return reading.of_whole(answer.model_dump(exclude_unset=True))
+        return reading.of_whole(answer.model_dump(exclude_unset=True, warnings=False))
     chunks = client.post(
         "/chat/completions",
         body=body,
@@ -77,7 +77,7 @@ def ask(client: openai.OpenAI, body: dict[str, Any], *, stream: bool) -> reading
         stream_cls=openai.Stream[ChatCompletionChunk],
     )
     with chunks:
-        return reading.of_stream(chunk.model_dump(exclude_unset=True) for chunk in chunks)
+        return reading.of_stream(chunk.model_dump(exclude_unset=True, warnings=False) for chunk in chunks)
 
 
 def differs(client: openai.OpenAI, provider: FakeProvider, recording: Recording, seed: int) -> str | None:
