@@ -21,8 +21,8 @@ SHORTEST = 8
 LONGEST = 1024
 """Bytes in UTF-8."""
 
-# The hash of a password that nobody has kept, at the cost that all others have.
-_OF_NOBODY = "$2b$12$ntQZ.OTgxtQeU8q2jMcGTusL211EdyK0RY6NFCjKP2Ya87o4zHP/6"
+HASH_OF_NOBODY = "$2b$12$ntQZ.OTgxtQeU8q2jMcGTusL211EdyK0RY6NFCjKP2Ya87o4zHP/6"
+"""Of a password that nobody has kept, at the cost that all others have."""
 
 
 def hash_password(password: str) -> str:
@@ -56,7 +56,7 @@ def verify_password(password: str, password_hash: str) -> bool:
 
 def verify_nothing(password: str) -> bool:
     """Take as long as ``verify_password`` and say no, so that nobody learns from the time who has an account."""
-    verify_password(password, _OF_NOBODY)
+    verify_password(password, HASH_OF_NOBODY)
     return False
 
 
