@@ -12,6 +12,7 @@ from inferxgate.cli.failures import CommandFailed, WrongUsage
 from inferxgate.cli.options import ConfigOption, JsonOption, opened_store
 from inferxgate.cli.output import (
     NANOS_PER_DOLLAR,
+    ago,
     dollars,
     note,
     print_fields,
@@ -22,7 +23,16 @@ from inferxgate.cli.output import (
     short_time,
 )
 from inferxgate.cli.references import find_key, find_user
-from inferxgate.cli.values import now_ms, parse_expiry, parse_models, parse_rpm, refuse_later, rpm_words, usage
+from inferxgate.cli.values import (
+    now_ms,
+    parse_expiry,
+    parse_models,
+    parse_rpm,
+    refuse_later,
+    rpm_short,
+    rpm_words,
+    usage,
+)
 
 if TYPE_CHECKING:
     from inferxgate.store.protocol import Store
@@ -117,17 +127,17 @@ def list_keys(
     if not keys:
         note("There is no key here yet: 'inferxgate keys create' makes one.")
         return
-    default = loaded.settings.limits.requests_per_minute
+    default, now = loaded.settings.limits.requests_per_minute, now_ms()
     print_table(
         ["Key", "Name", "User", right("RPM"), right("Spent"), "Last used", "State"],
         [
             [
-                f"{key.key_prefix}...",
+                key.key_prefix,
                 key.name or "",
                 owners.get(key.user_id or "", ""),
-                rpm_words(key.rate_limit_rpm, default),
+                rpm_short(key.rate_limit_rpm, default),
                 dollars(spent.get(key.id, 0) / NANOS_PER_DOLLAR),
-                short_time(key.last_used_at_ms, none="never"),
+                ago(key.last_used_at_ms, now, none="never"),
                 _state(key),
             ]
             for key in keys

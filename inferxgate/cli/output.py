@@ -140,6 +140,17 @@ def short_time(ms: int | None, *, none: str) -> str:
     return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
+def ago(ms: int | None, now_ms: int, *, none: str) -> str:
+    """How long before now, in the largest unit that says something."""
+    if ms is None:
+        return none
+    seconds = max(0, now_ms - ms) // 1000
+    for unit, name in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= unit:
+            return f"{count(seconds // unit)} {name} ago"
+    return "just now"
+
+
 def dollars(amount: float) -> str:
     """Dollars as people read them: in cents, and below one dollar the first three digits that say something."""
     if amount == 0 or abs(amount) >= 1:

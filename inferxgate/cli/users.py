@@ -13,9 +13,9 @@ from inferxgate.accounts.keys import validate_name, validate_rpm
 from inferxgate.cli import options
 from inferxgate.cli.failures import CommandFailed, WrongUsage
 from inferxgate.cli.options import ConfigOption, JsonOption, opened_store
-from inferxgate.cli.output import note, plural, print_fields, print_json, print_table, right, short_time
+from inferxgate.cli.output import ago, note, plural, print_fields, print_json, print_table, right, short_time
 from inferxgate.cli.references import find_user
-from inferxgate.cli.values import now_ms, parse_rpm, refuse_later, rpm_words, usage
+from inferxgate.cli.values import now_ms, parse_rpm, refuse_later, rpm_short, rpm_words, usage
 
 if TYPE_CHECKING:
     from inferxgate.store.protocol import Store
@@ -62,7 +62,7 @@ def list_users(*, as_json: JsonOption = False, config: ConfigOption = None) -> N
     with opened_store(config) as (loaded, store):
         users = store.users()
         owned = [key.user_id for key in store.keys(include_revoked=False)]
-        default = loaded.settings.limits.requests_per_minute
+    default, now = loaded.settings.limits.requests_per_minute, now_ms()
     if as_json:
         print_json([_as_json(user) for user in users])
     elif not users:
@@ -75,9 +75,9 @@ def list_users(*, as_json: JsonOption = False, config: ConfigOption = None) -> N
                     user.email,
                     user.username or "",
                     user.role,
-                    rpm_words(user.rate_limit_rpm, default),
+                    rpm_short(user.rate_limit_rpm, default),
                     f"{owned.count(user.id)}",
-                    short_time(user.created_at_ms, none=""),
+                    ago(user.created_at_ms, now, none=""),
                     _state(user),
                 ]
                 for user in users

@@ -51,10 +51,15 @@ def parse_rpm(text: str | None) -> int | None:
     return int(text)
 
 
-def rpm_words(rpm: int | None, default: int) -> str:
-    """A limit of requests a minute for people."""
+def rpm_short(rpm: int | None, default: int) -> str:
+    """The limit of requests a minute in force."""
     number = default if rpm is None else rpm
-    return f"{'unlimited' if number == 0 else f'{number:,}'}{' (default)' if rpm is None else ''}"
+    return f"{number:,}" if number else "unlimited"
+
+
+def rpm_words(rpm: int | None, default: int) -> str:
+    """The same, and whether it is only the default."""
+    return f"{rpm_short(rpm, default)}{' (default)' if rpm is None else ''}"
 
 
 def parse_models(text: str | None) -> list[str] | None:

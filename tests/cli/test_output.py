@@ -113,5 +113,13 @@ def test_bars_grow_with_their_value_and_never_past_their_width(one: float, other
 def test_times() -> None:
     assert output.short_time(0, none="never") == "1970-01-01 00:00 UTC"
     assert output.short_time(None, none="never") == "never"
+    assert output.ago(None, 0, none="never") == "never"
+    assert [output.ago(0, ms, none="") for ms in (-5, 59_999, 60_000, 7_199_999, 86_400_000 * 1200)] == [
+        "just now",
+        "just now",
+        "1 min ago",
+        "1 h ago",
+        "1,200 d ago",
+    ]
     assert output.plural(1, "key") == "1 key"
     assert output.plural(1200, "key") == "1,200 keys"

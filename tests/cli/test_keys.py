@@ -1,0 +1,263 @@
+"""Keys from the shell: made, listed, changed, rotated and revoked on the store itself."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import time
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from inferxgate.accounts.keys import hash_secret, looks_like_key, new_secret, revoke_key
+from inferxgate.cli.failures import CommandFailed
+from inferxgate.cli.references import find_key
+from tests.cli.records import add_key, add_user, all_keys, all_users, live_names, opened
+from tests.support.terminal import CommandLine
+
+FIELDS = [
+    *("id", "key_prefix", "name", "user_id", "max_budget", "budget_period", "current_spend"),
+    *("rate_limit_rpm", "rate_limit_tpm", "max_parallel_requests", "allowed_models", "expires_at"),
+    *("blocked", "created_at", "last_used_at"),
+]
+LATER = [("--tpm", "1000"), ("--parallel", "3"), ("--budget", "5"), ("--budget-period", "month")]
+
+
+def test_create_prints_the_secret_alone(cli: CommandLine) -> None:
+    done = cli.well("keys", "create")
+    secret = done.out.removesuffix("\n")
+    assert looks_like_key(secret)
+    assert "keep it safe" in done.err
+    assert secret not in done.err
+    (key,) = all_keys(cli)
+    assert key.key_hash == hash_secret(secret)
+    assert (key.user_id, key.name, key.rate_limit_rpm, key.allowed_models, key.expires_at_ms) == (None,) * 5
+
+
+def test_the_secret_is_nowhere_in_the_data_folder(cli: CommandLine) -> None:
+    secret = cli.well("keys", "create", "--name", "canary").out.strip()
+    for path in cli.data_dir.rglob("*"):
+        if path.is_file():
+            assert secret.encode() not in path.read_bytes(), path
+
+
+def test_a_key_for_nobody_makes_no_user(cli: CommandLine) -> None:
+    cli.well("keys", "create")
+    assert all_users(cli) == []
+
+
+def test_create_with_everything(cli: CommandLine) -> None:
+    owner = add_user(cli)
+    before = time.time_ns() // 1_000_000
+    arguments = ["--name", "Zoë's laptop", "--rpm", "5", "--models", "echo, gpt-*", "--expires", "30d", "--json"]
+    made = cli.well("keys", "create", "--user", "Ann@Example.com", *arguments).json
+    assert looks_like_key(made["key"])
+    assert made["name"] == "Zoë's laptop"
+    assert (made["user_id"], made["rate_limit_rpm"], made["allowed_models"]) == (owner.id, 5, ["echo", "gpt-*"])
+    (key,) = all_keys(cli)
+    assert key.expires_at_ms is not None
+    assert 0 <= key.expires_at_ms - before - 30 * 86_400_000 < 60_000
+
+
+def test_json_has_the_fields_of_the_interface(cli: CommandLine) -> None:
+    made = cli.well("keys", "create", "--json").json
+    assert [field for field in made if field not in ("key", "revoked_at")] == FIELDS
+    (listed,) = cli.well("keys", "list", "--json").json
+    assert listed == cli.well("keys", "show", made["id"], "--json").json
+    assert listed == {name: value for name, value in made.items() if name != "key"}
+
+
+@pytest.mark.parametrize(("option", "value"), LATER)
+@pytest.mark.parametrize("command", [["create"], ["update", "x"]])
+def test_limits_of_a_later_version_are_refused(cli: CommandLine, command: list[str], option: str, value: str) -> None:
+    line = cli.fails("keys", *command, option, value, code=2)
+    assert line == f"{option} is not available in this version"
+    assert not cli.data_dir.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--rpm", "-5"], "--rpm takes a number or 'default', not '-5'"),
+        (["--rpm", "9999999999"], "must be a whole number from 0"),
+        (["--name", "two\nlines"], "must not contain line breaks"),
+        (["--name", "x" * 201], "at most 200 characters"),
+        (["--name", b"\xff"], "control characters"),
+        (["--models", ","], "must name from 1"),
+        (["--expires", "yesterday"], "--expires takes a span"),
+        (["--expires", "2001-01-01"], "has passed already"),
+    ],
+)
+def test_what_a_key_cannot_be_is_wrong_usage(cli: CommandLine, arguments: list[str | bytes], message: str) -> None:
+    assert message in cli.fails("keys", "create", *arguments, code=2)
+    assert not cli.data_dir.exists()
+
+
+def test_a_key_for_an_unknown_user(cli: CommandLine) -> None:
+    line = cli.fails("keys", "create", "--user", "bob@example.com")
+    assert line == "There is no user 'bob@example.com'; 'inferxgate users list' shows all"
+    assert all_keys(cli) == []
+
+
+def test_list_when_there_is_none(cli: CommandLine) -> None:
+    done = cli.well("keys", "list")
+    assert (done.out, "keys create" in done.err) == ("", True)
+    assert cli.well("keys", "list", "--json").json == []
+
+
+def test_list_shows_live_keys_and_with_all_the_others(cli: CommandLine) -> None:
+    ann = add_user(cli)
+    for name in ("one", "two"):
+        add_key(cli, name)
+    add_key(cli, "hers", user=ann, rpm=0)
+    cli.well("keys", "revoke", "two")
+    lines = cli.well("keys", "list").out.splitlines()
+    assert lines[0].split() == ["KEY", "NAME", "USER", "RPM", "SPENT", "LAST", "USED", "STATE"]
+    assert [line.split()[1] for line in lines[1:]] == ["one", "hers"]
+    assert lines[2].split()[2:] == ["ann@example.com", "unlimited", "$0.00", "never", "active"]
+    everyone = cli.well("keys", "list", "--all").out.splitlines()[1:]
+    assert [line.split()[-1] for line in everyone] == ["active", "revoked", "active"]
+    (hers,) = cli.well("keys", "list", "--user", "ann@example.com", "--json").json
+    assert hers["name"] == "hers"
+
+
+def test_a_key_is_found_by_id_prefix_name_and_secret(cli: CommandLine) -> None:
+    key, secret = add_key(cli, "laptop")
+    add_key(cli, "other")
+    prefix = key.key_prefix
+    for word in (key.id, prefix, f"{prefix}...", prefix[:14], "laptop", secret):
+        with opened(cli) as store:
+            assert find_key(store, word) == key, word
+    assert cli.well("keys", "show", secret, "--json").json["id"] == key.id
+
+
+def test_a_word_that_means_several_keys_is_refused_with_their_names(cli: CommandLine) -> None:
+    _, secret = add_key(cli, "twin")
+    add_key(cli, "twin")
+    line = cli.fails("keys", "revoke", "twin")
+    for key in all_keys(cli):
+        assert key.id in line
+        assert key.key_prefix in line
+    assert "give the id" in line
+    assert live_names(cli) == ["twin", "twin"]
+    cli.well("keys", "revoke", secret)
+    cli.well("keys", "revoke", "twin")  # only one of the two is still alive
+    assert live_names(cli) == []
+
+
+def test_a_key_named_like_another_ones_id_does_not_take_its_place(cli: CommandLine) -> None:
+    victim, _ = add_key(cli)
+    add_key(cli, victim.id)
+    cli.well("keys", "revoke", victim.id)
+    assert live_names(cli) == [victim.id]
+
+
+@pytest.mark.parametrize("word", ["nothing", "ix-api-key-", "key_0", ""])
+def test_a_word_that_means_no_key(cli: CommandLine, word: str) -> None:
+    add_key(cli)
+    with opened(cli) as store, pytest.raises(CommandFailed, match="There is no key"):
+        find_key(store, word)
+
+
+@pytest.mark.parametrize("command", [["show"], ["update", "--rpm", "1"], ["revoke"], ["rotate"]])
+def test_an_unknown_secret_is_not_repeated(cli: CommandLine, command: list[str]) -> None:
+    secret = new_secret()
+    line = cli.fails("keys", command[0], secret, *command[1:])
+    assert line == "There is no key with this secret; 'inferxgate keys list --all' shows all"
+
+
+def test_update_changes_what_is_named_and_nothing_else(cli: CommandLine) -> None:
+    before = cli.well(
+        "keys", "create", "--name", "k", "--rpm", "5", "--models", "echo", "--expires", "1d", "--json"
+    ).json
+    del before["key"]
+    steps: list[tuple[list[str], dict[str, Any]]] = [
+        (["--rpm", "7"], {"rate_limit_rpm": 7}),
+        (["--rpm", "default"], {"rate_limit_rpm": None}),
+        (["--rpm", "0"], {"rate_limit_rpm": 0}),
+        (["--models", "all"], {"allowed_models": None}),
+        (["--expires", "never"], {"expires_at": None}),
+        (["--expires", "2099-01-01"], {"expires_at": "2099-01-01T00:00:00Z"}),
+        (["--block"], {"blocked": True}),
+        (["--unblock"], {"blocked": False}),
+        (["--name", "renamed"], {"name": "renamed"}),
+    ]
+    expected = dict(before)
+    for arguments, changes in steps:
+        expected.update(changes)
+        assert cli.well("keys", "update", before["id"], *arguments, "--json").json == expected
+
+
+def test_update_says_what_it_did_or_that_there_was_nothing_to_do(cli: CommandLine) -> None:
+    add_key(cli, "k")
+    done = cli.well("keys", "update", "k", "--block")
+    assert done.out == ""
+    assert done.err.startswith("Changed key_")
+    assert "State      blocked" in cli.well("keys", "show", "k").out
+    assert "nothing to change" in cli.fails("keys", "update", "k", code=2)
+
+
+def test_rotate_prints_a_new_secret_and_keeps_all_else(cli: CommandLine) -> None:
+    before, old = add_key(cli, "k", rpm=5)
+    new = cli.well("keys", "rotate", "k").out.strip()
+    assert looks_like_key(new)
+    assert new != old
+    (after,) = all_keys(cli)
+    assert after == replace(before, key_hash=hash_secret(new), key_prefix=new[:19])
+
+
+@pytest.mark.parametrize("command", [["revoke"], ["rotate"], ["update", "--rpm", "1"]])
+def test_a_revoked_key_stays_revoked(cli: CommandLine, command: list[str]) -> None:
+    add_key(cli, "k")
+    with opened(cli) as store:
+        revoke_key(store, all_keys(cli)[0].id)
+    assert "was revoked already" in cli.fails("keys", command[0], "k", *command[1:])
+    assert live_names(cli) == []
+
+
+def test_names_cannot_command_the_terminal(cli: CommandLine) -> None:
+    key, _ = add_key(cli)
+    with opened(cli) as store:
+        store.update_key(key.id, {"name": "\x1b]0;pwned\x07 \x9b31m"})
+    with cli.on_terminal("keys", "list", columns=120) as terminal:
+        assert terminal.end() == 0
+        assert "\x1b]0" not in terminal.seen
+        assert "\x9b" not in terminal.seen
+        assert "\\x1b]0;pwned" in terminal.seen
+
+
+def test_two_keys_made_at_once_on_an_empty_folder_both_live(cli: CommandLine) -> None:
+    running = [
+        cli.start("keys", "create", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for _ in range(4)
+    ]
+    secrets = []
+    for process in running:
+        out, err = process.communicate(timeout=120)
+        assert process.returncode == 0, err
+        secrets.append(out.decode().strip())
+    assert {hash_secret(secret) for secret in secrets} == {key.key_hash for key in all_keys(cli)}
+
+
+@pytest.mark.parametrize("what", ["folder", "nonsense"])
+def test_a_store_that_cannot_be_opened_is_one_line_and_left_alone(cli: CommandLine, what: str) -> None:
+    cli.data_dir.mkdir()
+    path = cli.data_dir / "inferxgate.db"
+    if what == "folder":
+        path.mkdir()
+    else:
+        path.write_bytes(b"this is no database at all, but a letter to a friend. " * 100)
+        before = hashlib.sha256(path.read_bytes()).digest()
+    line = cli.fails("keys", "create")
+    assert str(path) in line
+    if what == "nonsense":
+        assert hashlib.sha256(path.read_bytes()).digest() == before
+
+
+def test_json_is_json_also_on_a_terminal(cli: CommandLine) -> None:
+    add_key(cli, "k")
+    with cli.on_terminal("keys", "show", "k", "--json") as terminal:
+        assert terminal.end() == 0
+        assert json.loads(terminal.seen)["name"] == "k"
