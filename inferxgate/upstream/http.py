@@ -91,7 +91,7 @@ class HttpUpstream(Upstream):
         self._proxies = Proxies(options.proxy)
         self._own_trust = own_trust(options.ca_file)
         self._session: aiohttp.ClientSession | None = None
-        self._open: set[_Response] = set()
+        self._under_way: set[_Attempt] = set()
         self._closed = False
 
     async def send(self, request: HttpRequest) -> HttpResponse:
@@ -102,6 +102,7 @@ class HttpUpstream(Upstream):
         """
         attempt = _Attempt(asyncio.get_running_loop(), request)
         token = _ATTEMPT.set(attempt)
+        self._under_way.add(attempt)
         try:
             url = URL(request.url, encoded=True)
             attempt.host = url.host or attempt.host
@@ -118,24 +119,26 @@ class HttpUpstream(Upstream):
                     ssl=self._trust if "https" in {url.scheme, proxy.scheme if proxy else None} else True,
                 )
             if answer.status != _SWITCHING_PROTOCOLS:
-                return _Response(answer, attempt, self._open)
+                return _Response(answer, attempt, self._under_way)
             attempt.cut()
             failure = _not_http(attempt.host)
         except asyncio.CancelledError:
             attempt.cut()
+            self._under_way.discard(attempt)
             raise
         except (aiohttp.ClientError, OSError, ValueError, RuntimeError) as error:
             attempt.cut()
             failure = attempt.explain(error)
         finally:
             _ATTEMPT.reset(token)
+        self._under_way.discard(attempt)
         raise failure  # out here, so that aiohttp's error, which holds the request's headers, is not chained
 
     async def close(self) -> None:
         """Cut what is under way and close the rest."""
         self._closed = True
-        for response in list(self._open):
-            await response.close()
+        for attempt in self._under_way:
+            attempt.cut()  # first, because the session waits for whatever is still to be written
         if self._session is not None:
             await self._session.close()
 
@@ -374,11 +377,11 @@ def _probing_socket(address: aiohttp.AddrInfoType) -> socket.socket:
 class _Response:
     """A response on the wire."""
 
-    def __init__(self, answer: aiohttp.ClientResponse, attempt: _Attempt, others: set[_Response]) -> None:
+    def __init__(self, answer: aiohttp.ClientResponse, attempt: _Attempt, under_way: set[_Attempt]) -> None:
         self.status = answer.status
         self._answer = answer
         self._attempt = attempt
-        self._others = others
+        self._under_way = under_way
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._waiting_since = _NEVER
@@ -387,7 +390,6 @@ class _Response:
         # aiohttp says nothing to the reader when a body without a length is reset, and leaves it waiting when the
         # chunked encoding breaks; how the connection ended says both
         self._ended = attempt.protocol.closed if attempt.protocol is not None else None
-        others.add(self)
 
     @cached_property
     def headers(self) -> Mapping[str, str]:
@@ -440,7 +442,7 @@ class _Response:
 
     async def close(self) -> None:
         self._unwatch()
-        self._others.discard(self)
+        self._under_way.discard(self._attempt)
         connection = self._answer.connection  # None once the body has ended and the connection went back
         if connection is not None and connection.transport is not None:
             connection.transport.abort()
@@ -461,7 +463,7 @@ class _Response:
         if self._ended is not None:
             self._ended.remove_done_callback(self._connection_ended)
         if self._answer.content.is_eof():
-            self._others.discard(self)
+            self._under_way.discard(self._attempt)
 
     def _silent_at(self) -> float:
         """When the silence will have been too long, if nothing comes from now on; or when the total is used up."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
@@ -124,6 +124,7 @@ async def test_the_url_goes_out_as_given(upstream: HttpUpstream, provider: FakeP
     assert provider.last.target == target
 
 
+@pytest.mark.filterwarnings("error::ResourceWarning")  # aiohttp's complaint about large bodies in one piece
 @pytest.mark.parametrize("size", [0, 1, 300_000, 5_000_000])
 async def test_a_body_of_any_size_arrives(upstream: HttpUpstream, provider: FakeProvider, size: int) -> None:
     body = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
@@ -359,10 +360,15 @@ async def test_an_idle_connection_that_was_closed_is_not_used(upstream: HttpUpst
     assert len(provider.requests) == 2
 
 
-async def test_an_idle_connection_that_spoke_is_not_used(upstream: HttpUpstream, provider: FakeProvider) -> None:
+@pytest.mark.parametrize("wait_seconds", [0.0, 0.1])
+async def test_an_idle_connection_that_spoke_is_not_used(
+    upstream: HttpUpstream, provider: FakeProvider, wait_seconds: float
+) -> None:
     """Otherwise the next caller would get what was said to nobody."""
-    provider.reply(Reply((*body_reply(b"first").steps, b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil")))
+    evil = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil"
+    provider.reply(Reply((*body_reply(b"first").steps, Wait(wait_seconds), evil)))
     assert await exchange(upstream, request(provider)) == b"first"
+    await asyncio.sleep(2 * wait_seconds)
     provider.reply_body(b"second")
     assert await exchange(upstream, request(provider)) == b"second"
     assert provider.connections == 2
@@ -524,17 +530,34 @@ async def test_cancelling_while_the_proxy_thinks_cuts_the_connection(provider: F
 
 async def test_cancelling_an_upload_that_is_stuck_cuts_the_connection(upstream: HttpUpstream) -> None:
     """Nobody reads the body; what waits to be written must not keep the connection."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        sending = asyncio.create_task(
-            upstream.send(request(f"http://127.0.0.1:{server.getsockname()[1]}", body=b"x" * 50_000_000))
-        )
-        accepted, _ = await asyncio.to_thread(server.accept)
-        await asyncio.sleep(0.1)
+    async with serving(send_until_it_fails) as port:
+        sending = asyncio.create_task(upstream.send(request(f"http://127.0.0.1:{port}", body=b"x" * 50_000_000)))
+        await asyncio.sleep(0.2)
         sending.cancel()
         with pytest.raises(asyncio.CancelledError):
             await sending
-        with accepted:
-            assert await asyncio.to_thread(drain, accepted) < 50_000_000
+
+
+async def test_closing_while_an_upload_is_stuck_cuts_the_connection(upstream: HttpUpstream) -> None:
+    def answer_in_the_middle(connection: socket.socket) -> None:
+        connection.sendall(CHUNKED)
+        send_until_it_fails(connection, b"4\r\ndrip\r\n")
+
+    async with serving(answer_in_the_middle) as port:
+        response = await upstream.send(request(f"http://127.0.0.1:{port}", body=b"x" * 50_000_000))
+        await asyncio.sleep(0.2)
+        await response.close()
+
+
+async def test_closing_the_engine_does_not_wait_for_an_upload_that_is_stuck() -> None:
+    upstream = HttpUpstream()
+    async with serving(send_until_it_fails) as port:
+        sending = asyncio.create_task(upstream.send(request(f"http://127.0.0.1:{port}", body=b"x" * 50_000_000)))
+        await asyncio.sleep(0.2)
+        await upstream.close()
+        with pytest.raises(GatewayError) as caught:
+            await sending
+        assert caught.value.kind is UPSTREAM_ERROR
 
 
 @pytest.mark.parametrize("tls", [False, True])
@@ -774,17 +797,23 @@ async def serving(serve: Callable[[socket.socket], None]) -> AsyncIterator[int]:
             with connection, contextlib.suppress(OSError):
                 serve(connection)
 
-        thread = threading.Thread(target=run, daemon=True)
-        thread.start()
+        serving_it = asyncio.get_running_loop().run_in_executor(None, run)
         yield server.getsockname()[1]
-        await asyncio.to_thread(thread.join, 10)
-        assert not thread.is_alive(), "the connection was not let go"
+        await serving_it
 
 
 def say_the_same_to_everyone(connection: socket.socket) -> None:
     connection.recv(1)
     connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
     drain(connection)
+
+
+def send_until_it_fails(connection: socket.socket, what: bytes = b"HTTP/1.1 103 Early Hints\r\n\r\n") -> None:
+    """Read nothing, and speak until the other side is gone."""
+    for _ in range(200):
+        connection.sendall(what)
+        time.sleep(0.05)
+    raise AssertionError("the other side is still there")
 
 
 def refuse_early(connection: socket.socket) -> None:
