@@ -24,11 +24,15 @@ class Inflater:
                 UPSTREAM_INVALID_RESPONSE, "The provider compressed its answer in a way that nobody asked for."
             )
         self._inflate: zlib._Decompress | None = None
+        self._ended = False
+        """Whether a whole member is behind us. In gzip, others may follow, and padding with zeros."""
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """What can be decompressed now. Raises ``upstream_invalid_response`` where ``data`` is nonsense."""
         while data:
             if self._inflate is None:
+                if self._ended and self._gzip and not (data := data.lstrip(b"\0")):
+                    return
                 self._inflate = zlib.decompressobj(self._window(data[0]))
             piece = self._step(self._inflate, data)
             if piece:
@@ -38,9 +42,8 @@ class Inflater:
                 if piece := self._step(self._inflate, b""):  # zlib may hold some of it back when its room was used up
                     yield piece
             if self._inflate.eof:
-                # gzip allows several members in a row, and padding with zeros after the last
-                data = self._inflate.unused_data.lstrip(b"\0")
-                self._inflate = None
+                data = self._inflate.unused_data
+                self._inflate, self._ended = None, True
 
     def flush(self) -> None:
         """The body has ended. Raises ``upstream_invalid_response`` where it ended in the middle."""
