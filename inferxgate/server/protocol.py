@@ -15,12 +15,13 @@ from inferxgate.server.logs import log_request
 from inferxgate.server.responses import error_response
 
 HEAD_BYTES = 65_536
-HEAD_SECONDS = 30.0
-"""How long a client may take from its first byte, or from connecting, to the end of the head."""
 
 
 class GatewayProtocol(HttpToolsProtocol):
     """One connection."""
+
+    head_seconds = 30.0
+    """How long a client may take from its first byte, or from connecting, to the end of the head."""
 
     _in_head = True
     _head_bytes = 0
@@ -28,7 +29,7 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
-        self._head_deadline = self.loop.call_later(HEAD_SECONDS, self._too_slow)
+        self._head_deadline = self.loop.call_later(self.head_seconds, self._too_slow)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_deadline()
@@ -53,7 +54,7 @@ class GatewayProtocol(HttpToolsProtocol):
         if self._head_bytes > HEAD_BYTES:
             self._refuse(431, f"The request's head is larger than {HEAD_BYTES // 1024} kB.")
         elif self._head_deadline is None and not self.transport.is_closing():
-            self._head_deadline = self.loop.call_later(HEAD_SECONDS, self._too_slow)
+            self._head_deadline = self.loop.call_later(self.head_seconds, self._too_slow)
 
     def send_400_response(self, msg: str) -> None:
         self._refuse(400, "This is not a valid HTTP/1.1 request.")

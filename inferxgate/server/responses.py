@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 from starlette.types import Message, Scope, Send
 
+from inferxgate import reports
 from inferxgate.dialects import openai_chat
 from inferxgate.errors import INTERNAL_ERROR, GatewayError
 from inferxgate.workers.limits import RateState
@@ -94,7 +94,5 @@ def start_message(status: int, headers: Headers, length: int) -> Message:
 
 
 def iso_time(ms: int | None) -> str | None:
-    """``2026-11-23T20:40:00Z`` for UTC milliseconds."""
-    if ms is None:
-        return None
-    return datetime.fromtimestamp(ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    """``2026-11-23T20:40:00Z`` for UTC milliseconds; None for none."""
+    return None if ms is None else reports.iso_time(ms)
