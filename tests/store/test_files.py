@@ -45,7 +45,8 @@ def mode_of(path: Path) -> int:
 
 
 @pytest.fixture(params=[0o000, 0o022, 0o077, 0o177, 0o777], ids=oct)
-def umask(request: pytest.FixtureRequest) -> Iterator[int]:
+def umask(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[int]:
+    assert tmp_path.is_dir(), "what the test itself stands on is made before"
     before = os.umask(request.param)
     yield request.param
     os.umask(before)
