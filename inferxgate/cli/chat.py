@@ -23,7 +23,7 @@ from inferxgate.canonical.chat import ChatResponse, Chunk, RefusalDelta, TextDel
 from inferxgate.cli import options
 from inferxgate.cli.failures import CommandFailed, WrongUsage, describe
 from inferxgate.cli.options import ConfigOption
-from inferxgate.cli.output import note, print_json, print_text
+from inferxgate.cli.output import note, on_terminal, print_json, print_text
 from inferxgate.errors import GatewayError
 
 app = options.new_app("Ask a model, alone or in a pipe.")
@@ -142,12 +142,17 @@ def _open(door: AbstractAsyncContextManager[Door]) -> Iterator[tuple[asyncio.Run
 async def _show(door: Door, body: Mapping[str, Any], answer: ChatResponse, *, stream: bool) -> None:
     """Print the answer as it comes, and gather it in ``answer``."""
     last = ""
-    async with contextlib.aclosing(door.stream(body) if stream else _at_once(door, body)) as chunks:
-        async for chunk in chunks:
-            answer.add(chunk)
-            if isinstance(chunk, TextDelta | RefusalDelta) and chunk.choice == 0:
-                print_text(chunk.text)
-                last = chunk.text or last
+    try:
+        async with contextlib.aclosing(door.stream(body) if stream else _at_once(door, body)) as chunks:
+            async for chunk in chunks:
+                answer.add(chunk)
+                if isinstance(chunk, TextDelta | RefusalDelta) and chunk.choice == 0:
+                    print_text(chunk.text)
+                    last = chunk.text or last
+    except (GatewayError, CommandFailed):
+        if last and on_terminal():
+            print_text("\n")  # what went wrong goes on a line of its own
+        raise
     if not last.endswith("\n"):
         print_text("\n")
     choice = answer.choices.get(0)

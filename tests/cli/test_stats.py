@@ -1,0 +1,156 @@
+"""Usage and cost for people, for programs and for spreadsheets."""
+
+from __future__ import annotations
+
+import csv
+import time
+
+import pytest
+
+from inferxgate.canonical.usage import Usage
+from inferxgate.ids import new_id
+from inferxgate.store.records import Refusal, UsageRecord
+from tests.cli.records import add_key, add_user, opened
+from tests.support.terminal import CommandLine, without_colour
+
+DAY_MS = 86_400_000
+
+
+def record(model: str, tokens: int, cost: float | None, *, days_ago: float = 0, **more: str | None) -> UsageRecord:
+    return UsageRecord(
+        id=new_id("use_"),
+        request_id=new_id("req_"),
+        started_at_ms=time.time_ns() // 1_000_000 - int(days_ago * DAY_MS) - 1_000,
+        status="provider_error" if cost is None and not tokens else "ok",
+        http_status=200,
+        error_code=None,
+        key_id=more.get("key_id"),
+        user_id=more.get("user_id"),
+        end_user=None,
+        model_asked=model,
+        model=model,
+        provider="fake",
+        stream=True,
+        usage=Usage(input_tokens=tokens, output_tokens=tokens // 2),
+        usage_source="provider",
+        cost_nanos=None if cost is None else round(cost * 1e9),
+        price_version=None,
+        first_token_ms=120,
+        duration_ms=840,
+    )
+
+
+@pytest.fixture
+def used(cli: CommandLine) -> CommandLine:
+    ann = add_user(cli)
+    key, _ = add_key(cli, "laptop", user=ann)
+    nobodys, _ = add_key(cli)
+    records = [
+        record("big", 8_000, 3.0, key_id=key.id, user_id=ann.id),
+        record("big", 4_000, 1.0, days_ago=2, key_id=key.id, user_id=ann.id),
+        record("small", 1_000, 1.0, key_id=nobodys.id),
+        record("odd", 600, None),
+        record("small", 0, None, key_id=nobodys.id),
+        record("old", 100_000, 50.0, days_ago=30),
+    ]
+    minute = time.time_ns() // 1_000_000 // 60_000 * 60_000
+    with opened(cli) as store:
+        store.add_usage(records, [Refusal("test", minute, key.id, ann.id, "rate_limit_exceeded", 7)])
+    return cli
+
+
+def table(text: str) -> list[list[str]]:
+    return [line.split() for line in text.partition("\n\n")[2].partition("\n\n")[2].splitlines()]
+
+
+def test_the_last_week_by_model(used: CommandLine) -> None:
+    out = used.well("stats").out
+    assert "Requests  5, 1 failed\n" in out
+    assert "Refused   7 (rate_limit_exceeded 7)\n" in out
+    assert "Tokens    20,400: 13,600 in, 6,800 out\n" in out
+    assert "Cost      $5.00, and 1 request whose price is unknown\n" in out
+    assert "Time      840 ms on average, 120 ms to the first token\n" in out
+    assert table(out) == [
+        ["MODEL", "REQUESTS", "ERRORS", "TOKENS", "COST"],
+        ["big", "2", "0", "18,000", "$4.00"],
+        ["small", "2", "1", "1,500", "$1.00"],
+        ["odd", "1", "0", "900", "$0.00+?"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("by", "names"),
+    [
+        ("provider", ["fake"]),
+        ("key", ["laptop", "ix-api-key", "(no"]),
+        ("user", ["ann@example.com", "(nobody)"]),
+        ("day", None),
+    ],
+)
+def test_other_groups(used: CommandLine, by: str, names: list[str] | None) -> None:
+    rows = table(used.well("stats", "--by", by).out)
+    assert rows[0][0] == by.upper()
+    found = [row[0] for row in rows[1:]]
+    if names is None:
+        assert found == sorted(found)
+        assert len(found) >= 2
+    else:
+        assert len(found) == len(names)
+        assert all(each.startswith(name) for each, name in zip(found, names, strict=True)), found
+
+
+def test_a_longer_span(used: CommandLine) -> None:
+    assert "$55.00" in used.well("stats", "--since", "60d").out
+    assert "$4.00" in used.well("stats", "--since", "24h").out
+
+
+def test_json_is_the_report_of_the_interface(used: CommandLine) -> None:
+    report = used.well("stats", "--json").json
+    groups = ["by_model", "by_provider", "by_key", "by_user", "by_day"]
+    assert list(report) == ["since", "until", "totals", *groups, "recent", "refusals"]
+    assert report["totals"]["cost"] == 5.0
+    assert [group["model"] for group in report["by_model"]] == ["big", "small", "odd"]
+
+
+def test_csv_has_a_line_for_each_group(used: CommandLine) -> None:
+    rows = list(csv.DictReader(used.well("stats", "--csv", "--by", "user").out.splitlines()))
+    assert [(row["email"], row["requests"], row["cost"]) for row in rows] == [
+        ("ann@example.com", "2", "4.0"),
+        ("", "3", "1.0"),
+    ]
+    rows = list(csv.DictReader(used.well("stats", "--csv").out.splitlines()))
+    assert [(row["model"], row["total_tokens"]) for row in rows] == [
+        ("big", "18000"),
+        ("small", "1500"),
+        ("odd", "900"),
+    ]
+
+
+def test_a_terminal_gets_bars_in_proportion(used: CommandLine) -> None:
+    with used.on_terminal("stats") as terminal:
+        assert terminal.end() == 0
+        seen = without_colour(terminal.seen)
+    assert "Share of cost" in seen
+    bars = {line.split()[0]: line.count("█") for line in seen.splitlines() if "█" in line}
+    assert bars == {"big": 20, "small": 5}
+    assert "█" not in used.well("stats").out
+
+
+def test_nothing_used_yet(cli: CommandLine) -> None:
+    out = cli.well("stats").out
+    assert "Requests  0, 0 failed" in out
+    assert "MODEL" not in out
+    assert cli.well("stats", "--csv").out.count("\n") == 1
+    assert cli.well("stats", "--json").json["totals"]["requests"] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--since", "soon"], "--since: 'since' must be a span such as 30m, 24h or 7d"),
+        (["--since", "2099-01-01"], "lies in the future"),
+        (["--json", "--csv"], "--json and --csv exclude each other: give one"),
+    ],
+)
+def test_wrong_usage(cli: CommandLine, arguments: list[str], message: str) -> None:
+    assert message in cli.fails("stats", *arguments, code=2)
