@@ -6,6 +6,7 @@ commands are known by name and one line of help, and only the module of the comm
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from typing import NoReturn
@@ -16,8 +17,15 @@ from inferxgate.cli.failures import ExitCode, describe, one_line
 PROGRAM = "inferxgate"
 
 
+_GC_THRESHOLD = 20_000
+"""New objects between two collections. Python's own 700 makes a start-up, which only creates, collect a hundred times."""
+
+
 def main() -> NoReturn:
     """Run the command line and leave the process with its exit code."""
+    gc.set_threshold(_GC_THRESHOLD)
+    # pydantic would read every installed package's metadata in search of plugins, and run what it finds.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     sys.exit(_run(sys.argv[1:]))
 
 

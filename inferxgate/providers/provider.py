@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from inferxgate.dialects.protocol import Call
 from inferxgate.providers.http import HttpRequest, Timeouts
+
+if TYPE_CHECKING:  # the configuration reads the rows, and a command like `keys create` loads nothing it does not need
+    from inferxgate.dialects.protocol import Call
 
 
 def bearer(api_key: str) -> Mapping[str, str]:
