@@ -18,7 +18,7 @@ PROGRAM = "inferxgate"
 
 
 _GC_THRESHOLD = 20_000
-"""New objects between two collections. Python's own 700 makes a start-up, which only creates, collect a hundred times."""
+"""New objects between two collections. With Python's own 700, a start-up collects a hundred times."""
 
 
 def main() -> NoReturn:
