@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import asyncio
 import difflib
+import itertools
 import logging
+import os
 import re
 import time
 from collections.abc import Sequence
@@ -35,11 +37,10 @@ from inferxgate.errors import (
     GatewayError,
     StoreUnavailable,
 )
-from inferxgate.ids import new_id
 from inferxgate.server.bodies import ClientGone, parse_body, read_json
 from inferxgate.server.endpoints import Call, Endpoint, Parts, Who, check_allowed
 from inferxgate.server.identity import Identity
-from inferxgate.server.logs import log_request
+from inferxgate.server.logs import RequestLine, log_request
 from inferxgate.server.responses import error_response, rate_headers, send_reply, start_message
 from inferxgate.server.routes import CHAT_PATH, build_endpoints
 
@@ -110,13 +111,16 @@ class Door:
         self._limits = parts.runtime.limits
         self._metrics = parts.runtime.metrics
         self._draining = parts.draining
+        # Unique without being secret, so a number will do: fresh random bits for each would cost a call of the kernel.
+        self._id_base = os.urandom(8).hex()
+        self._id_count = itertools.count(1)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             raise AssertionError(f"only HTTP is served, not {scope['type']}")
         begin = time.monotonic()
         headers = scope["headers"]
-        request_id = _request_id(headers)
+        request_id = _own_request_id(headers) or f"req_{self._id_base}{next(self._id_count):010x}"
         state = scope.setdefault("state", {})
         state["request_id"] = request_id
         status = _CLIENT_LEFT
@@ -142,15 +146,17 @@ class Door:
                 state.get("route", "other"), method if method in _METHODS else "other", status, seconds
             )
             log_request(
-                request_id=request_id,
-                client=self._parts.addresses.client(scope),
-                method=method,
-                path=scope["path"],
-                status=status,
-                duration_ms=seconds * 1000,
-                size=size,
-                key_id=caller.key_id if caller else None,
-                user_id=caller.user_id if caller else None,
+                RequestLine(
+                    request_id=request_id,
+                    client=self._parts.addresses.client(scope),
+                    method=method,
+                    path=scope["path"],
+                    status=status,
+                    duration_ms=round(seconds * 1000, 1),
+                    bytes=size,
+                    key_id=caller.key_id if caller else None,
+                    user_id=caller.user_id if caller else None,
+                )
             )
 
     def _headers(
@@ -166,14 +172,12 @@ class Door:
         return added
 
 
-def _request_id(headers: list[tuple[bytes, bytes]]) -> str:
-    """The client's own id for its request where it is a proper one, else a new one."""
+def _own_request_id(headers: list[tuple[bytes, bytes]]) -> str | None:
+    """The client's own id for its request, where it is a proper one."""
     for name, value in headers:
         if name == b"x-request-id":
-            if _REQUEST_ID.fullmatch(value):
-                return value.decode("ascii")
-            break
-    return new_id("req_")
+            return value.decode("ascii") if _REQUEST_ID.fullmatch(value) else None
+    return None
 
 
 class Cors(CORSMiddleware):

@@ -11,7 +11,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from inferxgate.errors import INVALID_VALUE, GatewayError
 from inferxgate.ids import new_id
-from inferxgate.server.logs import log_request
+from inferxgate.server.logs import RequestLine, log_request
 from inferxgate.server.responses import error_response
 
 HEAD_BYTES = 65_536
@@ -75,17 +75,8 @@ class GatewayProtocol(HttpToolsProtocol):
             ]
             head = b"".join(b"%b: %b\r\n" % line for line in [*self.server_state.default_headers, *lines])
             self.transport.write(STATUS_LINE[status] + head + b"\r\n" + body)
-            log_request(
-                request_id=request_id,
-                client=self.client[0] if self.client else "unknown",
-                method="-",
-                path="-",
-                status=status,
-                duration_ms=0,
-                size=len(body),
-                key_id=None,
-                user_id=None,
-            )
+            client = self.client[0] if self.client else "unknown"
+            log_request(RequestLine(request_id, client, "-", "-", status, 0.0, len(body), None, None))
         self.transport.close()
 
     def _answering(self) -> bool:

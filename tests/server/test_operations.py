@@ -37,7 +37,8 @@ def test_a_record_that_cannot_be_written_makes_it_unhealthy(tmp_path: Path) -> N
     with opened(tmp_path) as gateway:
         secret = gateway.secret(rpm=0)
         chat(gateway, secret)
-        limit_file_size(gateway.process.process.pid)  # type: ignore[union-attr]  # it runs
+        assert gateway.process.process is not None
+        limit_file_size(gateway.process.process.pid)
         for _ in range(3):
             gateway.client.post("/v1/chat/completions", json=CHAT, headers=bearer(secret))
         answer = gateway.client.post("/v1/chat/completions", json=CHAT, headers=bearer(secret))
