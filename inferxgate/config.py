@@ -73,8 +73,9 @@ class ServerSettings(Section):
     max_body_mb: Annotated[Whole, Field(ge=1, le=1024)] = Field(
         32, description="Largest request body, in MiB; a larger one is a 413."
     )
-    keepalive_seconds: Seconds = Field(
-        15, description="Silence on a stream after which a comment line is sent, so that proxies keep the connection."
+    keepalive_seconds: Annotated[Number, Field(ge=0, le=86_400)] = Field(
+        15,
+        description="Silence on a stream after which a comment line is sent, so that proxies keep it; 0 sends none.",
     )
     shutdown_seconds: Annotated[Number, Field(ge=0, le=86_400)] = Field(
         30, description="How long running requests may take to finish once the gateway is told to stop."

@@ -169,6 +169,16 @@ def test_silence_is_bridged_with_comments_and_a_later_failure_is_in_the_stream(t
 HTML = head(200, {"content-type": "text/html", "content-length": "14"}) + b"<html>o</html>"
 
 
+def test_no_comments_are_sent_where_they_are_off(tmp_path: Path) -> None:
+    with FakeProvider() as provider:
+        config = "[server]\nkeepalive_seconds = 0\n" + provider_section("openai", provider.base_url)
+        with GatewayProcess(tmp_path, config=config) as gateway:
+            provider.reply_sse([DELTA, END, "[DONE]"], delay_seconds=0.3)
+            answer = ask(gateway, gateway.create_key(), stream=True)
+            assert answer.text.endswith("data: [DONE]\n\n")
+            assert "keep-alive" not in answer.text
+
+
 @pytest.mark.parametrize(
     ("reply", "code"),
     [
