@@ -56,7 +56,11 @@ class Place:
 
 def completion_script(shell: str, root: Command) -> str:
     """The script that makes ``shell`` complete our command line."""
-    return _WRITERS[shell](list(_places(root, typer.Context(root, info_name=PROGRAM), ())))
+    return _WRITERS[shell](list(_places(root, _context(root, None, PROGRAM), ())))
+
+
+def _context(command: Command, parent: Context | None, name: str) -> Context:
+    return typer.Context(command, parent=parent, info_name=name, **command.context_settings)
 
 
 def _places(command: Command, context: Context, path: tuple[str, ...]) -> Iterator[Place]:
@@ -74,18 +78,28 @@ def _places(command: Command, context: Context, path: tuple[str, ...]) -> Iterat
         ),
     )
     for name, child in children.items():
-        yield from _places(child, typer.Context(child, parent=context, info_name=name), (*path, name))
+        yield from _places(child, _context(child, context, name), (*path, name))
 
 
 def _option(option: TyperOption) -> Option:
     kind = option.type_descriptor
     return Option(
-        names=(*option.opts, *option.secondary_opts),
+        names=tuple(sorted([*option.opts, *option.secondary_opts])),  # those of --help come in no order
         help=" ".join((option.help or "").split()),
         takes_value=not option.is_flag and not option.count,
         choices=tuple(str(choice) for choice in kind.choices or ()),
         takes_file=kind.is_path or kind.is_file,
     )
+
+
+def _names(places: list[Place], wanted: Callable[[Option], bool]) -> list[str]:
+    """The options of any place that are wanted, by name. An option must be of one kind wherever it occurs."""
+    options = [option for place in places for option in place.options]
+    names = {name for option in options if wanted(option) for name in option.names}
+    mixed = names & {name for option in options if not wanted(option) for name in option.names}
+    if mixed:
+        raise ValueError(f"{', '.join(sorted(mixed))} takes a value in one command and not in another")
+    return sorted(names)
 
 
 def _quoted(text: str) -> str:
@@ -102,30 +116,21 @@ def _bash(places: list[Place]) -> str:
         for place in places
         for name, _ in place.commands
     ]
-    with_value = _patterns(places, lambda option: option.takes_value)
-    with_file = _patterns(places, lambda option: option.takes_file)
     choices = [
-        f"        {_alternatives(place, option)}) words={_quoted(' '.join(option.choices))} ;;"
+        f"        {place.key}:{name}) words={_quoted(' '.join(option.choices))} ;;"
         for place in places
         for option in place.options
         if option.choices
+        for name in option.names
     ]
-    words = [f"                {_quoted(place.key)}) words={_quoted(place.words)} ;;" for place in places]
+    words = [f"        {_quoted(place.key)}) words={_quoted(place.words)} ;;" for place in places]
     return _BASH % {
-        "with_value": with_value,
-        "with_file": with_file,
+        "with_value": " | ".join(_names(places, lambda option: option.takes_value)),
+        "with_file": " | ".join(_names(places, lambda option: option.takes_file)),
         "steps": "\n".join(steps),
         "choices": "\n".join(choices),
         "words": "\n".join(words),
     }
-
-
-def _alternatives(place: Place, option: Option) -> str:
-    return " | ".join(f"{place.key}:{name}" for name in option.names)
-
-
-def _patterns(places: list[Place], wanted: Callable[[Option], bool]) -> str:
-    return " | ".join(_alternatives(place, option) for place in places for option in place.options if wanted(option))
 
 
 _BASH = """\
@@ -133,7 +138,7 @@ _BASH = """\
 # To use it: source this file from ~/.bashrc, or put it into /etc/bash_completion.d
 
 _inferxgate() {
-    local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]} path='' words='' index=1
+    local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]} path='' words='' index=1 item
     COMPREPLY=()
 
     # bash takes --name=value apart at the sign
@@ -145,29 +150,33 @@ _inferxgate() {
 
     # Which command the words so far name
     while ((index < COMP_CWORD)); do
-        case $path:${COMP_WORDS[index]} in
+        item=${COMP_WORDS[index]}
+        ((index++))
+        case $item in
             %(with_value)s)
-                ((index++))
                 [[ ${COMP_WORDS[index]} == = ]] && ((index++))
+                ((index++))
+                continue
                 ;;
+        esac
+        case $path:$item in
 %(steps)s
         esac
-        ((index++))
     done
 
-    case $path:$before in
-%(choices)s
+    case $path in
+%(words)s
+    esac
+    case $before in
         %(with_file)s)
             # bash 3 has no compopt, and then offers nothing
             compopt -o default 2>/dev/null
             return
             ;;
-        %(with_value)s) return ;;
-        *)
-            case $path in
-%(words)s
-            esac
-            ;;
+        %(with_value)s) words='' ;;
+    esac
+    case $path:$before in
+%(choices)s
     esac
     COMPREPLY=($(compgen -W "$words" -- "$word"))
 }
@@ -242,12 +251,9 @@ fi
 
 
 def _fish(places: list[Place]) -> str:
-    values = sorted(
-        {name for place in places for option in place.options if option.takes_value for name in option.names}
-    )
     steps = [_quoted(f"{place.key}:{name}") for place in places for name, _ in place.commands]
     return _FISH % {
-        "values": " ".join(values),
+        "values": " ".join(_names(places, lambda option: option.takes_value)),
         "steps": " ".join(steps),
         "lines": "\n".join(line for place in places for line in _fish_place(place)),
     }

@@ -54,7 +54,7 @@ class LazyGroup(Group):
             return None
         app: typer.Typer = importlib.import_module(entry.module).app
         command = build_command(app)
-        command.name = cmd_name
+        command.name, command.short_help = cmd_name, entry.help
         return command
 
     def resolve_command(self, ctx: Context, args: list[str]) -> tuple[str | None, Command | None, list[str]]:
