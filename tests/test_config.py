@@ -397,7 +397,7 @@ def test_paths_of_the_file_start_from_its_folder(folder: Folder) -> None:
         ("[server]\nhost = 1", "line 2: server.host must be text"),
         ("[server]\npublic_metrics = 1", "line 2: server.public_metrics must be true or false"),
         ("[server]\nkeepalive_seconds = true", "line 2: server.keepalive_seconds must be a number"),
-        ("[server]\nkeepalive_seconds = 0", "line 2: server.keepalive_seconds must be more than 0"),
+        ("[server]\nkeepalive_seconds = -1", "line 2: server.keepalive_seconds must be 0 or more"),
         ("[server]\nkeepalive_seconds = inf", "line 2: server.keepalive_seconds must be a finite number"),
         ("[server]\ntls_cert = 1", "line 2: server.tls_cert must be a path"),
         ("[server]\ncors_origins = 'x'", "line 2: server.cors_origins must be a list"),

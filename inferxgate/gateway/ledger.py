@@ -21,6 +21,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -200,6 +201,10 @@ class Ledger:
             except StoreUnavailable as error:
                 self._store_failed(str(error))
                 self._wake.wait(_RETRY_AFTER_SECONDS)
+            except Exception as error:  # whatever it is, records must go on to be carried afterwards
+                log.exception("the ledger met a fault of its own")
+                self._store_failed(f"{type(error).__name__} in the ledger; the log has it")
+                self._wake.wait(_RETRY_AFTER_SECONDS)
             else:
                 self._store_error = None
 
@@ -285,4 +290,10 @@ def _records(lines: list[bytes], path: Path) -> Iterator[UsageRecord]:
 
 
 def _parse(fields: dict[str, Any]) -> UsageRecord:
-    return UsageRecord(**{**fields, "usage": Usage(**fields["usage"])})
+    """The record of a line. Raises ``TypeError`` for one that is not ours: the store would refuse its whole batch."""
+    record = UsageRecord(**{**fields, "usage": Usage(**fields["usage"])})
+    texts = (record.id, record.request_id, record.model_asked, record.model, record.provider)
+    numbers = (record.started_at_ms, record.http_status, record.duration_ms, *astuple(record.usage))
+    if not all(isinstance(text, str) for text in texts) or not all(isinstance(number, int) for number in numbers):
+        raise TypeError("a field has the wrong type")
+    return record

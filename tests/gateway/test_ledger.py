@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import orjson
 import pytest
 
 from inferxgate.canonical.usage import Usage
@@ -177,8 +178,13 @@ def test_the_journal_of_a_living_worker_is_left_alone(store: SQLiteStore, tmp_pa
 def test_damaged_lines_are_passed_over(store: SQLiteStore, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     journal = tmp_path / "journal"
     journal.mkdir()
-    (journal / "worker_x.jsonl").write_bytes(b'\n{"id": 1}\nnot json\n\xff\n[]\n')
-    assert recover(store, journal) == 0
+    wrong_type = orjson.dumps(replace(record(), id=7))  # type: ignore[arg-type]  # as a damaged line may have it
+    good = record()
+    (journal / "worker_x.jsonl").write_bytes(
+        b'\n{"id": 1}\nnot json\n\xff\n[]\n' + wrong_type + b"\n" + orjson.dumps(good) + b"\n"
+    )
+    assert recover(store, journal) == 1
+    assert ids(store) == [good.id]
     assert "damaged line" in caplog.text
 
 
