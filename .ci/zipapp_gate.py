@@ -51,9 +51,10 @@ def wrong_python(pythons, module_suffixes, title, glibc):
 
         if EXTENSION_SUFFIXES[0] in module_suffixes:
             return old_libc(glibc, title)
-        here += " whose binary modules end in " + EXTENSION_SUFFIXES[0]
-    needs = "this file needs CPython " + first + " to " + last + " on " + title
-    return needs + ", and this is " + here + "; start it as python" + last + " " + sys.argv[0]
+        advice = " whose binary modules end in " + EXTENSION_SUFFIXES[0]
+    else:
+        advice = "; start it as python" + last + " " + sys.argv[0]
+    return "this file needs CPython " + first + " to " + last + " on " + title + ", and this is " + here + advice
 
 
 def old_libc(glibc, title):

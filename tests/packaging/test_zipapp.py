@@ -11,11 +11,13 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import httpx
 import pytest
 
 from inferxgate import __version__
 from tests.packaging import pythons
 from tests.packaging.conftest import Program
+from tests.support.process import GatewayProcess
 
 each_python = pytest.mark.parametrize("python", pythons.supported())
 a_python = pythons.supported()[0]
@@ -115,6 +117,22 @@ def test_a_key_and_a_chat_from_the_one_file(program: Program, python: str) -> No
     assert key.stdout.count("\n") == 1
     answer = program.run("chat", "--model", "echo", "hello from one file", python=python)
     assert (answer.returncode, answer.stdout) == (0, "hello from one file\n"), answer.stderr
+
+
+@each_python
+def test_a_gateway_from_the_one_file(
+    program: Program, python: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INFERXGATE_TEST_BIN", f"{python} {program.path}")
+    with GatewayProcess(tmp_path, environment={"INFERXGATE_CACHE_DIR": str(program.cache)}) as gateway:
+        headers = {"Authorization": f"Bearer {gateway.create_key()}"}
+        asked = {"model": "echo", "messages": [{"role": "user", "content": "first words"}]}
+        url = gateway.base_url + "/chat/completions"
+        whole = httpx.post(url, headers=headers, json=asked)
+        streamed = httpx.post(url, headers=headers, json={**asked, "stream": True})
+        assert gateway.stop() == 0, gateway.log
+    assert whole.json()["choices"][0]["message"]["content"] == "first words"
+    assert streamed.text.endswith("data: [DONE]\n\n")
 
 
 # ---------------------------------------------------------------- where it lies and where it unpacks
