@@ -1,11 +1,14 @@
 """uvicorn's HTTP protocol, with bounds on a request's head and the contract's JSON for what is not HTTP.
 
-uvicorn itself takes heads of any length at any pace, and answers in plain text what it cannot parse.
+uvicorn itself takes heads of any length at any pace, and answers in plain text what it cannot parse. Its parser also
+drops the body of a request that offers to switch to another protocol, as Java's HTTP client does with each of its first
+requests (``Upgrade: h2c``). A server may ignore the offer, and this one makes its parser overlook it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
@@ -15,6 +18,7 @@ from inferxgate.server.logs import RequestLine, log_request
 from inferxgate.server.responses import error_response
 
 HEAD_BYTES = 65_536
+_UPGRADE = re.compile(rb"(?<=\r\n)u(?=pgrade[ \t]*:)", re.IGNORECASE)
 
 
 class GatewayProtocol(HttpToolsProtocol):
@@ -24,6 +28,8 @@ class GatewayProtocol(HttpToolsProtocol):
     """How long a client may take from its first byte, or from connecting, to the end of the head."""
 
     _in_head = True
+    _head_is_next = True
+    """Whether what comes next from the client belongs to a head."""
     _head_bytes = 0
     _head_deadline: asyncio.TimerHandle | None = None
 
@@ -41,10 +47,17 @@ class GatewayProtocol(HttpToolsProtocol):
         self._head_bytes = 0
 
     def on_headers_complete(self) -> None:
-        self._in_head = False
+        self._in_head = self._head_is_next = False
         super().on_headers_complete()
 
+    def on_message_complete(self) -> None:
+        self._head_is_next = True
+        super().on_message_complete()
+
     def data_received(self, data: bytes) -> None:
+        if self._head_is_next and (b"pgrade" in data or b"PGRADE" in data):
+            head, end, body = data.partition(b"\r\n\r\n")
+            data = _UPGRADE.sub(b"x", head) + end + body
         super().data_received(data)
         if not self._in_head:
             if self._head_deadline is not None:

@@ -9,7 +9,7 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from inferxgate.server.protocol import HEAD_BYTES, GatewayProtocol
-from tests.server.conftest import World
+from tests.server.conftest import CHAT, World
 from tests.server.serving import exchange, served
 
 GET = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n"
@@ -62,6 +62,23 @@ async def test_a_head_in_single_bytes_is_taken(world: World) -> None:
     data = GET + b"Connection: close\r\n\r\n"
     said = await exchange(world.process.port, *[data[place : place + 1] for place in range(len(data))])
     assert said.startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize("name", ["Upgrade", "upgrade", "UPGRADE"])
+async def test_an_offer_to_switch_protocols_is_overlooked_and_the_body_is_read(world: World, name: str) -> None:
+    """Java's HTTP client offers HTTP/2 with its first request, body and all."""
+    body = json.dumps(CHAT | {"messages": [{"role": "user", "content": "a\r\nupgrade: b"}]}).encode()
+    request = (
+        f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade, HTTP2-Settings\r\n"
+        f"{name}: h2c\r\n"
+        f"HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA\r\nAuthorization: Bearer {world.secret(rpm=0)}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    ).encode() + body
+    last = GET + b"Connection: close\r\n\r\n"
+    for pieces, answers in (([request, request, last], 3), ([request[:-20], request[-20:], last], 2)):
+        said = await exchange(world.process.port, *pieces, pause_seconds=0.2)
+        assert said.count(b"HTTP/1.1 200 OK") == answers
+        assert b"a\\r\\nupgrade: b" in said
 
 
 class Impatient(GatewayProtocol):
