@@ -208,6 +208,7 @@ class Shield:
         if scope["state"].get("started"):
             # The status is out, and nothing can be taken back: the server closes the connection, which the client
             # sees as an answer cut short.
+            log.warning("request %s was cut short: %s", scope["state"]["request_id"], error.message)
             return
         status, headers, content = error_response(error, scope["state"]["request_id"])
         await send(start_message(status, headers, len(content)))

@@ -187,9 +187,7 @@ class _Server(uvicorn.Server):
             async with asyncio.timeout(self._shutdown_seconds):
                 await asyncio.sleep(_LINGER_SECONDS)
                 while tasks and not forced.done():
-                    await asyncio.wait(
-                        {forced, asyncio.ensure_future(asyncio.wait(set(tasks)))}, return_when="FIRST_COMPLETED"
-                    )
+                    await asyncio.wait({forced, *tasks}, return_when=asyncio.FIRST_COMPLETED)
         forced.cancel()
         if tasks:
             log.warning("%d requests did not finish in time and were ended", len(tasks))

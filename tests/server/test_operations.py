@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -49,6 +50,30 @@ def test_a_record_that_cannot_be_written_makes_it_unhealthy(tmp_path: Path) -> N
         assert health.json()["error"]["code"] == "store_unavailable"
         assert "Retry-After" in health.headers
         assert gateway.client.get("/health/live").status_code == 200
+
+
+def test_a_locked_store_stops_changes_and_nothing_else(tmp_path: Path) -> None:
+    with opened(tmp_path) as gateway:
+        someone, secret = gateway.person(), gateway.secret(rpm=0)
+        chat(gateway, secret)
+        lock = sqlite3.connect(gateway.process.data_dir / "inferxgate.db", isolation_level=None)
+        lock.execute("BEGIN IMMEDIATE")
+        try:
+            answer = gateway.client.post("/auth/keys", json={}, headers=someone.headers)
+            assert (answer.status_code, answer.json()["error"]["code"]) == (503, "store_unavailable")
+            assert "Retry-After" in answer.headers
+            chat(gateway, secret)
+            for _ in range(200):
+                health = gateway.client.get("/health")
+                assert health.status_code == 200
+                if health.json()["status"] == "degraded":
+                    break
+                time.sleep(0.1)
+            assert "locked" in health.json()["reason"]
+        finally:
+            lock.close()
+        assert gateway.client.post("/auth/keys", json={}, headers=someone.headers).status_code == 201
+        assert until_counted(gateway, secret, 2)["totals"]["requests"] == 2
 
 
 def limit_file_size(pid: int) -> None:
