@@ -37,6 +37,7 @@ from inferxgate.store.records import Refusal, UsageRecord
 log = logging.getLogger(__name__)
 
 _BATCH_LINES = 1_000
+_BATCH_BYTES = 4 * 1024 * 1024
 _IMPORT_EVERY_SECONDS = 0.25
 _RETRY_AFTER_SECONDS = 1.0
 _REFUSALS_EVERY_SECONDS = 2.0
@@ -53,6 +54,9 @@ class Ledger:
         self._source = new_id("worker_")
         self._path = folder / f"{self._source}.jsonl"
         self._lock = threading.Lock()
+        """Held for a moment at a time: around the journal's end and the counters."""
+        self._importing = threading.Lock()
+        """Held while lines are on their way to the store, so that a flush and the thread never carry the same ones."""
         self._fd = -1
         self._size = 0
         """Bytes of complete lines in the journal."""
@@ -216,20 +220,21 @@ class Ledger:
 
     def _import_batch(self) -> bool:
         """Carry up to a batch of lines to the store; whether there may be more."""
-        size = self._size
-        if self._imported >= size:
-            return False
-        data = os.pread(self._fd, min(size - self._imported, 4_194_304), self._imported)
-        end = data.rfind(b"\n") + 1
-        lines = data[:end].split(b"\n")[:-1][:_BATCH_LINES]
-        self._store.add_usage(list(_records(lines, self._path)), ())
-        with self._lock:
-            self._imported += sum(len(line) + 1 for line in lines)
-            if self._imported == self._size:
+        with self._importing:
+            size = self._size
+            if self._imported >= size:
+                return False
+            data = os.pread(self._fd, min(size - self._imported, _BATCH_BYTES), self._imported)
+            end = data.rfind(b"\n") + 1
+            lines = data[:end].split(b"\n")[:-1][:_BATCH_LINES]
+            self._store.add_usage(list(_records(lines, self._path)), ())
+            with self._lock:
+                self._imported += sum(len(line) + 1 for line in lines)
+                if self._imported < self._size:
+                    return True
                 os.ftruncate(self._fd, 0)
                 self._imported = self._size = 0
                 return False
-        return True
 
     def _import_refusals(self) -> None:
         with self._lock:

@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from inferxgate.catalog.pricing import NANOS_PER_DOLLAR
 from inferxgate.dialects import openai_chat
-from inferxgate.errors import GatewayError
+from inferxgate.errors import DRAINING, GatewayError
 from inferxgate.framing.sse import build_event
 from inferxgate.gateway.pipeline import CLIENT_GONE, StreamReply, WholeReply
 from inferxgate.server.bodies import ClientGone, read_json
@@ -24,7 +24,6 @@ from inferxgate.server.responses import JSON, Headers, request_id_of, start_mess
 if TYPE_CHECKING:
     from inferxgate.canonical.chat import ChatRequest
     from inferxgate.runtime import Runtime
-    from inferxgate.server.identity import Identity
 
 _STREAM_HEADERS: Headers = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -32,23 +31,20 @@ _STREAM_HEADERS: Headers = [
     (b"x-accel-buffering", b"no"),  # nginx would otherwise hold a stream back
 ]
 _COMMENT = b": keep-alive\n\n"
+_STOPPED = GatewayError(DRAINING, "The gateway was stopped before the answer was finished.")
 
 
 class ChatEndpoint:
-    """Answers chat completions for callers whom ``identity`` knows."""
+    """Answers chat completions. Its route has put the caller into ``scope["state"]``."""
 
-    def __init__(self, runtime: Runtime, identity: Identity) -> None:
+    def __init__(self, runtime: Runtime) -> None:
         self._gateway = runtime.gateway
-        self._identity = identity
         self._max_body_bytes = runtime.settings.server.max_body_mb * 1024 * 1024
         self._keepalive_seconds = runtime.settings.server.keepalive_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request. Raises ``GatewayError`` for what fails before the answer has begun."""
-        headers = scope["headers"]
-        caller = self._identity.known(headers) or await self._identity.look_up(headers)
-        scope["state"]["caller"] = caller
-        _, body = await read_json(receive, headers, self._max_body_bytes)
+        _, body = await read_json(receive, scope["headers"], self._max_body_bytes)
         request = openai_chat.parse_request(body)
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - for the type checker: ASGI apps run in tasks
@@ -63,6 +59,11 @@ class ChatEndpoint:
                         raise
                     scope["state"]["error"] = error
                     await answer.fail(error)
+                except asyncio.CancelledError:
+                    # Neither a silent end nor a made-up one for a client that is still there: the gateway is stopping.
+                    if answer.started and not watcher.client_left:
+                        await answer.fail(_STOPPED)
+                    raise
                 finally:
                     await answer.close()
             else:

@@ -32,7 +32,7 @@ def build_endpoints(parts: Parts) -> list[Endpoint]:
             CHAT_PATH,
             Who.ANY,
             "Create a chat completion, whole or streamed",
-            app=ChatEndpoint(parts.runtime, parts.identity),
+            app=ChatEndpoint(parts.runtime),
             schema=_CHAT_SCHEMA,
             errors=(403, 404, 429, 502, 504),
         ),
