@@ -74,7 +74,7 @@ _inferxgate() {
         'users/enable') words='--json --config --help -h' ;;
         'users/passwd') words='--password-stdin --json --config --help -h' ;;
         'users/role') words='--force --json --config --help -h' ;;
-        'users/delete') words='--yes --force --config --help -h' ;;
+        'users/delete') words='--yes --force --json --config --help -h' ;;
         'models') words='list show --help -h' ;;
         'models/list') words='--provider --json --config --help -h' ;;
         'models/show') words='--json --config --help -h' ;;

@@ -23,7 +23,7 @@ from inferxgate.canonical.chat import ChatResponse, Chunk, RefusalDelta, TextDel
 from inferxgate.cli import options
 from inferxgate.cli.failures import CommandFailed, WrongUsage, describe
 from inferxgate.cli.options import ConfigOption
-from inferxgate.cli.output import note, on_terminal, print_json, print_text
+from inferxgate.cli.output import can_ask, note, on_terminal, print_json, print_text
 from inferxgate.errors import GatewayError
 
 app = options.new_app("Ask a model, alone or in a pipe.")
@@ -69,7 +69,7 @@ def chat(
     With neither a prompt nor a pipe, on a terminal, it is a conversation: Ctrl-C stops an answer, Ctrl-D leaves.
     """
     question = _question(prompt)
-    if question is None and (as_json or not (_is_terminal(sys.stdin) and _is_terminal(sys.stdout))):
+    if question is None and (as_json or not (can_ask() and on_terminal())):
         raise WrongUsage("There is nothing to ask: give a prompt, or pipe text in")
     messages = [{"role": "system", "content": _text(system)}] if system else []
     body: dict[str, Any] = {"model": _text(model) if model else _default_model(config), "messages": messages}
@@ -87,7 +87,7 @@ def chat(
 def _question(prompt: str | None) -> str | None:
     """The prompt and what is piped in; None where there is neither."""
     parts = [_text(prompt)] if prompt else []
-    if sys.stdin is not None and _is_piped(sys.stdin.fileno()):
+    if _is_piped(sys.stdin.fileno()):
         piped = sys.stdin.buffer.read()
         text = piped.decode("utf-8", "replace")
         if "\ufffd" in text and "\ufffd".encode() not in piped:
@@ -100,10 +100,6 @@ def _is_piped(fd: int) -> bool:
     """A pipe, a socket or a file; not a terminal, and not the null device that services are started with."""
     mode = os.fstat(fd).st_mode
     return stat.S_ISFIFO(mode) or stat.S_ISREG(mode) or stat.S_ISSOCK(mode)
-
-
-def _is_terminal(stream: Any) -> bool:
-    return stream is not None and stream.isatty()
 
 
 def _text(argument: str) -> str:

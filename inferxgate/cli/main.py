@@ -26,7 +26,15 @@ def main() -> NoReturn:
     gc.set_threshold(_GC_THRESHOLD)
     # pydantic would read every installed package's metadata in search of plugins, and run what it finds.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    _open_closed_streams()
     sys.exit(_run(sys.argv[1:]))
+
+
+def _open_closed_streams() -> None:
+    """A stream that the caller has closed becomes the null device, before a database file is given its number."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - open as long as the process
 
 
 def _run(arguments: list[str]) -> int:
@@ -46,8 +54,7 @@ def _run(arguments: list[str]) -> int:
         _complain("interrupted")
         return ExitCode.INTERRUPTED
     except BrokenPipeError:
-        # Whoever read our output has left. Python would complain again when it flushes at exit: give it nowhere to.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up_stdout()
         return ExitCode.FAILED
     except Exception as error:  # noqa: BLE001 - the last one to hear of a failure: it becomes one line, never a traceback
         return _failed(error)
@@ -60,8 +67,17 @@ def _failed(error: Exception) -> ExitCode:
 
         traceback.print_exception(error)
     message, code = describe(error)
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _give_up_stdout()
     _complain(message)
     return code
+
+
+def _give_up_stdout() -> None:
+    """Our reader has left, or its disk is full: the rest goes nowhere, or Python would complain of it at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _complain(message: str) -> None:

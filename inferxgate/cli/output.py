@@ -27,6 +27,11 @@ def on_terminal() -> bool:
     return sys.stdout.isatty()
 
 
+def can_ask() -> bool:
+    """Whether there is a person at a terminal to answer a question."""
+    return sys.stdin.isatty()
+
+
 def print_line(text: str = "") -> None:
     """One line of a result."""
     sys.stdout.write(f"{text}\n")

@@ -32,16 +32,26 @@ LogFormat = Literal["text", "json"]
 @app.command()
 def serve(
     *,
-    host: Annotated[str | None, typer.Option("--host", metavar="ADDRESS", help="Where to listen: 127.0.0.1.")] = None,
-    port: Annotated[int | None, typer.Option("--port", metavar="NUMBER", help="3000; 0 takes any free port.")] = None,
-    workers: Annotated[int | None, typer.Option("--workers", metavar="NUMBER", help="Processes that serve.")] = None,
-    log_level: Annotated[LogLevel | None, typer.Option("--log-level", help="The least that is logged.")] = None,
-    log_format: Annotated[LogFormat | None, typer.Option("--log-format", help="For people or for machines.")] = None,
+    host: Annotated[
+        str | None,
+        typer.Option("--host", metavar="ADDRESS", help="Address to listen on; else server.host (127.0.0.1)."),
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option("--port", metavar="NUMBER", help="Port to listen on, 0 for a free one; else server.port (3000)."),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", metavar="NUMBER", help="Processes that serve: 1 in this version.")
+    ] = None,
+    log_level: Annotated[LogLevel | None, typer.Option("--log-level", help="Least severe messages to log.")] = None,
+    log_format: Annotated[
+        LogFormat | None, typer.Option("--log-format", help="Log lines for people, or one JSON object a line.")
+    ] = None,
     config: ConfigOption = None,
 ) -> None:
     """Run the gateway until SIGTERM or Ctrl-C; what runs then may finish.
 
-    An option that is not given is as the environment or the configuration file says.
+    What no option says is as the environment or the configuration file has it.
     """
     flags = {
         "server.host": host,

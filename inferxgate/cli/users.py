@@ -13,7 +13,7 @@ from inferxgate.accounts.keys import validate_name, validate_rpm
 from inferxgate.cli import options
 from inferxgate.cli.failures import CommandFailed, WrongUsage
 from inferxgate.cli.options import ConfigOption, JsonOption, opened_store
-from inferxgate.cli.output import ago, note, plural, print_fields, print_json, print_table, right, short_time
+from inferxgate.cli.output import ago, can_ask, note, plural, print_fields, print_json, print_table, right, short_time
 from inferxgate.cli.references import find_user
 from inferxgate.cli.values import now_ms, parse_rpm, refuse_later, rpm_short, rpm_words, usage
 
@@ -192,7 +192,12 @@ def role(
 
 @app.command()
 def delete(
-    *, user: UserArgument, yes: YesOption = False, force: ForceOption = False, config: ConfigOption = None
+    *,
+    user: UserArgument,
+    yes: YesOption = False,
+    force: ForceOption = False,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
 ) -> None:
     """Delete a user and revoke their keys; what they used stays in the figures."""
     with opened_store(config) as (_, store):
@@ -203,7 +208,10 @@ def delete(
             _confirm(f"Delete {found.email} and revoke {plural(keys, 'key')}?")
         if not store.delete_user(found.id, now_ms=now_ms()):
             raise CommandFailed(f"{found.email} has just been removed by someone else")
-        note(f"Deleted {found.email}; revoked {plural(keys, 'key')}.")
+        if as_json:
+            print_json({"id": found.id, "email": found.email, "deleted": True, "revoked_keys": keys})
+        else:
+            note(f"Deleted {found.email}; revoked {plural(keys, 'key')}.")
 
 
 def _change(store: Store, user: User, changes: dict[str, Any]) -> User:
@@ -244,7 +252,7 @@ def _piped_password() -> str:
 
 
 def _asked_password() -> str:
-    if not sys.stdin.isatty():
+    if not can_ask():
         raise WrongUsage("There is no terminal to ask for the password: pipe it in with --password-stdin")
     try:
         first = getpass.getpass("Password: ")
@@ -257,7 +265,7 @@ def _asked_password() -> str:
 
 
 def _confirm(question: str) -> None:
-    if not sys.stdin.isatty():
+    if not can_ask():
         raise WrongUsage("There is no terminal to ask whether to go on: add --yes")
     sys.stderr.write(f"{question} [y/N] ")
     sys.stderr.flush()

@@ -11,6 +11,7 @@ import pytest
 
 from inferxgate import __version__
 from inferxgate.cli.root import COMMANDS
+from tests.support.process import program
 from tests.support.terminal import CommandLine, only_line
 
 CONTRACT_COMMANDS = ["serve", "keys", "users", "models", "stats", "chat", "config"]
@@ -135,3 +136,28 @@ def test_ctrl_c_ends_with_130(cli: CommandLine) -> None:
         assert terminal.end() == 130
         assert terminal.seen.endswith("inferxgate: interrupted\n")
         assert "Traceback" not in terminal.seen
+
+
+@pytest.mark.parametrize("command", [["--version"], ["--help"], ["keys", "create"], ["config", "path"]])
+def test_output_that_cannot_be_written_is_one_line(cli: CommandLine, command: list[str]) -> None:
+    with open("/dev/full", "wb") as full:
+        process = cli.start(*command, stdin=subprocess.DEVNULL, stdout=full, stderr=subprocess.PIPE)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert err.decode().splitlines()[-1] == "inferxgate: No space left on device"
+    assert b"Exception ignored" not in err
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("command", ["keys create", "users create ann@example.com", "chat -m echo hi", "--version"])
+def test_closed_streams_are_no_fault_of_ours(cli: CommandLine, command: str, closed: str) -> None:
+    line = f"{' '.join(program())} {command} {closed}"
+    done = subprocess.run(["/bin/sh", "-c", line], env=cli.environment, capture_output=True, text=True, check=False)
+    assert done.returncode == (2 if "users" in command else 0)
+    assert "internal error" not in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_locale_that_lacks_a_character_gets_a_question_mark(cli: CommandLine) -> None:
+    done = cli.run("chat", "-m", "echo", "naïve 日本", environment={"PYTHONIOENCODING": "ascii"})
+    assert (done.code, done.out) == (0, "na?ve ??\n")

@@ -189,3 +189,10 @@ def test_delete_revokes_the_keys_and_asks_first(cli: CommandLine) -> None:
             assert terminal.end() == code
     assert [user.email for user in all_users(cli)] == ["ann@example.com"]
     assert [key.revoked_at_ms is None for key in all_keys(cli)] == [False]
+
+
+def test_delete_as_json(cli: CommandLine) -> None:
+    add_user(cli)
+    bob = add_user(cli, "bob@example.com")
+    done = cli.well("users", "delete", bob.id, "--yes", "--json")
+    assert done.json == {"id": bob.id, "email": "bob@example.com", "deleted": True, "revoked_keys": 0}
