@@ -57,8 +57,53 @@ class TextDelta:
 
 @dataclass(frozen=True, slots=True)
 class ReasoningDelta:
+    """A piece of what the model thought."""
+
     choice: int
     text: str
+    block: int = 0
+    """The ordinal of the block of thought within its message."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReasoningSeal:
+    """What a provider demands back with a block of thought: its signature, or opaque data in place of text."""
+
+    choice: int
+    block: int
+    signature: str | None = None
+    redacted: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TextSeal:
+    """A signature that belongs to the answer's text (Gemini's ``thoughtSignature`` on a text part)."""
+
+    choice: int
+    signature: str
+
+
+@dataclass(frozen=True, slots=True)
+class Citation:
+    """A source for the text just before it, as OpenAI's ``url_citation`` or, where there is no URL, a document."""
+
+    choice: int
+    url: str | None
+    title: str | None
+    text: str | None
+    """The words of the source."""
+    start_index: int | None = None
+    """Characters into the answer's text, where known."""
+    end_index: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ImageOutput:
+    """An image that the model made."""
+
+    choice: int
+    media_type: str
+    base64: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +121,8 @@ class ToolCallDelta:
     id: str | None
     name: str | None
     arguments: str
+    signature: str | None = None
+    """Gemini's ``thoughtSignature`` of the call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +138,19 @@ class UsageReport:
     usage: Usage
 
 
-Chunk = Start | TextDelta | ReasoningDelta | RefusalDelta | ToolCallDelta | Finish | UsageReport
+Chunk = (
+    Start
+    | TextDelta
+    | ReasoningDelta
+    | ReasoningSeal
+    | TextSeal
+    | RefusalDelta
+    | ToolCallDelta
+    | Citation
+    | ImageOutput
+    | Finish
+    | UsageReport
+)
 
 
 @dataclass(slots=True)
@@ -99,6 +158,16 @@ class ToolCall:
     id: str = ""
     name: str = ""
     arguments: str = ""
+    signature: str | None = None
+
+
+@dataclass(slots=True)
+class Thought:
+    """One block of what the model thought."""
+
+    text: str = ""
+    signature: str | None = None
+    redacted: str | None = None
 
 
 @dataclass(slots=True)
@@ -106,10 +175,21 @@ class Choice:
     """One alternative of an answer."""
 
     text: str = ""
-    reasoning: str = ""
+    thoughts: dict[int, Thought] = field(default_factory=dict)
     refusal: str = ""
     tool_calls: dict[int, ToolCall] = field(default_factory=dict)
+    citations: list[Citation] = field(default_factory=list)
+    images: list[ImageOutput] = field(default_factory=list)
+    text_signature: str | None = None
     finish_reason: str | None = None
+
+    @property
+    def reasoning(self) -> str:
+        """All thought as one text."""
+        return "".join(thought.text for thought in self.thoughts.values())
+
+    def thought(self, block: int) -> Thought:
+        return self.thoughts.setdefault(block, Thought())
 
 
 @dataclass(slots=True)
@@ -132,7 +212,17 @@ class ChatResponse:
             case TextDelta():
                 self._choice(chunk.choice).text += chunk.text
             case ReasoningDelta():
-                self._choice(chunk.choice).reasoning += chunk.text
+                self._choice(chunk.choice).thought(chunk.block).text += chunk.text
+            case ReasoningSeal():
+                thought = self._choice(chunk.choice).thought(chunk.block)
+                thought.signature = chunk.signature or thought.signature
+                thought.redacted = chunk.redacted or thought.redacted
+            case TextSeal():
+                self._choice(chunk.choice).text_signature = chunk.signature
+            case Citation():
+                self._choice(chunk.choice).citations.append(chunk)
+            case ImageOutput():
+                self._choice(chunk.choice).images.append(chunk)
             case RefusalDelta():
                 self._choice(chunk.choice).refusal += chunk.text
             case ToolCallDelta():
@@ -140,6 +230,7 @@ class ChatResponse:
                 call.id = chunk.id or call.id
                 call.name = chunk.name or call.name
                 call.arguments += chunk.arguments
+                call.signature = chunk.signature or call.signature
             case Finish():
                 self._choice(chunk.choice).finish_reason = chunk.reason
 

@@ -1,12 +1,51 @@
-"""What the two ends of every dialect pass to the rest of the gateway."""
+"""What the two ends of every dialect pass to the rest of the gateway.
+
+A dialect is a set of pure functions in one module, gathered in a ``Dialect`` value: no input or output, no clock, no
+randomness, no logging. What a build needs to know about its target comes in as a ``BuildTarget``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
-from inferxgate.canonical.chat import Chunk
+from inferxgate.canonical.chat import ChatRequest, Chunk
+from inferxgate.catalog.abilities import Abilities
+from inferxgate.errors import GatewayError
+from inferxgate.framing.sse import SSEEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Quirks:
+    """How a host differs from the dialect that it speaks. Every field has its reason beside the row that sets it."""
+
+    stream_usage: bool = True
+    """Whether a stream may be asked for its usage with ``stream_options``."""
+    renames: Mapping[str, str] = field(default_factory=dict)
+    """Request fields that the host knows by another name."""
+    drops: frozenset[str] = frozenset()
+    """Tuning fields that the host refuses: dropped and named, or 400 where the policy is strict."""
+    refuses: frozenset[str] = frozenset()
+    """Fields with meaning that the host cannot honour: always a 400 that names host and field."""
+    finish_reasons: Mapping[str, str] = field(default_factory=dict)
+    """Finish reasons that the host spells in its own way, and OpenAI's value for each."""
+    short_tool_ids: bool = False
+    """Whether tool call ids must be nine letters or digits (Mistral)."""
+
+
+@dataclass(frozen=True, slots=True)
+class BuildTarget:
+    """What a dialect has to know about the target that it builds a request for."""
+
+    provider: str
+    """The configured name, for messages."""
+    model: str
+    """The provider's own name for the model."""
+    abilities: Abilities
+    quirks: Quirks = field(default_factory=Quirks)
+    strict: bool = False
+    """Whether an unsupported tuning parameter is a 400 (``params.unsupported = "strict"``) instead of dropped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,9 +53,11 @@ class Call:
     """A request in a provider's wire format, before the provider's row adds its address and signature."""
 
     operation: str
-    """What is asked for, such as ``chat``; the provider's row knows the path of each operation."""
+    """What is asked for, such as ``chat``; the provider's row knows where each operation is."""
     body: bytes
     headers: Mapping[str, str]
+    dropped: tuple[str, ...] = ()
+    """Parameters that the target does not take and that were left out, by the client's names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +65,36 @@ class Event:
     """One event of a provider's stream: as it came, and what it means."""
 
     raw: bytes | None
-    """The data exactly as the provider sent it, for clients of the same dialect."""
+    """The data exactly as the provider sent it, for clients of the same dialect; None where it was translated."""
     body: Mapping[str, Any]
     """The parsed data."""
     chunks: tuple[Chunk, ...]
+
+
+class StreamReader(Protocol):
+    """Turns the events of one stream into meaning."""
+
+    @property
+    def done(self) -> bool:
+        """Whether the stream has said that it is over; nothing after that is read."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether the answer was finished: every choice that was begun has its finish reason, and at least one has."""
+
+    def feed(self, event: SSEEvent) -> Event | None:
+        """What one event says; None where it says nothing. Raises ``GatewayError`` for errors and nonsense."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """The provider's end of one dialect."""
+
+    name: str
+    build_request: Callable[[ChatRequest, BuildTarget], Call]
+    """Raises ``GatewayError`` (400) for what the target cannot be asked for."""
+    parse_response: Callable[[bytes], tuple[Mapping[str, Any], tuple[Chunk, ...]]]
+    """The JSON of a whole answer with status 200, and its meaning. Raises ``GatewayError`` for nonsense and errors."""
+    stream_reader: Callable[[], StreamReader]
+    parse_error: Callable[[int, Mapping[str, str], bytes, float], GatewayError]
+    """From status, headers (lower-case names), body and the time in Unix seconds."""

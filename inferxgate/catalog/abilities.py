@@ -1,0 +1,27 @@
+"""What a model takes and gives: the facts by which a request is built for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Thinking = Literal["none", "budget", "adaptive", "both", "level"]
+"""How thinking is asked for: not at all, by a budget of tokens, by effort alone, either, or by a level."""
+
+
+@dataclass(frozen=True, slots=True)
+class Abilities:
+    """One model's. The defaults are those of a model that nothing is known of: what it is asked for goes through."""
+
+    max_output_tokens: int | None = None
+    """The most that it can answer with; what a provider that demands a maximum is told where the client gave none."""
+    sampling: bool = True
+    """Whether it takes temperature, top_p and top_k."""
+    temperature_with_top_p: bool = True
+    """Whether it takes both at once."""
+    prefill: bool = True
+    """Whether the last message may be the beginning of the answer."""
+    thinking: Thinking = "none"
+    json_schema: bool = True
+    """Whether it takes a JSON Schema for its answer natively."""
+    image_output: bool = False
