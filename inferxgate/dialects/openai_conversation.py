@@ -1,0 +1,509 @@
+"""An OpenAI chat request, read whole: from the client's JSON to the conversation that other dialects build from.
+
+Here everything is checked that passing a request through leaves to the provider: a field of the wrong type or a part of
+an unknown kind is a 400 that names it, because what is not understood cannot be translated. What no dialect but the
+provider's own knows is kept in ``Conversation.extra``.
+
+Sources: the request types of the ``openai`` Python package 3.54; the carriers of reasoning (``thinking_blocks``,
+``reasoning_content``, ``extra_content.google.thought_signature``, ``cache_control`` on parts, tools and messages) as
+clients of gateways already send them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from inferxgate import errors
+from inferxgate.canonical.chat import ChatRequest
+from inferxgate.canonical.conversation import (
+    Audio,
+    Bytes,
+    CacheMark,
+    Conversation,
+    Document,
+    FileId,
+    Image,
+    MediaSource,
+    Message,
+    Part,
+    Reasoning,
+    Refused,
+    ResponseFormat,
+    Text,
+    Tool,
+    ToolChoice,
+    ToolResult,
+    ToolUse,
+    Url,
+)
+from inferxgate.errors import GatewayError
+
+Json = Mapping[str, Any]
+_T = TypeVar("_T")
+
+_DATA_URL = re.compile(r"data:([^;,]*)((?:;[^;,]*)*?);base64,", re.IGNORECASE)
+
+_ENVELOPE = frozenset({"model", "messages", "stream", "stream_options"})
+_READ = frozenset(
+    {
+        "tools", "tool_choice", "functions", "function_call", "parallel_tool_calls", "response_format", "max_tokens",
+        "max_completion_tokens", "stop", "temperature", "top_p", "n", "seed", "presence_penalty", "frequency_penalty",
+        "logit_bias", "logprobs", "top_logprobs", "reasoning_effort", "modalities", "user", "service_tier", "metadata",
+        "cache_control",
+    }
+)  # fmt: skip
+"""The fields that have a place of their own in ``Conversation``; all others are ``extra``."""
+
+
+def parse_conversation(request: ChatRequest) -> Conversation:
+    """The whole of a client's request. Raises ``GatewayError`` (400) that names the field."""
+    body: Json = request.source.body
+    messages, names = _Messages(), dict[str, str]()
+    for position, message in enumerate(body["messages"]):
+        messages.add(_message(message, f"messages.{position}", names))
+    return Conversation(
+        messages=messages.merged(),
+        tools=_tools(body),
+        tool_choice=_tool_choice(body),
+        parallel_tool_calls=_optional(body, "parallel_tool_calls", _boolean),
+        response_format=_response_format(body.get("response_format")),
+        max_tokens=_optional(body, "max_completion_tokens", _whole) or _optional(body, "max_tokens", _whole),
+        stop=_stop(body.get("stop")),
+        temperature=_optional(body, "temperature", _number),
+        top_p=_optional(body, "top_p", _number),
+        n=_optional(body, "n", _whole) or 1,
+        seed=_optional(body, "seed", _integer),
+        presence_penalty=_optional(body, "presence_penalty", _number),
+        frequency_penalty=_optional(body, "frequency_penalty", _number),
+        logit_bias=_optional(body, "logit_bias", _object) or None,
+        logprobs=_optional(body, "logprobs", _boolean) or False,
+        top_logprobs=_optional(body, "top_logprobs", _integer),
+        reasoning_effort=_optional(body, "reasoning_effort", _string),
+        modalities=_strings(body.get("modalities"), "modalities"),
+        user=_optional(body, "user", _string),
+        service_tier=_optional(body, "service_tier", _string),
+        metadata=_optional(body, "metadata", _object),
+        cache=_cache(body, ""),
+        extra={
+            name: value
+            for name, value in body.items()
+            if name not in _ENVELOPE and name not in _READ and value is not None
+        },
+    )
+
+
+# --- messages -----------------------------------------------------------------------------------------------------
+
+
+class _Messages:
+    """Collects messages; the results of one turn's calls become one user message."""
+
+    def __init__(self) -> None:
+        self._messages: list[Message] = []
+
+    def add(self, message: Message) -> None:
+        last = self._messages[-1] if self._messages else None
+        if last is not None and _only_results(last) and _only_results(message):
+            self._messages[-1] = Message("user", last.parts + message.parts)
+        else:
+            self._messages.append(message)
+
+    def merged(self) -> tuple[Message, ...]:
+        return tuple(self._messages)
+
+
+def _only_results(message: Message) -> bool:
+    return bool(message.parts) and all(isinstance(part, ToolResult) for part in message.parts)
+
+
+def _message(message: Json, where: str, names: dict[str, str]) -> Message:
+    """One message; ``names`` remembers which function each call id stands for."""
+    match message["role"]:
+        case "system" | "developer":
+            return Message("system", _parts(message, where), _name(message, where))
+        case "user":
+            return Message("user", _parts(message, where), _name(message, where))
+        case "assistant":
+            return _assistant(message, where, names)
+        case "tool":
+            call_id = _string(_needed(message, "tool_call_id", where), f"{where}.tool_call_id")
+            return Message("user", (_result(message, where, call_id, names),))
+        case "function":  # the deprecated spelling: the name is all there is to know the call by
+            name = _string(_needed(message, "name", where), f"{where}.name")
+            return Message("user", (_result(message, where, _legacy_id(name), names),))
+        case role:
+            raise GatewayError(
+                errors.INVALID_VALUE,
+                f"'{where}.role' is {str(role)[:50]!r}; it must be system, developer, user, assistant or tool.",
+                param=f"{where}.role",
+            )
+
+
+def _name(message: Json, where: str) -> str | None:
+    return _optional(message, "name", _string, where)
+
+
+def _parts(message: Json, where: str) -> tuple[Part, ...]:
+    content = message.get("content")
+    if content is None:
+        raise GatewayError(errors.MISSING_FIELD, f"'{where}' has no 'content'.", param=f"{where}.content")
+    mark = _cache(message, where)
+    if isinstance(content, str):
+        return (Text(content, mark),)
+    parts = [_part(part, f"{where}.content.{index}") for index, part in enumerate(_list(content, f"{where}.content"))]
+    if mark is not None and parts and isinstance(parts[-1], Text | Image | Document) and parts[-1].cache is None:
+        parts[-1] = _marked(parts[-1], mark)
+    return tuple(parts)
+
+
+def _marked(part: Text | Image | Document, mark: CacheMark) -> Part:
+    match part:
+        case Text():
+            return Text(part.text, mark)
+        case Image():
+            return Image(part.source, part.detail, mark)
+        case Document():
+            return Document(part.source, part.filename, mark)
+
+
+def _part(part: object, where: str) -> Part:
+    if isinstance(part, str):  # some clients send bare strings in the list
+        return Text(part)
+    details = _object(part, where)
+    kind = details.get("type")
+    match kind:
+        case "text" | "input_text":
+            return Text(_string(_needed(details, "text", where), f"{where}.text"), _cache(details, where))
+        case "image_url":
+            return _image(details, where)
+        case "input_audio":
+            return _audio(_object(_needed(details, kind, where), f"{where}.{kind}"), f"{where}.{kind}")
+        case "file":
+            return _document(details, where)
+        case "refusal":
+            return Refused(_string(_needed(details, "refusal", where), f"{where}.refusal"))
+        case "thinking" | "redacted_thinking":
+            return _thought(details, where)
+        case None:
+            raise GatewayError(errors.MISSING_FIELD, f"'{where}' has no 'type'.", param=f"{where}.type")
+        case _:
+            raise GatewayError(
+                errors.INVALID_VALUE,
+                f"'{where}.type' is {str(kind)[:50]!r}, which is not known; text, image_url, input_audio, file and "
+                "refusal are.",
+                param=f"{where}.type",
+            )
+
+
+def _image(details: Json, where: str) -> Image:
+    given = _needed(details, "image_url", where)
+    where = f"{where}.image_url"
+    detail = None
+    if isinstance(given, str):
+        url = given
+    else:
+        image = _object(given, where)
+        url = _string(_needed(image, "url", where), f"{where}.url")
+        detail = _optional(image, "detail", _string, where)
+    return Image(_source(url, where), detail, _cache(details, where))
+
+
+def _source(url: str, where: str) -> MediaSource:
+    found = _DATA_URL.match(url)
+    if found:
+        return Bytes(found[1].strip().lower() or "text/plain", url[found.end() :])
+    if url[:5].lower() == "data:":
+        raise GatewayError(
+            errors.INVALID_VALUE, f"'{where}' has a data URL that is not base64 (data:TYPE;base64,...).", param=where
+        )
+    return Url(url)
+
+
+_AUDIO_TYPES = {"wav": "audio/wav", "mp3": "audio/mp3"}
+
+
+def _audio(details: Json, where: str) -> Audio:
+    data = _string(_needed(details, "data", where), f"{where}.data")
+    form = _string(_needed(details, "format", where), f"{where}.format")
+    return Audio(Bytes(_AUDIO_TYPES.get(form, f"audio/{form}"), data))
+
+
+def _document(details: Json, where: str) -> Document:
+    file = _object(_needed(details, "file", where), f"{where}.file")
+    where = f"{where}.file"
+    filename = _optional(file, "filename", _string, where)
+    mark = _cache(details, where)
+    if (file_id := _optional(file, "file_id", _string, where)) is not None:
+        url = file_id if "://" in file_id else None
+        return Document(Url(url) if url else FileId(file_id), filename, mark)
+    data = _string(_needed(file, "file_data", where), f"{where}.file_data")
+    if "://" not in data[:40] and data[:5].lower() != "data:":  # plain base64, as OpenAI's examples for PDFs have it
+        return Document(Bytes(_type_of(filename), data), filename, mark)
+    return Document(_source(data, f"{where}.file_data"), filename, mark)
+
+
+def _type_of(filename: str | None) -> str:
+    ending = (filename or "").rpartition(".")[2].lower()
+    return {"txt": "text/plain", "md": "text/markdown", "csv": "text/csv", "html": "text/html"}.get(
+        ending, "application/pdf"
+    )
+
+
+# --- assistant turns ----------------------------------------------------------------------------------------------
+
+
+def _assistant(message: Json, where: str, names: dict[str, str]) -> Message:
+    parts: list[Part] = []
+    blocks = message.get("thinking_blocks")
+    for index, block in enumerate(_list(blocks, f"{where}.thinking_blocks") if blocks else ()):
+        parts.append(_thought(_object(block, f"{where}.thinking_blocks.{index}"), f"{where}.thinking_blocks.{index}"))
+    if message.get("content") is not None:
+        parts += _parts(message, where)
+    refusal = _optional(message, "refusal", _string, where)
+    if refusal:
+        parts.append(Refused(refusal))
+    calls = message.get("tool_calls")
+    for index, call in enumerate(_list(calls, f"{where}.tool_calls") if calls else ()):
+        parts.append(_call(call, f"{where}.tool_calls.{index}", names))
+    if message.get("function_call") is not None:
+        function = _object(message["function_call"], f"{where}.function_call")
+        parts.append(_function(function, f"{where}.function_call", None, names))
+    return Message("assistant", tuple(parts), _name(message, where), _google_signature(message))
+
+
+def _thought(block: Json, where: str) -> Reasoning:
+    if block.get("type") == "redacted_thinking":
+        return Reasoning("", redacted=_string(_needed(block, "data", where), f"{where}.data"))
+    return Reasoning(
+        _optional(block, "thinking", _string, where) or "", signature=_optional(block, "signature", _string, where)
+    )
+
+
+def _call(call: object, where: str, names: dict[str, str]) -> ToolUse:
+    details = _object(call, where)
+    if "custom" in details:
+        raise GatewayError(
+            errors.UNSUPPORTED_PARAMETER, f"'{where}' is a custom tool call, which only OpenAI has.", param=where
+        )
+    call_id = _string(_needed(details, "id", where), f"{where}.id")
+    function = _object(_needed(details, "function", where), f"{where}.function")
+    use = _function(function, f"{where}.function", call_id, names)
+    return ToolUse(use.id, use.name, use.arguments, _google_signature(details), _cache(details, where))
+
+
+def _function(function: Json, where: str, call_id: str | None, names: dict[str, str]) -> ToolUse:
+    name = _string(_needed(function, "name", where), f"{where}.name")
+    call_id = call_id or _legacy_id(name)
+    names[call_id] = name
+    return ToolUse(call_id, name, _optional(function, "arguments", _string, where) or "")
+
+
+def _legacy_id(name: str) -> str:
+    return f"function_{name}"
+
+
+def _google_signature(carrier: Json) -> str | None:
+    """Gemini's signature where this gateway, or another that follows Google's own convention, has put it."""
+    extra = carrier.get("extra_content")
+    google = extra.get("google") if isinstance(extra, dict) else None
+    signature = google.get("thought_signature") if isinstance(google, dict) else None
+    if not isinstance(signature, str):
+        fields = carrier.get("provider_specific_fields")
+        signature = fields.get("thought_signature") if isinstance(fields, dict) else None
+    return signature if isinstance(signature, str) and signature else None
+
+
+def _result(message: Json, where: str, call_id: str, names: dict[str, str]) -> ToolResult:
+    content = message.get("content")
+    parts: list[Text | Image | Document] = []
+    if isinstance(content, str):
+        parts.append(Text(content))
+    elif content is not None:
+        for index, item in enumerate(_list(content, f"{where}.content")):
+            part = _part(item, f"{where}.content.{index}")
+            if not isinstance(part, Text | Image | Document):
+                raise GatewayError(
+                    errors.INVALID_VALUE,
+                    f"'{where}.content.{index}' cannot stand in a tool's result; text, images and files can.",
+                    param=f"{where}.content.{index}",
+                )
+            parts.append(part)
+    error = _optional(message, "is_error", _boolean, where) or False
+    return ToolResult(call_id, names.get(call_id), tuple(parts), error, _cache(message, where))
+
+
+# --- tools and the form of the answer ------------------------------------------------------------------------------
+
+
+def _tools(body: Json) -> tuple[Tool, ...]:
+    given = body.get("tools")
+    tools = [_tool(tool, f"tools.{index}") for index, tool in enumerate(_list(given, "tools") if given else ())]
+    for index, function in enumerate(_list(body["functions"], "functions") if body.get("functions") else ()):
+        tools.append(_definition(_object(function, f"functions.{index}"), f"functions.{index}", None))
+    return tuple(tools)
+
+
+def _tool(tool: object, where: str) -> Tool:
+    details = _object(tool, where)
+    kind = details.get("type", "function")
+    if kind != "function":
+        raise GatewayError(
+            errors.UNSUPPORTED_PARAMETER,
+            f"'{where}' is a tool of type {str(kind)[:50]!r}; only function tools can be translated.",
+            param=f"{where}.type",
+        )
+    function = _object(_needed(details, "function", where), f"{where}.function")
+    return _definition(function, f"{where}.function", _cache(details, where) or _cache(function, where))
+
+
+def _definition(function: Json, where: str, mark: CacheMark | None) -> Tool:
+    return Tool(
+        _string(_needed(function, "name", where), f"{where}.name"),
+        _optional(function, "description", _string, where),
+        _optional(function, "parameters", _object, where),
+        _optional(function, "strict", _boolean, where),
+        mark,
+    )
+
+
+def _tool_choice(body: Json) -> ToolChoice | None:
+    choice = body.get("tool_choice")
+    if choice is None:
+        choice = body.get("function_call")
+        if isinstance(choice, dict):
+            choice = {"type": "function", "function": choice}
+    match choice:
+        case None:
+            return None
+        case "auto" | "none" | "required":
+            return ToolChoice(choice)
+        case "any":  # Anthropic's and Mistral's word for it
+            return ToolChoice("required")
+        case {"type": "function", "function": {"name": str(name)}}:
+            return ToolChoice("named", (name,))
+        case {"type": "allowed_tools", "allowed_tools": {"tools": list(tools), **rest}}:
+            return ToolChoice("allowed", _allowed(tools), required=rest.get("mode") == "required")
+        case {"type": "allowed_tools", "tools": list(tools), **rest}:
+            return ToolChoice("allowed", _allowed(tools), required=rest.get("mode") == "required")
+        case _:
+            raise GatewayError(
+                errors.INVALID_VALUE,
+                "'tool_choice' must be auto, none, required, a function by name, or allowed_tools.",
+                param="tool_choice",
+            )
+
+
+def _allowed(tools: list[Any]) -> tuple[str, ...]:
+    names = []
+    for index, tool in enumerate(tools):
+        where = f"tool_choice.allowed_tools.tools.{index}"
+        function = _object(_needed(_object(tool, where), "function", where), f"{where}.function")
+        names.append(_string(_needed(function, "name", f"{where}.function"), f"{where}.function.name"))
+    return tuple(names)
+
+
+def _response_format(form: object) -> ResponseFormat | None:
+    match form:
+        case None:
+            return None
+        case {"type": "text"}:
+            return ResponseFormat("text")
+        case {"type": "json_object"}:
+            return ResponseFormat("json_object")
+        case {"type": "json_schema", "json_schema": dict(details)}:
+            where = "response_format.json_schema"
+            return ResponseFormat(
+                "json_schema",
+                _optional(details, "name", _string, where),
+                _optional(details, "schema", _object, where),
+                _optional(details, "strict", _boolean, where),
+            )
+        case _:
+            raise GatewayError(
+                errors.INVALID_VALUE,
+                "'response_format' must have the type text, json_object or json_schema (with its json_schema).",
+                param="response_format",
+            )
+
+
+def _stop(stop: object) -> tuple[str, ...]:
+    if isinstance(stop, str):
+        return (stop,)
+    return _strings(stop, "stop")
+
+
+def _strings(values: object, where: str) -> tuple[str, ...]:
+    if values is None:
+        return ()
+    return tuple(_string(value, f"{where}.{index}") for index, value in enumerate(_list(values, where)))
+
+
+def _cache(carrier: Json, where: str) -> CacheMark | None:
+    mark = carrier.get("cache_control")
+    if mark is None:
+        return None
+    where = f"{where}.cache_control".lstrip(".")
+    return CacheMark(_optional(_object(mark, where), "ttl", _string, where))
+
+
+# --- types --------------------------------------------------------------------------------------------------------
+
+
+def _needed(carrier: Json, name: str, where: str) -> object:
+    value = carrier.get(name)
+    if value is None:
+        raise GatewayError(errors.MISSING_FIELD, f"'{where}' has no '{name}'.", param=f"{where}.{name}")
+    return value
+
+
+def _optional(carrier: Json, name: str, read: Callable[[object, str], _T], where: str = "") -> _T | None:
+    value = carrier.get(name)
+    return None if value is None else read(value, f"{where}.{name}".lstrip("."))
+
+
+def _wrong(where: str, wanted: str) -> GatewayError:
+    return GatewayError(errors.INVALID_VALUE, f"'{where}' must be {wanted}.", param=where)
+
+
+def _string(value: object, where: str) -> str:
+    if not isinstance(value, str):
+        raise _wrong(where, "a string")
+    return value
+
+
+def _boolean(value: object, where: str) -> bool:
+    if not isinstance(value, bool):
+        raise _wrong(where, "true or false")
+    return value
+
+
+def _number(value: object, where: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise _wrong(where, "a number")
+    return value
+
+
+def _integer(value: object, where: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise _wrong(where, "a whole number")
+    return value
+
+
+def _whole(value: object, where: str) -> int:
+    if _integer(value, where) < 1:
+        raise _wrong(where, "at least 1")
+    return _integer(value, where)
+
+
+def _list(value: object, where: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise _wrong(where, "a list")
+    return value
+
+
+def _object(value: object, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise _wrong(where, "an object")
+    return value
