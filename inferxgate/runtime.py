@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from inferxgate.catalog.catalog import Catalog
 from inferxgate.config import Loaded, PriceSettings, ProviderSettings, Settings
@@ -94,7 +94,7 @@ def build_router(settings: Settings, catalog: Catalog, providers: list[Provider]
 def build_provider(name: str, section: ProviderSettings) -> Provider:
     """One configured provider as a value."""
     row = ROWS[section.type or name]
-    base_url = (section.base_url or row.base_url).rstrip("/")
+    base_url = (section.base_url or row.base_url or "").rstrip("/")
     return Provider(
         name=name,
         row=row,
@@ -107,7 +107,7 @@ def build_provider(name: str, section: ProviderSettings) -> Provider:
             idle_seconds=section.idle_timeout_seconds,
         ),
         total_seconds=section.timeout_seconds,
-        stream_usage=section.stream_usage,
+        quirks=replace(row.quirks, stream_usage=row.quirks.stream_usage and section.stream_usage),
         models=tuple(section.models),
         price_id=row.price_id if base_url == row.base_url else None,
     )

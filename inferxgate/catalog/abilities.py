@@ -25,3 +25,8 @@ class Abilities:
     json_schema: bool = True
     """Whether it takes a JSON Schema for its answer natively."""
     image_output: bool = False
+
+
+def abilities_of(vendor: str, model: str) -> Abilities:
+    """The abilities of ``model`` at a provider of type ``vendor``."""
+    return Abilities()

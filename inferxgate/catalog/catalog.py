@@ -16,6 +16,7 @@ from importlib.metadata import version
 from genai_prices import types
 from genai_prices.data import providers as package_providers
 
+from inferxgate.catalog.abilities import Abilities, abilities_of
 from inferxgate.catalog.pricing import FREE, NANOS_PER_DOLLAR, Price, Rates, rates_of
 
 PACKAGE_VERSION = f"genai-prices {version('genai-prices')}"
@@ -98,6 +99,10 @@ class Catalog:
         """What is known of one model, which may be nothing but its name."""
         found = self._find(package_id, model) if package_id else None
         return ModelFacts(model, found.context_window if found else None, self.price(provider, package_id, model))
+
+    def abilities(self, vendor: str, model: str) -> Abilities:
+        """What a model of a provider of type ``vendor`` takes and gives."""
+        return abilities_of(vendor, model)
 
     def chat_models(self, package_id: str | None) -> Iterator[str]:
         """Names of the chat models that the package lists for a provider, leaving out retired ones."""

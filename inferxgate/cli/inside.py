@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
+import orjson
+
 from inferxgate.accounts.callers import OPERATOR
-from inferxgate.canonical.chat import Chunk
+from inferxgate.canonical.chat import Chunk, collect
 from inferxgate.config import Loaded
 from inferxgate.dialects import openai_chat
+from inferxgate.dialects.openai_answers import build_response
 from inferxgate.gateway.pipeline import Gateway, StreamReply, WholeReply
 from inferxgate.ids import new_id
 from inferxgate.runtime import open_runtime
@@ -33,7 +37,11 @@ class Inside:
         reply = await self._ask({**body, "stream": False})
         if not isinstance(reply, WholeReply):
             raise TypeError("the gateway streams what was asked for whole")
-        return reply.body, reply.chunks
+        if reply.data is not None:
+            return orjson.loads(reply.data), reply.chunks
+        now_s, model = int(time.time()), str(body["model"])
+        answer = build_response(collect(reply.chunks), answer_id=new_id("chatcmpl-"), created_s=now_s, model=model)
+        return answer, reply.chunks
 
     async def stream(self, body: Mapping[str, Any]) -> AsyncGenerator[Chunk, None]:
         """The completion as it comes."""

@@ -11,9 +11,7 @@ Sources for names and shapes: the type definitions of the ``openai`` Python pack
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import orjson
@@ -34,16 +32,15 @@ from inferxgate.canonical.chat import (
     collect,
 )
 from inferxgate.canonical.usage import Usage
-from inferxgate.dialects.protocol import Call, Event
-from inferxgate.errors import GatewayError, Kind
-from inferxgate.framing.sse import SSEEvent, build_event
+from inferxgate.dialects.failures import MAX_MESSAGE_CHARACTERS, nonsense, provider_error, retry_after
+from inferxgate.dialects.protocol import BuildTarget, Call, Dialect, Event
+from inferxgate.errors import GatewayError
+from inferxgate.framing.sse import SSEEvent
 
 NAME = "openai_chat"
-DONE = b"data: [DONE]\n\n"
 
 _MAX_MODEL_CHARACTERS = 256
 _MAX_END_USER_CHARACTERS = 256
-_MAX_MESSAGE_CHARACTERS = 2_000
 
 
 # --- the client's end: requests -----------------------------------------------------------------------------------
@@ -153,22 +150,48 @@ def _text_bytes(content: object) -> int:
 # --- the provider's end: requests ---------------------------------------------------------------------------------
 
 
-def build_request(request: ChatRequest, model: str, *, ask_usage: bool) -> Call:
-    """The call that asks ``model`` for what the client asked for.
+def build_request(request: ChatRequest, target: BuildTarget) -> Call:
+    """The call that asks the target's model for what the client asked for.
 
-    Only the model's name changes and, for a stream with ``ask_usage``, ``stream_options.include_usage``. Raises
-    ``GatewayError`` (400) for JSON nested too deeply to be written again.
+    The model's name changes, a stream is asked for its usage where the host allows it, and the host's quirks apply;
+    everything else goes on as it came. Raises ``GatewayError`` (400) for JSON nested too deeply to be written again,
+    and for what the host is known to refuse.
     """
+    quirks = target.quirks
     body = dict(request.source.body)
-    body["model"] = model
-    if request.stream and ask_usage and not request.include_usage:
+    body["model"] = target.model
+    if request.stream and quirks.stream_usage and not request.include_usage:
         body["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}
+    dropped = _apply_quirks(body, target)
     try:
-        return Call("chat", orjson.dumps(body), _JSON_HEADERS)
+        return Call("chat", orjson.dumps(body), _JSON_HEADERS, dropped)
     except TypeError as error:  # orjson's JSONEncodeError
         raise GatewayError(
             errors.INVALID_JSON, "The request's JSON is nested too deeply (more than about 250 levels)."
         ) from error
+
+
+def _apply_quirks(body: dict[str, Any], target: BuildTarget) -> tuple[str, ...]:
+    """Put the host's spelling into ``body``; the names of what was dropped."""
+    quirks = target.quirks
+    for name in quirks.refuses:
+        if body.get(name) is not None and not (name == "n" and body[name] == 1):
+            raise GatewayError(
+                errors.UNSUPPORTED_PARAMETER, f"The provider {target.provider} does not take '{name}'.", param=name
+            )
+    dropped = tuple(name for name in body if name in quirks.drops)
+    if dropped and target.strict:
+        raise GatewayError(
+            errors.UNSUPPORTED_PARAMETER,
+            f"The provider {target.provider} does not take '{dropped[0]}'.",
+            param=dropped[0],
+        )
+    for name in dropped:
+        del body[name]
+    for ours, theirs in quirks.renames.items():
+        if ours in body:
+            body.setdefault(theirs, body.pop(ours))
+    return dropped
 
 
 _JSON_HEADERS: Mapping[str, str] = {"content-type": "application/json"}
@@ -185,16 +208,16 @@ def parse_response(data: bytes) -> tuple[Mapping[str, Any], tuple[Chunk, ...]]:
     """
     body = _loads(data)
     if not isinstance(body, dict):
-        raise _nonsense(f"its answer is JSON, but {_kind_of(body)}")
+        raise nonsense(f"its answer is JSON, but {_kind_of(body)}")
     if "error" in body and body["error"] and not body.get("choices"):
         raise _error_in_success(body["error"])
     choices = body.get("choices")
     if not isinstance(choices, list):
-        raise _nonsense("its answer has no 'choices'")
+        raise nonsense("its answer has no 'choices'")
     chunks: list[Chunk] = [_start(body)]
     for position, choice in enumerate(choices):
         if not isinstance(choice, dict):
-            raise _nonsense(f"choice {position} of its answer is {_kind_of(choice)}")
+            raise nonsense(f"choice {position} of its answer is {_kind_of(choice)}")
         index = _integer(choice.get("index"), position)
         message = choice.get("message")
         if isinstance(message, dict):
@@ -361,7 +384,7 @@ class StreamParser:
             return None
         body = _loads(data)
         if not isinstance(body, dict):
-            raise _nonsense(f"an event of its stream is {_kind_of(body)}")
+            raise nonsense(f"an event of its stream is {_kind_of(body)}")
         if body.get("error"):
             raise _error_in_success(body["error"])
         if event.event == "error":
@@ -393,73 +416,7 @@ class StreamParser:
             yield Finish(index, reason)
 
 
-# --- the client's end: streams ------------------------------------------------------------------------------------
-
-
-class StreamBuilder:
-    """Writes a stream for one client: events as they came, usage only where asked for and then last."""
-
-    def __init__(self, *, include_usage: bool) -> None:
-        self._include_usage = include_usage
-        self._usage_event: dict[str, Any] | None = None
-
-    def build(self, event: Event) -> bytes:
-        """The bytes for one event, possibly none.
-
-        An event with empty ``choices`` is never passed on by itself: it is the usage, which goes last, or an opening
-        that only carries filter results (Azure), at which clients have stumbled.
-        """
-        body = event.body
-        choices = body.get("choices")
-        if not body.get("usage"):
-            if choices == []:
-                return b""
-            if "usage" in body and not self._include_usage:
-                return build_event(_without_null_usage(event))
-            return build_event(event.raw) if event.raw is not None else build_event(orjson.dumps(body))
-        self._usage_event = {**body, "choices": []}
-        if not choices:
-            return b""
-        return build_event(_without_usage(body))
-
-    def finish(self) -> bytes:
-        """The last bytes of a stream that ended well."""
-        if self._include_usage and self._usage_event is not None:
-            return build_event(orjson.dumps(self._usage_event)) + DONE
-        return DONE
-
-
-def _without_usage(body: Mapping[str, Any]) -> bytes:
-    return orjson.dumps({name: value for name, value in body.items() if name != "usage"})
-
-
-def _without_null_usage(event: Event) -> bytes:
-    """An event without the null that OpenAI puts into every event once usage is asked for.
-
-    Where it is surely the one at the top (there is no other), it is cut out of the raw bytes; that is the usual case.
-    """
-    raw = event.raw
-    if raw is not None and raw.count(b'"usage"') == 1 and b',"usage":null' in raw:
-        return raw.replace(b',"usage":null', b"")
-    return _without_usage(event.body)
-
-
 # --- errors -------------------------------------------------------------------------------------------------------
-
-_KEPT_STATUSES = frozenset({400, 404, 413, 422})
-"""The caller's own doing at the provider: status and message are passed on."""
-
-_KINDS_BY_STATUS: Mapping[int, Kind] = {
-    401: errors.UPSTREAM_AUTH_ERROR,
-    402: errors.UPSTREAM_QUOTA_EXCEEDED,
-    403: errors.UPSTREAM_AUTH_ERROR,
-    408: errors.UPSTREAM_TIMEOUT,
-    429: errors.UPSTREAM_RATE_LIMITED,
-    498: errors.UPSTREAM_OVERLOADED,  # Groq: flex capacity exceeded
-    503: errors.UPSTREAM_OVERLOADED,
-    504: errors.UPSTREAM_TIMEOUT,
-    529: errors.UPSTREAM_OVERLOADED,
-}
 
 _STATUS_BY_TYPE: Mapping[str, int] = {
     "invalid_request_error": 400,
@@ -479,7 +436,7 @@ _STATUS_BY_TYPE: Mapping[str, int] = {
 _QUOTA_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
 
 
-def parse_error(status: int, headers: Mapping[str, str], data: bytes, *, now_s: float) -> GatewayError:
+def parse_error(status: int, headers: Mapping[str, str], data: bytes, now_s: float) -> GatewayError:
     """The error that a provider's answer with a status other than 200 amounts to.
 
     ``headers`` have lower-case names; ``now_s`` is the time, for a ``Retry-After`` that is a date.
@@ -512,48 +469,16 @@ def _status(value: object) -> int | None:
 
 def _provider_error(status: int, body: object, *, retry_after_seconds: float | None) -> GatewayError:
     message, details = _message_of(body)
-    code, error_type, param = details.get("code"), details.get("type"), details.get("param")
-    if status in _KEPT_STATUSES:
-        return GatewayError(
-            errors.INVALID_VALUE,
-            message or f"The provider refused the request with status {status} and gave no reason.",
-            status=status,
-            error_type=error_type if isinstance(error_type, str) and error_type else "invalid_request_error",
-            code=code if isinstance(code, str) and code else errors.INVALID_VALUE.code,
-            param=param if isinstance(param, str) else None,
-            upstream_status=status,
-        )
-    if 300 <= status < 400:
-        return GatewayError(
-            errors.UPSTREAM_INVALID_RESPONSE,
-            f"The provider answered with a redirect (status {status}), which is not followed; check its base_url.",
-            upstream_status=status,
-        )
-    kind = _KINDS_BY_STATUS.get(status, errors.UPSTREAM_ERROR)
-    if status == 429 and (code in _QUOTA_CODES or error_type in _QUOTA_CODES):
-        kind = errors.UPSTREAM_QUOTA_EXCEEDED
-    if kind is errors.UPSTREAM_AUTH_ERROR:
-        # The provider's own words often repeat a part of the credential: they are not passed on.
-        message = ""
-    return GatewayError(
-        kind,
-        f"{_HEADLINES[kind]} (status {status})" + (f": {message}" if message else "."),
+    code, error_type = details.get("code"), details.get("type")
+    return provider_error(
+        status,
+        message,
+        error_type=error_type,
+        code=code,
+        param=details.get("param"),
         retry_after_seconds=retry_after_seconds,
-        headers=_NO_RETRY if kind is errors.UPSTREAM_QUOTA_EXCEEDED else None,
-        upstream_status=status,
+        quota=status == 429 and (code in _QUOTA_CODES or error_type in _QUOTA_CODES),
     )
-
-
-_NO_RETRY: Mapping[str, str] = {"x-should-retry": "false"}
-
-_HEADLINES: Mapping[Kind, str] = {
-    errors.UPSTREAM_AUTH_ERROR: "The provider refused the gateway's own credential; its operator has to mend it",
-    errors.UPSTREAM_QUOTA_EXCEEDED: "The gateway's quota at the provider is used up",
-    errors.UPSTREAM_RATE_LIMITED: "The provider limits the gateway's rate",
-    errors.UPSTREAM_OVERLOADED: "The provider is overloaded",
-    errors.UPSTREAM_TIMEOUT: "The provider gave up waiting",
-    errors.UPSTREAM_ERROR: "The provider failed",
-}
 
 
 def _message_of(body: object) -> tuple[str, Mapping[str, Any]]:
@@ -570,13 +495,13 @@ def _message_of(body: object) -> tuple[str, Mapping[str, Any]]:
     if isinstance(details, list):
         details = "; ".join(_plain(item) for item in details)
     if isinstance(details, str):
-        return details[:_MAX_MESSAGE_CHARACTERS], body
+        return details[:MAX_MESSAGE_CHARACTERS], body
     if not isinstance(details, dict):
         return "", {}
     message = details.get("message") or details.get("detail") or body.get("message")
     if message is not None and not isinstance(message, str):
         message = orjson.dumps(message).decode()
-    return (message or "")[:_MAX_MESSAGE_CHARACTERS], details
+    return (message or "")[:MAX_MESSAGE_CHARACTERS], details
 
 
 def _plain(item: object) -> str:
@@ -586,29 +511,6 @@ def _plain(item: object) -> str:
         place = ".".join(str(step) for step in item.get("loc", ()))
         return f"{place}: {item['msg']}" if place else str(item["msg"])
     return orjson.dumps(item).decode()
-
-
-def retry_after(headers: Mapping[str, str], *, now_s: float) -> float | None:
-    """How many seconds a provider asks us to wait, or None.
-
-    Azure and OpenAI send ``retry-after-ms``, Azure also ``x-ms-retry-after-ms``; the standard's ``Retry-After`` is
-    seconds or a date (RFC 9110, 10.2.3).
-    """
-    for name in ("retry-after-ms", "x-ms-retry-after-ms"):
-        if _DECIMAL.fullmatch(value := headers.get(name, "").strip()):
-            return float(value) / 1000
-    value = headers.get("retry-after", "").strip()
-    if not value:
-        return None
-    if _DECIMAL.fullmatch(value):
-        return float(value)
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - now_s)
-    except ValueError:
-        return None
-
-
-_DECIMAL = re.compile(r"\d{1,12}(\.\d{1,12})?")
 
 
 def build_error(error: GatewayError) -> bytes:
@@ -622,8 +524,7 @@ def _loads(data: bytes) -> Any:
     try:
         return orjson.loads(data)
     except ValueError as error:
-        raise _nonsense("it answered with something that is not JSON") from error
+        raise nonsense("it answered with something that is not JSON") from error
 
 
-def _nonsense(what: str) -> GatewayError:
-    return GatewayError(errors.UPSTREAM_INVALID_RESPONSE, f"The provider's answer makes no sense: {what}.")
+DIALECT = Dialect(NAME, build_request, parse_response, StreamParser, parse_error)

@@ -12,26 +12,9 @@ from typing import Any, Protocol
 
 from inferxgate.canonical.chat import ChatRequest, Chunk
 from inferxgate.catalog.abilities import Abilities
+from inferxgate.dialects.quirks import Quirks
 from inferxgate.errors import GatewayError
 from inferxgate.framing.sse import SSEEvent
-
-
-@dataclass(frozen=True, slots=True)
-class Quirks:
-    """How a host differs from the dialect that it speaks. Every field has its reason beside the row that sets it."""
-
-    stream_usage: bool = True
-    """Whether a stream may be asked for its usage with ``stream_options``."""
-    renames: Mapping[str, str] = field(default_factory=dict)
-    """Request fields that the host knows by another name."""
-    drops: frozenset[str] = frozenset()
-    """Tuning fields that the host refuses: dropped and named, or 400 where the policy is strict."""
-    refuses: frozenset[str] = frozenset()
-    """Fields with meaning that the host cannot honour: always a 400 that names host and field."""
-    finish_reasons: Mapping[str, str] = field(default_factory=dict)
-    """Finish reasons that the host spells in its own way, and OpenAI's value for each."""
-    short_tool_ids: bool = False
-    """Whether tool call ids must be nine letters or digits (Mistral)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,9 @@ from typing import Any
 
 from inferxgate import errors
 from inferxgate.canonical.chat import ChatRequest, Chunk
-from inferxgate.dialects import openai_chat
-from inferxgate.dialects.protocol import Event
+from inferxgate.catalog.abilities import Abilities
+from inferxgate.dialects.protocol import BuildTarget, Event
+from inferxgate.dialects.registry import DIALECTS
 from inferxgate.errors import GatewayError
 from inferxgate.framing.sse import SSEDecoder, SSEEvent
 from inferxgate.gateway.routing import Target
@@ -18,23 +19,30 @@ from inferxgate.providers.http import HttpRequest
 class Exchange:
     """What is asked of one target, and what its bytes mean."""
 
-    def __init__(self, request: ChatRequest, target: Target) -> None:
+    def __init__(self, request: ChatRequest, target: Target, abilities: Abilities, *, strict: bool) -> None:
+        """``strict``: a tuning parameter that the target does not take is a 400 instead of dropped."""
         self._request = request
         self._target = target
+        self._dialect = DIALECTS[target.provider.row.dialect]
+        self._build_target = BuildTarget(target.provider.name, target.model, abilities, target.provider.quirks, strict)
         self._decoder = SSEDecoder()
-        self._parser = openai_chat.StreamParser()
+        self._parser = self._dialect.stream_reader()
+        self.verbatim = self._dialect.name == request.source.dialect
+        """Whether the target speaks the client's dialect, so that answers go through as they come."""
+        self.dropped: tuple[str, ...] = ()
+        """Parameters that the target does not take and that were left out of the request."""
         self.failure: GatewayError | None = None
         """What went wrong in the stream, after the events that were returned so far."""
 
     def http_request(self) -> HttpRequest:
         """The signed request. Raises ``GatewayError`` (400) for what cannot be written."""
-        provider = self._target.provider
-        call = openai_chat.build_request(self._request, self._target.model, ask_usage=provider.stream_usage)
-        return provider.request(call, stream=self._request.stream)
+        call = self._dialect.build_request(self._request, self._build_target)
+        self.dropped = call.dropped
+        return self._target.provider.request(call, model=self._target.model, stream=self._request.stream)
 
     def whole(self, data: bytes) -> tuple[Mapping[str, Any], tuple[Chunk, ...]]:
         """A whole answer: its JSON and its meaning. Raises ``GatewayError`` for nonsense and for errors within."""
-        return openai_chat.parse_response(data)
+        return self._dialect.parse_response(data)
 
     @staticmethod
     def is_document(beginning: bytes) -> bool:
@@ -47,7 +55,7 @@ class Exchange:
     def not_a_stream(self, data: bytes) -> GatewayError:
         """The error that a whole answer to a streaming request amounts to: the one it holds, or its being whole."""
         try:
-            openai_chat.parse_response(data)
+            self._dialect.parse_response(data)
         except GatewayError as error:
             return error
         return GatewayError(
@@ -80,7 +88,7 @@ class Exchange:
 
     def error(self, status: int, headers: Mapping[str, str], data: bytes, *, now_s: float) -> GatewayError:
         """The error that an answer with another status than 200 amounts to."""
-        return openai_chat.parse_error(status, headers, data, now_s=now_s)
+        return self._dialect.parse_error(status, headers, data, now_s)
 
     def name(self, error: GatewayError) -> None:
         """Put the provider's name into an error's message, and take every secret of it out."""

@@ -13,7 +13,6 @@ import contextlib
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from inferxgate import errors
 from inferxgate.accounts.callers import Caller
@@ -47,13 +46,13 @@ class WholeReply:
     """A whole answer; its record is in the journal."""
 
     target: Target
-    data: bytes
-    """The provider's JSON."""
-    body: Mapping[str, Any]
-    """The same, parsed."""
+    data: bytes | None
+    """The provider's JSON as it came, for a client of the same dialect; None where it has to be translated."""
     chunks: tuple[Chunk, ...]
     """What it means."""
     cost_nanos: int | None
+    dropped: tuple[str, ...]
+    """Parameters that the target does not take and that were left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +64,8 @@ class StreamReply:
     """
 
     target: Target
+    dropped: tuple[str, ...]
+    """Parameters that the target does not take and that were left out."""
     events: AsyncGenerator[list[Event], None]
     close: Callable[[], Awaitable[None]]
     """To be called whatever the end, after the last bytes have gone to the client."""
@@ -82,14 +83,16 @@ class Gateway:
         limits: RateLimits,
         ledger: Ledger,
         metrics: Metrics,
+        strict: bool = False,
     ) -> None:
-        """``upstream``: the engine for each provider by its name."""
+        """``upstream``: the engine for each provider by its name; ``strict``: see ``Exchange``."""
         self._router = router
         self._admission = Admission(router, limits, ledger, metrics)
         self.catalog = catalog
         self.upstream = upstream
         self.ledger = ledger
         self.metrics = metrics
+        self.strict = strict
 
     def models(self, caller: Caller) -> list[ModelEntry]:
         """The models that a caller may use."""
@@ -121,7 +124,8 @@ class _Attempt:
         provider = target.provider
         self._target = target
         self._upstream = gateway.upstream[provider.name]
-        self._exchange = Exchange(request, target)
+        abilities = gateway.catalog.abilities(provider.row.type, target.model)
+        self._exchange = Exchange(request, target, abilities, strict=gateway.strict)
         self._ledger = gateway.ledger
         self._metrics = gateway.metrics
         self._meter = Meter(
@@ -165,9 +169,10 @@ class _Attempt:
             data = await response.read(limit=_MAX_ANSWER_BYTES)
         finally:
             await response.close()
-        body, chunks = self._exchange.whole(data)
+        _, chunks = self._exchange.whole(data)
         self._meter.observe(chunks)
-        return WholeReply(self._target, data, body, chunks, self._record("ok", 200))
+        as_it_came = data if self._exchange.verbatim else None
+        return WholeReply(self._target, as_it_came, chunks, self._record("ok", 200), self._exchange.dropped)
 
     async def stream(self) -> StreamReply:
         """Ask, and wait for the first event."""
@@ -190,7 +195,7 @@ class _Attempt:
             finally:
                 await response.close()
 
-        return StreamReply(self._target, events, close)
+        return StreamReply(self._target, self._exchange.dropped, events, close)
 
     async def _send(self) -> HttpResponse:
         """The provider's answer with status 200. Raises ``GatewayError`` for any other."""

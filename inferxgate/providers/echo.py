@@ -3,16 +3,16 @@
 Its URL scheme picks the in-memory engine of ``upstream``; limits, metering and streaming see nothing special in it.
 """
 
-from inferxgate.providers.provider import Provider, Row
+from inferxgate.providers.provider import Provider, Row, fixed_path
 
 ROW = Row(
     type="echo",
     owner="inferxgate",
     dialect="openai_chat",
     base_url="echo://local",
-    paths={"chat": "/chat/completions"},
+    url=fixed_path("/chat/completions"),
     price_id="echo",
     models=("echo",),
 )
 
-ECHO = Provider(name="echo", row=ROW, base_url=ROW.base_url, models=ROW.models, price_id=ROW.price_id)
+ECHO = Provider(name="echo", row=ROW, base_url="echo://local", models=ROW.models, price_id=ROW.price_id)

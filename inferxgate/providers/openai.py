@@ -3,14 +3,14 @@
 Sources: the ``openai`` Python package 3.54 (base URL, ``OPENAI_API_KEY``, ``OPENAI_BASE_URL``, bearer credential).
 """
 
-from inferxgate.providers.provider import Row
+from inferxgate.providers.provider import Row, fixed_path
 
 ROW = Row(
     type="openai",
     owner="openai",
     dialect="openai_chat",
     base_url="https://api.openai.com/v1",
-    paths={"chat": "/chat/completions"},
+    url=fixed_path("/chat/completions"),
     key_variables=("OPENAI_API_KEY",),
     url_variables=("OPENAI_BASE_URL",),
     price_id="openai",

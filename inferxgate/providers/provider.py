@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from inferxgate.dialects.quirks import Quirks
 from inferxgate.providers.http import HttpRequest, Timeouts
 
 if TYPE_CHECKING:  # the configuration reads the rows, and a command like `keys create` loads nothing it does not need
@@ -21,6 +22,19 @@ def bearer(api_key: str) -> Mapping[str, str]:
     return {"authorization": f"Bearer {api_key}"}
 
 
+def fixed_path(path: str) -> Callable[[Provider, Destination], str]:
+    """The address of hosts that serve everything at one path after their base URL."""
+    return lambda provider, _: provider.base_url + path
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """What of a request an address may depend on."""
+
+    model: str
+    stream: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """What all providers of one type have in common."""
@@ -30,15 +44,21 @@ class Row:
     owner: str
     """What ``owned_by`` says in lists of models."""
     dialect: str
-    base_url: str
-    """As the provider's own SDK spells it."""
-    paths: Mapping[str, str]
-    """The path of each operation, after the base URL."""
+    """Name of the dialect that it speaks."""
+    base_url: str | None
+    """As the provider's own SDK spells it; None: each has its own, which the configuration must give."""
+    url: Callable[[Provider, Destination], str]
+    """The address of a chat request. Raises ``GatewayError`` (400) for a model name that cannot stand in one."""
     authorize: Callable[[str], Mapping[str, str]] = bearer
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Sent with every request."""
+    quirks: Quirks = field(default_factory=Quirks)
     key_variables: tuple[str, ...] = ()
     """Environment names of the credential, the first one set wins; as the provider's own SDK reads them."""
     url_variables: tuple[str, ...] = ()
     """Environment names of the base URL."""
+    version_variables: tuple[str, ...] = ()
+    """Environment names of the API's version."""
     price_id: str | None = None
     """The provider's id in the price package; holds only for the row's own base URL."""
     models: tuple[str, ...] = ()
@@ -60,22 +80,24 @@ class Provider:
     """For streams; whole answers have ``total_seconds`` too."""
     total_seconds: float = 600.0
     """The bound on a whole answer."""
-    stream_usage: bool = True
-    """Whether a stream may be asked for its usage (``stream_options``); some hosts refuse unknown fields."""
+    quirks: Quirks = field(default_factory=Quirks)
+    """The row's, with what the configuration says otherwise."""
+    api_version: str | None = None
+    """Azure's ``api-version``, or ``v1``."""
     models: tuple[str, ...] = ()
     """Models that the configuration says it has."""
     price_id: str | None = None
     """The provider's id in the price package, where its address is the vendor's own."""
 
-    def request(self, call: Call, *, stream: bool) -> HttpRequest:
+    def request(self, call: Call, *, model: str, stream: bool) -> HttpRequest:
         """The signed request for one call."""
-        headers = {"accept": "text/event-stream" if stream else "application/json", **call.headers}
+        headers = {"accept": "text/event-stream" if stream else "application/json", **self.row.headers, **call.headers}
         if self.api_key:
             headers.update(self.row.authorize(self.api_key))
         headers.update(self.headers)
         return HttpRequest(
             method="POST",
-            url=self.base_url + self.row.paths[call.operation],
+            url=self.row.url(self, Destination(model, stream)),
             headers=headers,
             body=call.body,
             timeouts=self.timeouts if stream else self._whole_timeouts(),

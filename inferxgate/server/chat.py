@@ -9,15 +9,19 @@ Until then the status is held back, so that a failure before the first event can
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING
 
+import orjson
 from starlette.types import Receive, Scope, Send
 
+from inferxgate.canonical.chat import collect
 from inferxgate.catalog.pricing import NANOS_PER_DOLLAR
-from inferxgate.dialects import openai_chat
+from inferxgate.dialects import openai_answers, openai_chat
 from inferxgate.errors import DRAINING, GatewayError
 from inferxgate.framing.sse import build_event
 from inferxgate.gateway.pipeline import CLIENT_GONE, StreamReply, WholeReply
+from inferxgate.ids import new_id
 from inferxgate.server.bodies import ClientGone, read_json
 from inferxgate.server.responses import JSON, Headers, request_id_of, start_message
 
@@ -51,7 +55,7 @@ class ChatEndpoint:
         watcher = _Watcher(task, receive)
         try:
             if request.stream:
-                answer = _StreamAnswer(send, watcher, self._keepalive_seconds, include_usage=request.include_usage)
+                answer = _StreamAnswer(send, watcher, self._keepalive_seconds, request)
                 try:
                     await answer.relay(await self._chat(scope, request), scope)
                 except GatewayError as error:
@@ -69,7 +73,7 @@ class ChatEndpoint:
             else:
                 reply = await self._chat(scope, request)
                 assert isinstance(reply, WholeReply)  # noqa: S101 - a request without stream has a whole reply
-                await _send_whole(reply, scope, send, watcher)
+                await _send_whole(reply, request, send, watcher)
         except asyncio.CancelledError:
             if not watcher.client_left:
                 raise
@@ -108,23 +112,35 @@ class _Watcher:
             self._task.cancel(CLIENT_GONE)
 
 
-async def _send_whole(reply: WholeReply, scope: Scope, send: Send, watcher: _Watcher) -> None:
-    headers: Headers = [JSON, _model_header(reply)]
+async def _send_whole(reply: WholeReply, request: ChatRequest, send: Send, watcher: _Watcher) -> None:
+    data = reply.data
+    if data is None:
+        answer_id, now_s = new_id("chatcmpl-"), int(time.time())
+        response = collect(reply.chunks)
+        data = orjson.dumps(
+            openai_answers.build_response(response, answer_id=answer_id, created_s=now_s, model=request.model)
+        )
+    headers: Headers = [JSON, *_served_headers(reply)]
     if reply.cost_nanos is not None:
         headers.append((b"x-inferxgate-cost", plain_dollars(reply.cost_nanos).encode()))
     watcher.answered()
-    await send(start_message(200, headers, len(reply.data)))
-    await send({"type": "http.response.body", "body": reply.data})
+    await send(start_message(200, headers, len(data)))
+    await send({"type": "http.response.body", "body": data})
 
 
 class _StreamAnswer:
     """One stream on its way to a client."""
 
-    def __init__(self, send: Send, watcher: _Watcher, keepalive_seconds: float, *, include_usage: bool) -> None:
+    def __init__(self, send: Send, watcher: _Watcher, keepalive_seconds: float, request: ChatRequest) -> None:
         self.started = False
         self._send = send
         self._watcher = watcher
-        self._builder = openai_chat.StreamBuilder(include_usage=include_usage)
+        self._builder = openai_answers.StreamBuilder(
+            include_usage=request.include_usage,
+            answer_id=new_id("chatcmpl-"),
+            created_s=int(time.time()),
+            model=request.model,
+        )
         self._writing = asyncio.Lock()  # the timer's comment never lands within what the relay is writing
         self._loop = asyncio.get_running_loop()
         self._keepalive_seconds = keepalive_seconds
@@ -170,7 +186,7 @@ class _StreamAnswer:
     async def _start(self, reply: StreamReply | None) -> None:
         headers = list(_STREAM_HEADERS)
         if reply is not None:
-            headers.append(_model_header(reply))
+            headers += _served_headers(reply)
         self.started = True
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
 
@@ -193,8 +209,12 @@ class _StreamAnswer:
             self._last_write = self._loop.time()
 
 
-def _model_header(reply: WholeReply | StreamReply) -> tuple[bytes, bytes]:
-    return b"x-inferxgate-model", reply.target.name.encode("ascii", "backslashreplace")
+def _served_headers(reply: WholeReply | StreamReply) -> Headers:
+    """Which target served the request, and what of it the target does not take."""
+    headers: Headers = [(b"x-inferxgate-model", reply.target.name.encode("ascii", "backslashreplace"))]
+    if reply.dropped:
+        headers.append((b"x-inferxgate-dropped-params", ", ".join(reply.dropped).encode("ascii", "backslashreplace")))
+    return headers
 
 
 def plain_dollars(nanos: int) -> str:

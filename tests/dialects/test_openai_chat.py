@@ -10,13 +10,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inferxgate import errors
-from inferxgate.canonical.chat import Chunk, collect
+from inferxgate.canonical.chat import ChatRequest, Chunk, collect
 from inferxgate.canonical.usage import Usage
+from inferxgate.catalog.abilities import Abilities
 from inferxgate.dialects import openai_chat
+from inferxgate.dialects.failures import retry_after
+from inferxgate.dialects.openai_answers import StreamBuilder
+from inferxgate.dialects.protocol import BuildTarget, Call
+from inferxgate.dialects.quirks import Quirks
 from inferxgate.errors import GatewayError
 from inferxgate.framing.sse import SSEDecoder, SSEEvent
 
 HELLO: dict[str, Any] = {"model": "gpt-4o", "messages": [{"role": "user", "content": "Hello"}]}
+
+
+def build(request: ChatRequest, model: str, *, ask: bool) -> Call:
+    return openai_chat.build_request(request, BuildTarget("host", model, Abilities(), Quirks(stream_usage=ask)))
 
 
 # --- requests
@@ -60,7 +69,7 @@ def test_a_body_that_is_no_object_is_refused(body: object) -> None:
 def test_everything_else_is_left_to_the_provider() -> None:
     body = {**HELLO, "temperature": "hot", "n": -1, "made_up": {"deep": [1, None]}, "tools": "x"}
     request = openai_chat.parse_request(body)
-    sent = json.loads(openai_chat.build_request(request, "gpt-4o", ask_usage=True).body)
+    sent = json.loads(build(request, "gpt-4o", ask=True).body)
     assert sent == body
 
 
@@ -68,7 +77,7 @@ def test_only_the_model_changes() -> None:
     body = {"model": "smart", "messages": [{"role": "user", "content": "é 😀"}], "seed": 7, "user": "ann"}
     request = openai_chat.parse_request(body)
     assert (request.model, request.end_user, request.stream) == ("smart", "ann", False)
-    assert json.loads(openai_chat.build_request(request, "gpt-4o", ask_usage=True).body) == {**body, "model": "gpt-4o"}
+    assert json.loads(build(request, "gpt-4o", ask=True).body) == {**body, "model": "gpt-4o"}
     assert body["model"] == "smart", "the client's own body is not written to: other targets are built from it too"
 
 
@@ -90,12 +99,12 @@ def test_only_the_model_changes() -> None:
 def test_a_stream_is_asked_for_its_usage(options: object, ask: bool, sent: object) -> None:
     body = {**HELLO, "stream": True} | ({} if options is None else {"stream_options": options})
     request = openai_chat.parse_request(body)
-    assert json.loads(openai_chat.build_request(request, "m", ask_usage=ask).body).get("stream_options") == sent
+    assert json.loads(build(request, "m", ask=ask).body).get("stream_options") == sent
 
 
 def test_a_whole_request_gets_no_stream_options() -> None:
     request = openai_chat.parse_request(HELLO)
-    assert "stream_options" not in json.loads(openai_chat.build_request(request, "m", ask_usage=True).body)
+    assert "stream_options" not in json.loads(build(request, "m", ask=True).body)
 
 
 def test_nesting_too_deep_to_write_again_is_the_callers_error() -> None:
@@ -104,7 +113,7 @@ def test_nesting_too_deep_to_write_again_is_the_callers_error() -> None:
         deep = [deep]
     request = openai_chat.parse_request({**HELLO, "metadata": deep})
     with pytest.raises(GatewayError, match="nested too deeply") as caught:
-        openai_chat.build_request(request, "m", ask_usage=True)
+        build(request, "m", ask=True)
     assert caught.value.status == 400
 
 
@@ -236,7 +245,7 @@ USAGE = {"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9}
 
 
 def relay(*events: Any, include_usage: bool) -> tuple[str, openai_chat.StreamParser]:
-    parser, builder = openai_chat.StreamParser(), openai_chat.StreamBuilder(include_usage=include_usage)
+    parser, builder = openai_chat.StreamParser(), StreamBuilder(include_usage=include_usage)
     out = b""
     for event in events:
         data = event.encode() if isinstance(event, str) else json.dumps(event).encode()
@@ -302,8 +311,8 @@ def test_of_usage_on_every_event_the_last_counts() -> None:
 def test_the_null_usage_that_our_asking_brings_is_taken_out_again(raw: bytes, left: bytes) -> None:
     event = openai_chat.StreamParser().feed(SSEEvent(raw))
     assert event is not None
-    assert openai_chat.StreamBuilder(include_usage=False).build(event) == b"data: " + left + b"\n\n"
-    assert openai_chat.StreamBuilder(include_usage=True).build(event) == b"data: " + raw + b"\n\n"
+    assert StreamBuilder(include_usage=False).build(event) == b"data: " + left + b"\n\n"
+    assert StreamBuilder(include_usage=True).build(event) == b"data: " + raw + b"\n\n"
 
 
 def test_azures_empty_opening_is_dropped() -> None:
@@ -432,7 +441,7 @@ def test_a_stream_means_the_same_as_the_whole_answer_however_it_is_cut(
 )
 def test_statuses_become_those_of_the_contract(status: int, kind: errors.Kind, told: int) -> None:
     data = b'{"error": {"message": "because", "type": "t", "code": "c", "param": "p"}}'
-    error = openai_chat.parse_error(status, {}, data, now_s=0)
+    error = openai_chat.parse_error(status, {}, data, 0)
     assert (error.kind, error.status, error.upstream_status) == (kind, told, status)
     if told == status and status < 429:
         assert (error.message, error.type, error.code, error.param) == ("because", "t", "c", "p")
@@ -440,12 +449,12 @@ def test_statuses_become_those_of_the_contract(status: int, kind: errors.Kind, t
 
 def test_the_providers_words_about_our_credential_are_not_passed_on() -> None:
     data = b'{"error": {"message": "Incorrect API key provided: sk-abc***xyz"}}'
-    assert "sk-" not in openai_chat.parse_error(401, {}, data, now_s=0).message
+    assert "sk-" not in openai_chat.parse_error(401, {}, data, 0).message
 
 
 def test_a_used_up_quota_is_not_worth_a_retry() -> None:
     data = b'{"error": {"message": "You exceeded your current quota", "code": "insufficient_quota"}}'
-    error = openai_chat.parse_error(429, {"retry-after": "1"}, data, now_s=0)
+    error = openai_chat.parse_error(429, {"retry-after": "1"}, data, 0)
     assert (error.kind, error.headers) == (errors.UPSTREAM_QUOTA_EXCEEDED, {"x-should-retry": "false"})
     assert error.type == "insufficient_quota"
 
@@ -464,12 +473,12 @@ def test_a_used_up_quota_is_not_worth_a_retry() -> None:
     ],
 )
 def test_every_spelling_of_an_error_is_read(body: Any, message: str) -> None:
-    assert openai_chat.parse_error(400, {}, json.dumps(body).encode(), now_s=0).message == message
+    assert openai_chat.parse_error(400, {}, json.dumps(body).encode(), 0).message == message
 
 
 @pytest.mark.parametrize("data", [b"", b"<html><body>no</body></html>", b"null", b"7", b"\xff"])
 def test_an_error_without_words_still_says_something(data: bytes) -> None:
-    error = openai_chat.parse_error(400, {}, data, now_s=0)
+    error = openai_chat.parse_error(400, {}, data, 0)
     assert "status 400" in error.message
     assert "<html>" not in error.message
 
@@ -490,7 +499,7 @@ def test_an_error_without_words_still_says_something(data: bytes) -> None:
     ],
 )
 def test_every_spelling_of_retry_after_is_read(headers: dict[str, str], seconds: float | None) -> None:
-    assert openai_chat.retry_after(headers, now_s=60) == seconds
+    assert retry_after(headers, now_s=60) == seconds
 
 
 def test_errors_have_openais_form() -> None:

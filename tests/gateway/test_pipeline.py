@@ -71,7 +71,7 @@ async def setup(tmp_path: Path) -> AsyncIterator[Setup]:
     catalog = Catalog({"openai/*": {"input_tokens": 2.5, "output_tokens": 10}})
     upstream = HttpUpstream()
     with FakeProvider() as fake:
-        provider = Provider(name="openai", row=ROW, base_url=fake.base_url, api_key=SECRET, stream_usage=True)
+        provider = Provider(name="openai", row=ROW, base_url=fake.base_url, api_key=SECRET)
         router = Router([provider, replace(provider, name="unpriced", base_url=fake.base_url)], {}, catalog)
         gateway = Gateway(
             router=router,

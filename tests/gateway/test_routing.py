@@ -14,8 +14,9 @@ from inferxgate.providers.openai import ROW
 from inferxgate.providers.provider import Provider
 
 CATALOG = Catalog()
-OPENAI = Provider(name="openai", row=ROW, base_url=ROW.base_url, price_id="openai")
-WORK = Provider(name="work", row=ROW, base_url=ROW.base_url, price_id="openai")
+VENDOR = "https://api.openai.com/v1"
+OPENAI = Provider(name="openai", row=ROW, base_url=VENDOR, price_id="openai")
+WORK = Provider(name="work", row=ROW, base_url=VENDOR, price_id="openai")
 VLLM = Provider(name="my-vllm", row=ROW, base_url="http://127.0.0.1:8000/v1", models=("llama3",))
 
 

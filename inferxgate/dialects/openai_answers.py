@@ -1,0 +1,258 @@
+"""The answer as an OpenAI client reads it: whole or streamed, from events as they came or from what they mean.
+
+An event of the client's own dialect goes out as the provider wrote it; a translated one is written from its chunks.
+What OpenAI's form has no place for travels in the fields that clients of this field already know:
+``reasoning_content`` and ``thinking_blocks`` for thought and its signatures,
+``extra_content.google.thought_signature`` for Gemini's, ``annotations`` for citations, ``images`` for images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from inferxgate.canonical.chat import (
+    ChatResponse,
+    Choice,
+    Chunk,
+    Citation,
+    Finish,
+    ImageOutput,
+    ReasoningDelta,
+    ReasoningSeal,
+    RefusalDelta,
+    Start,
+    TextDelta,
+    TextSeal,
+    Thought,
+    ToolCall,
+    ToolCallDelta,
+    UsageReport,
+)
+from inferxgate.canonical.usage import Usage
+from inferxgate.dialects.protocol import Event
+from inferxgate.framing.sse import build_event
+
+DONE = b"data: [DONE]\n\n"
+
+Json = dict[str, Any]
+
+
+# --- whole answers ------------------------------------------------------------------------------------------------
+
+
+def build_response(response: ChatResponse, *, answer_id: str, created_s: int, model: str) -> Json:
+    """A whole answer. ``answer_id`` and ``model`` stand where the provider gave none; ``created_s`` is Unix seconds."""
+    answer: Json = {
+        "id": response.id or answer_id,
+        "object": "chat.completion",
+        "created": created_s,
+        "model": response.model or model,
+        "choices": [
+            {"index": index, "message": _message(choice), "logprobs": None, "finish_reason": choice.finish_reason}
+            for index, choice in sorted(response.choices.items())
+        ],
+    }
+    if response.usage is not None:
+        answer["usage"] = build_usage(response.usage)
+    return answer
+
+
+def _message(choice: Choice) -> Json:
+    message: Json = {"role": "assistant", "content": choice.text or None, "refusal": choice.refusal or None}
+    if not choice.text and not choice.tool_calls and not choice.refusal:
+        message["content"] = ""
+    if choice.reasoning:
+        message["reasoning_content"] = choice.reasoning
+    if choice.thoughts:
+        message["thinking_blocks"] = [_thinking_block(thought) for _, thought in sorted(choice.thoughts.items())]
+    if choice.tool_calls:
+        message["tool_calls"] = [_tool_call(call) for _, call in sorted(choice.tool_calls.items())]
+    if choice.citations:
+        message["annotations"] = [_annotation(citation) for citation in choice.citations]
+    if choice.images:
+        message["images"] = [_image(image) for image in choice.images]
+    if choice.text_signature:
+        message["extra_content"] = _google(choice.text_signature)
+    return message
+
+
+def _thinking_block(thought: Thought) -> Json:
+    if thought.redacted is not None:
+        return {"type": "redacted_thinking", "data": thought.redacted}
+    return {"type": "thinking", "thinking": thought.text, "signature": thought.signature or ""}
+
+
+def _tool_call(call: ToolCall) -> Json:
+    built: Json = {
+        "id": call.id,
+        "type": "function",
+        "function": {"name": call.name, "arguments": call.arguments},
+    }
+    if call.signature:
+        built["extra_content"] = _google(call.signature)
+    return built
+
+
+def _google(signature: str) -> Json:
+    return {"google": {"thought_signature": signature}}
+
+
+def _annotation(citation: Citation) -> Json:
+    if citation.url is None:
+        return {"type": "document_citation", "document_citation": {"title": citation.title, "text": citation.text}}
+    return {
+        "type": "url_citation",
+        "url_citation": {
+            "url": citation.url,
+            "title": citation.title or "",
+            "start_index": citation.start_index or 0,
+            "end_index": citation.end_index or 0,
+        },
+    }
+
+
+def _image(image: ImageOutput) -> Json:
+    return {"type": "image_url", "image_url": {"url": f"data:{image.media_type};base64,{image.base64}"}}
+
+
+def build_usage(usage: Usage) -> Json:
+    """OpenAI's usage: cached tokens count as prompt, reasoning as completion."""
+    return {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.total_tokens,
+        "prompt_tokens_details": {
+            "cached_tokens": usage.cache_read_tokens,
+            "cache_write_tokens": usage.cache_write_5m_tokens + usage.cache_write_1h_tokens,
+            "audio_tokens": usage.audio_input_tokens,
+        },
+        "completion_tokens_details": {
+            "reasoning_tokens": usage.reasoning_tokens,
+            "audio_tokens": usage.audio_output_tokens,
+        },
+    }
+
+
+# --- streams ------------------------------------------------------------------------------------------------------
+
+
+class StreamBuilder:
+    """Writes a stream for one client: usage only where asked for and then last."""
+
+    def __init__(self, *, include_usage: bool, answer_id: str = "", created_s: int = 0, model: str = "") -> None:
+        """``answer_id``, ``created_s`` and ``model`` stand in translated events, where the provider gave none."""
+        self._include_usage = include_usage
+        self._base: Json = {
+            "id": answer_id,
+            "object": "chat.completion.chunk",
+            "created": created_s,
+            "model": model,
+        }
+        self._begun: set[int] = set()
+        self._usage_event: Json | None = None
+
+    def build(self, event: Event) -> bytes:
+        """The bytes for one event, possibly none."""
+        if event.raw is None:
+            return b"".join([self._translated(chunk) for chunk in event.chunks])
+        return self._forwarded(event, event.raw)
+
+    def finish(self) -> bytes:
+        """The last bytes of a stream that ended well."""
+        if self._include_usage and self._usage_event is not None:
+            return build_event(orjson.dumps(self._usage_event)) + DONE
+        return DONE
+
+    def _forwarded(self, event: Event, raw: bytes) -> bytes:
+        """An event of the client's own dialect.
+
+        One with empty ``choices`` is never passed on by itself: it is the usage, which goes last, or an opening that
+        only carries filter results (Azure), at which clients have stumbled.
+        """
+        body = event.body
+        choices = body.get("choices")
+        if not body.get("usage"):
+            if choices == []:
+                return b""
+            if "usage" in body and not self._include_usage:
+                return build_event(_without_null_usage(raw, body))
+            return build_event(raw)
+        self._usage_event = {**body, "choices": []}
+        if not choices:
+            return b""
+        return build_event(_without_usage(body))
+
+    def _translated(self, chunk: Chunk) -> bytes:
+        match chunk:
+            case Start():
+                self._base["id"] = chunk.id or self._base["id"]
+                self._base["model"] = chunk.model or self._base["model"]
+                return b""
+            case UsageReport():
+                self._usage_event = {**self._base, "choices": [], "usage": build_usage(chunk.usage)}
+                return b""
+            case Finish():
+                return self._choice(chunk.choice, {}, chunk.reason)
+            case _:
+                return self._choice(chunk.choice, _delta(chunk), None)
+
+    def _choice(self, index: int, delta: Json, reason: str | None) -> bytes:
+        if index not in self._begun:
+            self._begun.add(index)
+            delta = {"role": "assistant", "content": "", **delta}
+        choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": reason}
+        return build_event(orjson.dumps({**self._base, "choices": [choice]}))
+
+
+def _delta(chunk: Chunk) -> Json:
+    match chunk:
+        case TextDelta():
+            return {"content": chunk.text}
+        case ReasoningDelta():
+            block = {"type": "thinking", "thinking": chunk.text}
+            return {"reasoning_content": chunk.text, "thinking_blocks": [block]}
+        case ReasoningSeal(redacted=str(data)):
+            return {"thinking_blocks": [{"type": "redacted_thinking", "data": data}]}
+        case ReasoningSeal():
+            return {"thinking_blocks": [{"type": "thinking", "thinking": "", "signature": chunk.signature}]}
+        case TextSeal():
+            return {"extra_content": _google(chunk.signature)}
+        case RefusalDelta():
+            return {"refusal": chunk.text}
+        case ToolCallDelta():
+            return {"tool_calls": [_tool_delta(chunk)]}
+        case Citation():
+            return {"annotations": [_annotation(chunk)]}
+        case ImageOutput():
+            return {"images": [_image(chunk)]}
+        case _:
+            return {}
+
+
+def _tool_delta(chunk: ToolCallDelta) -> Json:
+    delta: Json = {"index": chunk.index}
+    if chunk.id is not None:
+        delta |= {"id": chunk.id, "type": "function"}
+    delta["function"] = {"arguments": chunk.arguments}
+    if chunk.name is not None:
+        delta["function"]["name"] = chunk.name
+    if chunk.signature is not None:
+        delta["extra_content"] = _google(chunk.signature)
+    return delta
+
+
+def _without_usage(body: Mapping[str, Any]) -> bytes:
+    return orjson.dumps({name: value for name, value in body.items() if name != "usage"})
+
+
+def _without_null_usage(raw: bytes, body: Mapping[str, Any]) -> bytes:
+    """An event without the null that OpenAI puts into every event once usage is asked for.
+
+    Where it is surely the one at the top (there is no other), it is cut out of the raw bytes; that is the usual case.
+    """
+    if raw.count(b'"usage"') == 1 and b',"usage":null' in raw:
+        return raw.replace(b',"usage":null', b"")
+    return _without_usage(body)
