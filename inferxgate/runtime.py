@@ -25,6 +25,7 @@ from inferxgate.upstream.http import HttpOptions, HttpUpstream
 from inferxgate.upstream.protocol import Upstream
 from inferxgate.workers.limits import RateLimits
 from inferxgate.workers.metrics import Metrics
+from inferxgate.workers.reasoning import ReasoningMemory
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,13 @@ async def open_runtime(loaded: Loaded) -> AsyncIterator[Runtime]:
         router = build_router(settings, catalog, providers)
         upstream = await _open_upstream(stack, settings, providers)
         gateway = Gateway(
-            router=router, catalog=catalog, upstream=upstream, limits=limits, ledger=ledger, metrics=metrics
+            router=router,
+            catalog=catalog,
+            upstream=upstream,
+            limits=limits,
+            ledger=ledger,
+            metrics=metrics,
+            reasoning=ReasoningMemory(24 * 3600),
         )
         yield Runtime(loaded, store, ledger, catalog, router, limits, metrics, gateway)
 

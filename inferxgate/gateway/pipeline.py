@@ -11,12 +11,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from inferxgate import errors
 from inferxgate.accounts.callers import Caller
-from inferxgate.canonical.chat import ChatRequest, Chunk
+from inferxgate.canonical.chat import ChatRequest, ChatResponse, Chunk, ReasoningDelta, ReasoningSeal, ToolCallDelta
 from inferxgate.catalog.catalog import Catalog
 from inferxgate.dialects import openai_chat
 from inferxgate.dialects.protocol import Event
@@ -25,11 +25,13 @@ from inferxgate.gateway.admission import Admission
 from inferxgate.gateway.exchange import Exchange
 from inferxgate.gateway.ledger import Ledger
 from inferxgate.gateway.metering import Meter
+from inferxgate.gateway.reasoning import restored, thoughts_of
 from inferxgate.gateway.routing import ModelEntry, Router, Target
 from inferxgate.store.records import Status
 from inferxgate.upstream.protocol import HttpResponse, Upstream
 from inferxgate.workers.limits import RateLimits
 from inferxgate.workers.metrics import Metrics
+from inferxgate.workers.reasoning import ReasoningMemory
 
 CLIENT_GONE = "client gone"
 """The message with which whoever serves a client cancels its request when the client leaves."""
@@ -83,6 +85,7 @@ class Gateway:
         limits: RateLimits,
         ledger: Ledger,
         metrics: Metrics,
+        reasoning: ReasoningMemory,
         strict: bool = False,
     ) -> None:
         """``upstream``: the engine for each provider by its name; ``strict``: see ``Exchange``."""
@@ -92,6 +95,7 @@ class Gateway:
         self.upstream = upstream
         self.ledger = ledger
         self.metrics = metrics
+        self.reasoning = reasoning
         self.strict = strict
 
     def models(self, caller: Caller) -> list[ModelEntry]:
@@ -125,6 +129,13 @@ class _Attempt:
         self._target = target
         self._upstream = gateway.upstream[provider.name]
         abilities = gateway.catalog.abilities(provider.row.type, target.model)
+        self._reasoning = gateway.reasoning
+        self._tenant = tenant = caller.user_id or caller.subject
+        self._answer: ChatResponse | None = None
+        """What the model thought and called, where a client of another dialect may leave it out next time."""
+        if provider.row.dialect != request.source.dialect:
+            self._answer = ChatResponse()
+            request = restored(request, provider.name, lambda call: gateway.reasoning.recall(tenant, call))
         self._exchange = Exchange(request, target, abilities, strict=gateway.strict)
         self._ledger = gateway.ledger
         self._metrics = gateway.metrics
@@ -170,7 +181,7 @@ class _Attempt:
         finally:
             await response.close()
         _, chunks = self._exchange.whole(data)
-        self._meter.observe(chunks)
+        self._observe(chunks)
         as_it_came = data if self._exchange.verbatim else None
         return WholeReply(self._target, as_it_came, chunks, self._record("ok", 200), self._exchange.dropped)
 
@@ -234,8 +245,15 @@ class _Attempt:
 
     def _observed(self, events: list[Event]) -> list[Event]:
         for event in events:
-            self._meter.observe(event.chunks)
+            self._observe(event.chunks)
         return events
+
+    def _observe(self, chunks: Sequence[Chunk]) -> None:
+        self._meter.observe(chunks)
+        if self._answer is not None:
+            for chunk in chunks:
+                if isinstance(chunk, ReasoningDelta | ReasoningSeal | ToolCallDelta):
+                    self._answer.add(chunk)
 
     async def _events(
         self, first: list[Event], batches: AsyncIterator[list[Event]]
@@ -251,6 +269,9 @@ class _Attempt:
         if self._recorded:
             return None
         self._recorded = True
+        if status == "ok" and self._answer is not None:
+            for choice in self._answer.choices.values():
+                self._reasoning.remember(self._tenant, *thoughts_of(choice, self._target.provider.name))
         record = self._meter.record(status, http_status, error_code=error_code)
         self._ledger.append(record)
         self._metrics.completed(record)

@@ -27,6 +27,7 @@ from inferxgate.upstream.echo import EchoUpstream
 from inferxgate.upstream.http import HttpUpstream
 from inferxgate.workers.limits import RateLimits
 from inferxgate.workers.metrics import Metrics
+from inferxgate.workers.reasoning import ReasoningMemory
 from tests.support.provider import HANG, RESET, FakeProvider, Reply, head, sse_body
 
 SECRET = "sk-canary-7d1e5a90"
@@ -80,6 +81,7 @@ async def setup(tmp_path: Path) -> AsyncIterator[Setup]:
             limits=RateLimits(),
             ledger=ledger,
             metrics=metrics,
+            reasoning=ReasoningMemory(3600),
         )
         yield Setup(gateway, fake, ledger, store, metrics)
     await upstream.close()

@@ -1,0 +1,73 @@
+"""Reasoning state across turns: put away with an answer, put back into a request whose client left it out.
+
+The carriers are those that a client could have used itself (``thinking_blocks`` on the message,
+``extra_content.google.thought_signature`` on the call), so dialects see no difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from inferxgate.canonical.chat import ChatRequest, Choice
+from inferxgate.workers.reasoning import Thoughts
+
+Json = dict[str, Any]
+
+
+def thoughts_of(choice: Choice, provider: str) -> tuple[list[str], list[Thoughts]]:
+    """The ids of a choice's tool calls, and what has to come back with each; empty where nothing has to."""
+    blocks = tuple(
+        (thought.text, thought.signature, thought.redacted)
+        for _, thought in sorted(choice.thoughts.items())
+        if thought.signature or thought.redacted
+    )
+    calls = [call for _, call in sorted(choice.tool_calls.items())]
+    if not blocks and not any(call.signature for call in calls):
+        return [], []
+    return [call.id for call in calls], [Thoughts(provider, blocks, call.signature) for call in calls]
+
+
+def restored(request: ChatRequest, provider: str, recall: Callable[[str], Thoughts | None]) -> ChatRequest:
+    """The request with the thoughts that ``provider`` signed put back where its client left them out.
+
+    Nothing is looked up for calls that carry their thought; a request without gaps is returned as it is.
+    """
+    messages = request.source.body["messages"]
+    mended = [_mended(message, provider, recall) for message in messages]
+    if all(new is old for new, old in zip(mended, messages, strict=True)):
+        return request
+    body = {**request.source.body, "messages": mended}
+    return replace(request, source=replace(request.source, body=body))
+
+
+def _mended(message: Json, provider: str, recall: Callable[[str], Thoughts | None]) -> Json:
+    calls = message.get("tool_calls")
+    if message.get("role") != "assistant" or not isinstance(calls, list):
+        return message
+    new: Json = dict(message)
+    new["tool_calls"] = list(calls)
+    for index, call in enumerate(calls):
+        if not isinstance(call, dict) or not isinstance(call.get("id"), str):
+            continue
+        if message.get("thinking_blocks") and _has_signature(call):
+            continue
+        thoughts = recall(call["id"])
+        if thoughts is None or thoughts.provider != provider:
+            continue
+        if thoughts.blocks and not message.get("thinking_blocks"):
+            new["thinking_blocks"] = [_block(*block) for block in thoughts.blocks]
+        if thoughts.signature and not _has_signature(call):
+            new["tool_calls"][index] = {**call, "extra_content": {"google": {"thought_signature": thoughts.signature}}}
+    return message if new == message else new
+
+
+def _has_signature(call: Mapping[str, Any]) -> bool:
+    return bool(call.get("extra_content") or call.get("provider_specific_fields"))
+
+
+def _block(text: str, signature: str | None, redacted: str | None) -> Json:
+    if redacted is not None:
+        return {"type": "redacted_thinking", "data": redacted}
+    return {"type": "thinking", "thinking": text, "signature": signature or ""}

@@ -1,0 +1,90 @@
+"""Thought survives clients that drop it: put away with the answer, put back by the ids that they keep."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from inferxgate.canonical.chat import Choice, ReasoningDelta, ReasoningSeal, ToolCallDelta, collect
+from inferxgate.dialects.openai_chat import parse_request
+from inferxgate.gateway.reasoning import restored, thoughts_of
+from inferxgate.workers.reasoning import ReasoningMemory, Thoughts
+
+
+def answered(*, call_signature: str | None = None) -> Choice:
+    return collect(
+        [
+            ReasoningDelta(0, "let me ", 0),
+            ReasoningDelta(0, "see", 0),
+            ReasoningSeal(0, 0, signature="SIG"),
+            ReasoningSeal(0, 1, redacted="OPAQUE"),
+            ToolCallDelta(0, 0, "call_a", "f", "{}", call_signature),
+            ToolCallDelta(0, 1, "call_b", "g", "{}"),
+        ]
+    ).choices[0]
+
+
+def call(call_id: str) -> dict[str, Any]:
+    return {"id": call_id, "type": "function", "function": {"name": "f", "arguments": "{}"}}
+
+
+def memory_of(choice: Choice, provider: str) -> ReasoningMemory:
+    memory = ReasoningMemory(60)
+    memory.remember("ann", *thoughts_of(choice, provider))
+    return memory
+
+
+def mended(memory: ReasoningMemory, provider: str, *messages: dict[str, Any]) -> list[dict[str, Any]]:
+    request = parse_request({"model": "m", "messages": [{"role": "user", "content": "x"}, *messages]})
+    result: list[dict[str, Any]] = restored(request, provider, lambda i: memory.recall("ann", i)).source.body[
+        "messages"
+    ]
+    return result[1:]
+
+
+BLOCKS = [
+    {"type": "thinking", "thinking": "let me see", "signature": "SIG"},
+    {"type": "redacted_thinking", "data": "OPAQUE"},
+]
+
+
+def test_thinking_is_put_back_where_it_was_left_out() -> None:
+    turn = {"role": "assistant", "content": None, "tool_calls": [call("call_a"), call("call_b")]}
+    [back] = mended(memory_of(answered(), "claude"), "claude", turn)
+    assert back == {**turn, "thinking_blocks": BLOCKS}
+
+
+def test_what_the_client_brought_back_is_left_alone() -> None:
+    own = [{"type": "thinking", "thinking": "mine", "signature": "S"}]
+    turn = {"role": "assistant", "content": "x", "thinking_blocks": own, "tool_calls": [call("call_a")]}
+    [back] = mended(memory_of(answered(), "claude"), "claude", turn)
+    assert back is turn
+
+
+def test_another_providers_thoughts_are_not_put_in() -> None:
+    turn = {"role": "assistant", "tool_calls": [call("call_a")]}
+    [back] = mended(memory_of(answered(), "claude"), "other", turn)
+    assert back is turn
+
+
+def test_unknown_ids_and_other_messages_pass() -> None:
+    turns: list[dict[str, Any]] = [
+        {"role": "assistant", "tool_calls": [call("call_x"), "odd", {"id": 7}]},
+        {"role": "tool", "content": "y"},
+    ]
+    assert mended(memory_of(answered(), "claude"), "claude", *turns) == turns
+
+
+def test_a_calls_own_signature_is_put_back_on_that_call() -> None:
+    memory = ReasoningMemory(60)
+    memory.remember("ann", ["call_a", "call_b"], [Thoughts("gemini", (), "TS"), Thoughts("gemini")])
+    turn = {"role": "assistant", "tool_calls": [call("call_a"), call("call_b")]}
+    [back] = mended(memory, "gemini", turn)
+    assert back["tool_calls"] == [
+        {**call("call_a"), "extra_content": {"google": {"thought_signature": "TS"}}},
+        call("call_b"),
+    ]
+
+
+def test_answers_without_signatures_leave_nothing() -> None:
+    choice = collect([ReasoningDelta(0, "hm"), ToolCallDelta(0, 0, "call_a", "f", "{}")]).choices[0]
+    assert thoughts_of(choice, "deepseek") == ([], [])
