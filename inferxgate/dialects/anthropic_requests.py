@@ -1,0 +1,406 @@
+"""Building Anthropic Messages requests from conversations.
+
+Each parameter is either said natively, or left out and named (tuning), or refused with a 400 (meaning). What
+is decided here, because the two APIs differ:
+
+- ``temperature`` above 1 is left out and named. Anthropic's range ends at 1, which is its default too.
+- A forced tool call and a prefilled answer cannot go with thinking. They are meaning and thinking is tuning, so
+  thinking gives way and ``reasoning_effort`` is named; ``thinking`` that the client spelt itself is sent as it is.
+- ``reasoning_effort`` with a budget needs ``max_tokens`` above it. A smaller one that the client gave is raised by the
+  budget, so that it bounds the answer as the client meant, and named.
+- A JSON Schema for the answer is native (``output_config.format``) where the model has that and the schema fits.
+  Elsewhere, and for ``json_object``, which Anthropic does not have, it is emulated: the model has to call the tool
+  ``JSON_ANSWER_TOOL``, and its input comes back as the answer's text. Other tools can then still be called.
+- Fields that OpenAI's API does not have go through under the client's names (``thinking``, ``top_k``, ``mcp_servers``,
+  ``context_management``, ...); ``anthropic_beta`` (or ``betas``) becomes the header of that name.
+
+Sources: the request types of the ``anthropic`` Python package 2.12; Anthropic's pages on extended and adaptive
+thinking, effort, structured outputs, tool use and OpenAI compatibility, read in November 2026.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from inferxgate import errors
+from inferxgate.canonical.chat import ChatRequest
+from inferxgate.canonical.conversation import Conversation, Tool
+from inferxgate.dialects.anthropic_schemas import enforced, input_schema
+from inferxgate.dialects.anthropic_turns import Block, Omissions, Turns, build_turns, cache_control, refused
+from inferxgate.dialects.openai_conversation import parse_conversation
+from inferxgate.dialects.protocol import BuildTarget, Call
+from inferxgate.errors import GatewayError
+
+JSON_ANSWER_TOOL = "inferxgate_json_answer"
+"""The tool that a model is made to call where its answer must be JSON and it has no other way to promise that."""
+
+DEFAULT_MAX_TOKENS = 4096
+"""The maximum where neither the client nor the catalogue says one: Anthropic demands it, and every model since Claude 3
+takes as much."""
+
+_MIN_BUDGET = 1024
+"""The smallest budget for thinking that the API takes."""
+_BUDGETS: Mapping[str, int] = {
+    "minimal": 1024, "low": 1024, "medium": 2048, "high": 4096, "xhigh": 8192, "max": 16384,
+}  # fmt: skip
+"""Tokens of thought for each effort, where a model takes a budget: the figures that clients of other gateways know."""
+_EFFORTS: Mapping[str, str] = {
+    "minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "xhigh", "max": "max",
+}  # fmt: skip
+
+_NOT_TAKEN = frozenset(
+    {
+        "store", "prediction", "moderation", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention",
+        "verbosity", "seed", "min_p", "top_a", "repetition_penalty", "length_penalty", "include_reasoning",
+        "reasoning_format", "logit_bias",
+    }
+)  # fmt: skip
+"""Tuning of OpenAI's, and of hosts that speak like it, for which Anthropic has nothing."""
+_REFUSED = frozenset({"audio", "web_search_options"})
+"""Fields of OpenAI's with meaning for which there is nothing."""
+_SERVICE_TIERS = {"auto": "auto", "priority": "auto", "default": "standard_only", "standard_only": "standard_only"}
+"""``auto`` uses priority capacity where there is some."""
+_BETA = re.compile(r"[A-Za-z0-9._-]{1,100}")
+
+
+def build_request(request: ChatRequest, target: BuildTarget) -> Call:
+    """The call for a client's request. Raises ``GatewayError`` (400) for what cannot be asked or written."""
+    conversation = parse_conversation(request)
+    body, dropped = build_body(conversation, target)
+    if request.stream:
+        body["stream"] = True
+    headers = {"content-type": "application/json"}
+    if betas := _betas(conversation.extra):
+        headers["anthropic-beta"] = ",".join(betas)
+    try:
+        return Call("chat", orjson.dumps(body), headers, dropped)
+    except TypeError as error:  # orjson's JSONEncodeError
+        raise GatewayError(
+            errors.INVALID_JSON, "The request's JSON is nested too deeply (more than about 250 levels)."
+        ) from error
+
+
+def build_body(conversation: Conversation, target: BuildTarget) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The request's JSON and the names of what was left out. The inputs of earlier calls are ``orjson.Fragment``."""
+    omissions = Omissions(target)
+    _refuse(conversation, target)
+    turns = build_turns(conversation, target, omissions)
+    if turns.prefill is not None and not target.abilities.prefill:
+        raise refused(
+            target, turns.prefill, "A last message of the assistant (the beginning of the answer) is not taken"
+        )
+    body: dict[str, Any] = {"model": target.model, "messages": turns.messages}
+    if turns.system:
+        body["system"] = turns.system
+    _add_tools(body, conversation, target, omissions)
+    _add_format(body, conversation, target)
+    _add_thinking(body, conversation, target, turns, omissions)
+    _add_sampling(body, conversation, target, omissions)
+    _add_rest(body, conversation, omissions)
+    _add_extra(body, conversation, omissions)
+    return body, omissions.names
+
+
+def _refuse(conversation: Conversation, target: BuildTarget) -> None:
+    """Meaning that there are no words for."""
+    if conversation.n > 1:
+        raise refused(target, "n", "More than one answer ('n') is not given")
+    if conversation.logprobs or conversation.top_logprobs:
+        raise refused(target, "logprobs" if conversation.logprobs else "top_logprobs", "'logprobs' are not given")
+    for modality in conversation.modalities:
+        if modality != "text":
+            raise refused(target, "modalities", f"An answer as {modality[:20]!r} is not given")
+    for name in conversation.extra:
+        if name in _REFUSED:
+            raise refused(target, name, f"'{name}' is not taken")
+
+
+# --- tools and the form of the answer -----------------------------------------------------------------------------
+
+
+def _add_tools(body: dict[str, Any], conversation: Conversation, target: BuildTarget, omissions: Omissions) -> None:
+    choice = conversation.tool_choice
+    kind = choice.kind if choice is not None else "auto"
+    names = choice.names if choice is not None else ()
+    known = {tool.name for tool in conversation.tools}
+    for name in names:
+        if name not in known:
+            raise GatewayError(
+                errors.INVALID_VALUE, f"'tool_choice' names '{name}', which is not in 'tools'.", param="tool_choice"
+            )
+    if not conversation.tools:
+        if kind == "required":
+            raise GatewayError(
+                errors.INVALID_VALUE, "'tool_choice' is required, but there are no 'tools'.", param="tools"
+            )
+        return
+    body["tools"] = [
+        _tool(tool, index, target, omissions)
+        for index, tool in enumerate(conversation.tools)
+        if kind != "allowed" or tool.name in names
+    ]
+    if not body["tools"]:
+        del body["tools"]
+        return
+    chosen: Block
+    match kind:
+        case "none":
+            body["tool_choice"] = {"type": "none"}
+            return
+        case "required":
+            chosen = {"type": "any"}
+        case "named":
+            chosen = {"type": "tool", "name": names[0]}
+        case "allowed":
+            chosen = {"type": "any" if choice is not None and choice.required else "auto"}
+        case _:
+            chosen = {"type": "auto"}
+    if conversation.parallel_tool_calls is False:
+        chosen["disable_parallel_tool_use"] = True
+    if choice is not None or len(chosen) > 1:
+        body["tool_choice"] = chosen
+
+
+def _tool(tool: Tool, index: int, target: BuildTarget, omissions: Omissions) -> Block:
+    where = f"tools.{index}.function"
+    schema = input_schema(tool.parameters)
+    if schema is None:
+        raise GatewayError(
+            errors.INVALID_VALUE,
+            f"'{where}.parameters' of the tool '{tool.name}' is not the schema of an object.",
+            param=f"{where}.parameters",
+        )
+    block: Block = {"name": tool.name}
+    if tool.description:
+        block["description"] = tool.description
+    block["input_schema"] = schema
+    if tool.strict:
+        exact = enforced(schema) if target.abilities.json_schema else None
+        if exact is None:
+            omissions.tuning(f"{where}.strict", "is not taken for this schema")
+        else:
+            block |= {"input_schema": exact, "strict": True}
+    if tool.cache is not None:
+        block["cache_control"] = cache_control(tool.cache)
+    return block
+
+
+def _add_format(body: dict[str, Any], conversation: Conversation, target: BuildTarget) -> None:
+    form = conversation.response_format
+    if form is None or form.kind == "text":
+        return
+    schema: Mapping[str, Any] = {"type": "object", "additionalProperties": True}
+    if form.kind == "json_schema":
+        if form.schema is None:
+            raise GatewayError(
+                errors.MISSING_FIELD,
+                "'response_format.json_schema' has no 'schema'.",
+                param="response_format.json_schema.schema",
+            )
+        schema = form.schema
+        exact = enforced(schema) if target.abilities.json_schema else None
+        if exact is not None:
+            body["output_config"] = {"format": {"type": "json_schema", "schema": exact}}
+            return
+    _emulate_format(body, conversation, target, schema)
+
+
+def _emulate_format(
+    body: dict[str, Any], conversation: Conversation, target: BuildTarget, schema: Mapping[str, Any]
+) -> None:
+    """Have the answer given as the input of a tool."""
+    choice = body.get("tool_choice") or {"type": "auto"}
+    if choice["type"] in {"any", "tool"}:
+        return  # the client wants a call of its own tools, so there is no text whose form matters
+    answer = input_schema(schema)
+    if answer is None:
+        raise refused(target, "response_format", "An answer by a schema that is not that of an object is not given")
+    tools = body.setdefault("tools", [])
+    alone = not tools or choice["type"] == "none"
+    tools.append(
+        {
+            "name": JSON_ANSWER_TOOL,
+            "description": "Gives the final answer, which has to be a JSON object. Call it instead of writing the "
+            "answer as text: its input is the whole answer, with the properties that the conversation asks for.",
+            "input_schema": answer,
+        }
+    )
+    forced: Block = {"type": "tool", "name": JSON_ANSWER_TOOL} if alone else {"type": "any"}
+    if alone or conversation.parallel_tool_calls is False:
+        forced["disable_parallel_tool_use"] = True
+    body["tool_choice"] = forced
+
+
+# --- how much is thought and said ---------------------------------------------------------------------------------
+
+
+def _add_thinking(
+    body: dict[str, Any], conversation: Conversation, target: BuildTarget, turns: Turns, omissions: Omissions
+) -> None:
+    forced = body.get("tool_choice", {}).get("type") in {"any", "tool"}
+    given = conversation.extra.get("thinking")
+    if given is not None:
+        if not isinstance(given, dict):
+            raise GatewayError(errors.INVALID_VALUE, "'thinking' must be an object.", param="thinking")
+        body["thinking"] = dict(given)
+        if given.get("type") == "enabled" and turns.loop_without_thought:
+            del body["thinking"]
+            omissions.tuning("thinking", "without the thoughts of the tool calls so far is not taken")
+        elif conversation.reasoning_effort is not None:
+            _add_effort(body, conversation.reasoning_effort, target, omissions)
+    elif conversation.reasoning_effort is not None:
+        _think(body, conversation.reasoning_effort, target, turns, omissions, forced=forced)
+    _add_max_tokens(body, conversation, target, omissions)
+
+
+def _add_effort(body: dict[str, Any], effort: str, target: BuildTarget, omissions: Omissions) -> None:
+    """The effort beside ``thinking`` that the client spelt itself, where the model takes an effort."""
+    if target.abilities.thinking in {"adaptive", "both", "level"} and effort in _EFFORTS:
+        _set_effort(body, effort, target)
+    else:
+        omissions.tuning("reasoning_effort", "beside 'thinking' is not taken")
+
+
+def _set_effort(body: dict[str, Any], effort: str, target: BuildTarget) -> None:
+    spelt = _EFFORTS[effort]
+    if spelt == "xhigh" and target.abilities.thinking == "both":
+        spelt = "high"  # the models that take either way know low, medium, high and max
+    body.setdefault("output_config", {})["effort"] = spelt
+
+
+def _think(
+    body: dict[str, Any], effort: str, target: BuildTarget, turns: Turns, omissions: Omissions, *, forced: bool
+) -> None:
+    kind = target.abilities.thinking
+    if effort == "none":
+        if kind != "none":
+            body["thinking"] = {"type": "disabled"}
+        return
+    if effort not in _EFFORTS:
+        raise GatewayError(
+            errors.INVALID_VALUE,
+            f"'reasoning_effort' must be one of none, {', '.join(_EFFORTS)}.",
+            param="reasoning_effort",
+        )
+    stands_back = forced or turns.prefill is not None
+    if kind == "none":
+        omissions.tuning("reasoning_effort")
+    elif kind == "budget":
+        if stands_back or turns.loop_without_thought:
+            omissions.tuning("reasoning_effort", "here (a forced call, a begun answer, or thoughts lost) is not taken")
+            return
+        most = target.abilities.max_output_tokens
+        budget = _BUDGETS[effort] if most is None else min(_BUDGETS[effort], max(_MIN_BUDGET, most // 2))
+        body["thinking"] = {"type": "enabled", "budget_tokens": budget}
+    else:
+        _set_effort(body, effort, target)
+        if not stands_back:
+            # Models that only think adaptively leave their thoughts out of the answer unless they are asked for.
+            body["thinking"] = {"type": "adaptive"} | ({"display": "summarized"} if kind == "adaptive" else {})
+
+
+def _add_max_tokens(
+    body: dict[str, Any], conversation: Conversation, target: BuildTarget, omissions: Omissions
+) -> None:
+    most = target.abilities.max_output_tokens
+    wanted = conversation.max_tokens or most or DEFAULT_MAX_TOKENS
+    budget = body.get("thinking", {}).get("budget_tokens")
+    if isinstance(budget, int) and wanted <= budget:
+        if conversation.max_tokens is not None:
+            omissions.tuning("max_tokens", f"below the {budget} tokens of thought is not taken")
+        wanted = budget + wanted if most is None else max(min(budget + wanted, most), wanted)
+    body["max_tokens"] = wanted
+
+
+def _add_sampling(body: dict[str, Any], conversation: Conversation, target: BuildTarget, omissions: Omissions) -> None:
+    """Temperature, ``top_p`` and ``top_k``, as far as the model, and thinking, allow."""
+    abilities = target.abilities
+    thinks = body.get("thinking", {}).get("type") in {"enabled", "adaptive"}
+    if (temperature := conversation.temperature) is not None:
+        if not abilities.sampling or not 0 <= temperature <= 1 or (thinks and temperature != 1):
+            omissions.tuning("temperature", f"of {temperature} is not taken")
+        else:
+            body["temperature"] = temperature
+    if (top_p := conversation.top_p) is not None:
+        both = "temperature" in body and not abilities.temperature_with_top_p
+        if not abilities.sampling or both or (thinks and not 0.95 <= top_p <= 1):
+            omissions.tuning("top_p", f"of {top_p} is not taken" if not both else "beside 'temperature' is not taken")
+        else:
+            body["top_p"] = top_p
+    if (top_k := conversation.extra.get("top_k")) is not None:
+        if not abilities.sampling or thinks:
+            omissions.tuning("top_k")
+        else:
+            body["top_k"] = top_k
+
+
+def _add_rest(body: dict[str, Any], conversation: Conversation, omissions: Omissions) -> None:
+    stop = [text for text in conversation.stop if text.strip()]
+    if len(stop) < len(conversation.stop):
+        omissions.tuning("stop", "that is blank is not taken")
+    if stop:
+        body["stop_sequences"] = stop
+    if conversation.cache is not None:
+        body["cache_control"] = cache_control(conversation.cache)
+    _add_user(body, conversation, omissions)
+    if (tier := conversation.service_tier) is not None:
+        if tier in _SERVICE_TIERS:
+            body["service_tier"] = _SERVICE_TIERS[tier]
+        else:
+            omissions.tuning("service_tier")
+    for name in ("seed", "presence_penalty", "frequency_penalty", "logit_bias"):
+        if getattr(conversation, name) is not None:
+            omissions.tuning(name)
+
+
+def _add_user(body: dict[str, Any], conversation: Conversation, omissions: Omissions) -> None:
+    """Who asks. Anthropic's own spelling, ``metadata.user_id``, wins; other metadata has no place."""
+    metadata = conversation.metadata or {}
+    own, safety = metadata.get("user_id"), conversation.extra.get("safety_identifier")
+    names = {"metadata.user_id": own, "user": conversation.user, "safety_identifier": safety}
+    given = {name: value for name, value in names.items() if isinstance(value, str) and value}
+    if given:
+        user_id = next(iter(given.values()))
+        body["metadata"] = {"user_id": user_id}
+        for name, value in given.items():
+            if value != user_id:
+                omissions.tuning(name, "beside another name of the user is not taken")
+    if any(name != "user_id" for name in metadata):
+        omissions.tuning("metadata")
+
+
+_READ = frozenset({"thinking", "top_k", "safety_identifier", "anthropic_beta", "betas"})
+"""Fields of ``extra`` that have been read by the time the rest goes through."""
+
+
+def _add_extra(body: dict[str, Any], conversation: Conversation, omissions: Omissions) -> None:
+    for name, value in conversation.extra.items():
+        if name in _READ:
+            continue
+        if name in _NOT_TAKEN:
+            omissions.tuning(name)
+        elif name not in body:
+            body[name] = value
+        elif isinstance(value, dict) and isinstance(body[name], dict):
+            body[name] = {**body[name], **value}
+        else:
+            raise GatewayError(
+                errors.INVALID_VALUE, f"'{name}' is given twice: as such, and as OpenAI spells it.", param=name
+            )
+
+
+def _betas(extra: Mapping[str, Any]) -> list[str]:
+    """The beta features that the client asks for, with the name that Anthropic's SDK or its other hosts give them."""
+    found: list[str] = []
+    for name in ("anthropic_beta", "betas"):
+        given = extra.get(name)
+        values = given.split(",") if isinstance(given, str) else given if isinstance(given, list) else []
+        for value in values:
+            if not isinstance(value, str) or not _BETA.fullmatch(value.strip()):
+                raise GatewayError(errors.INVALID_VALUE, f"'{name}' must be a list of names of betas.", param=name)
+            found.append(value.strip())
+    return list(dict.fromkeys(found))

@@ -1,0 +1,36 @@
+"""Anthropic.
+
+Sources: the ``anthropic`` Python package 2.12 (base URL, ``ANTHROPIC_API_KEY``, ``ANTHROPIC_BASE_URL``, ``x-api-key``,
+``anthropic-version``; bearer credential and ``oauth-2025-04-20`` for OAuth tokens).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from inferxgate.providers.provider import Destination, Provider, Row, bearer
+
+
+def _url(provider: Provider, _: Destination) -> str:
+    """The address; a base URL with ``/v1`` at its end, as OpenAI's SDK wants it, is understood too."""
+    return provider.base_url.removesuffix("/v1") + "/v1/messages"
+
+
+def _authorize(api_key: str) -> Mapping[str, str]:
+    if api_key.startswith("sk-ant-oat"):  # an OAuth access token
+        return {**bearer(api_key), "anthropic-beta": "oauth-2025-04-20"}
+    return {"x-api-key": api_key}
+
+
+ROW = Row(
+    type="anthropic",
+    owner="anthropic",
+    dialect="anthropic_messages",
+    base_url="https://api.anthropic.com",
+    url=_url,
+    authorize=_authorize,
+    headers={"anthropic-version": "2023-06-01"},
+    key_variables=("ANTHROPIC_API_KEY",),
+    url_variables=("ANTHROPIC_BASE_URL",),
+    price_id="anthropic",
+)
