@@ -153,8 +153,11 @@ def _enforced(schema: object, depth: int) -> dict[str, Any]:
     for name in ("description", "title"):
         if name in rest:
             result[name] = rest.pop(name)
+    if not isinstance(rest.get("default", {}), dict | list):
+        result["default"] = rest.pop("default")
     if _literals(rest, result):
-        rest.pop("type", None)
+        if isinstance(kind := rest.pop("type", None), str):
+            result["type"] = kind
     elif not _alternatives(rest, result, depth):
         _typed(rest, result, depth)
     if rest:
@@ -192,14 +195,17 @@ def _alternatives(rest: dict[str, Any], result: dict[str, Any], depth: int) -> b
     if len(found) > 1 or "properties" in rest or not isinstance(variants, list) or not variants:
         raise _Inexpressible
     if found[0] == "allOf":
-        if len(variants) > 1:
-            raise _Inexpressible
-        only = _enforced(variants[0], depth + 1)  # as pydantic wraps a reference that has a description
-        result.update({**only, **{name: value for name, value in result.items() if name not in only}})
-        if "$ref" in only:
-            rest.clear()
-            for name in ("description", "title"):
-                result.pop(name, None)
+        every = [_enforced(variant, depth + 1) for variant in variants]
+        if len(every) == 1:  # as pydantic wraps a reference that has a description
+            result.update({**every[0], **{name: value for name, value in result.items() if name not in every[0]}})
+            if "$ref" in every[0]:
+                rest.clear()
+                for name in ("description", "title", "default"):
+                    result.pop(name, None)
+        elif any("$ref" in only or only.get("type") == "object" or "anyOf" in only for only in every):
+            raise _Inexpressible  # objects that allow no other properties cannot be all at once
+        else:
+            result["allOf"] = every
     else:
         result["anyOf"] = [_enforced(variant, depth + 1) for variant in variants]
     rest.pop("type", None)

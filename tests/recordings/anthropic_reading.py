@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import jiter
 from anthropic import types
@@ -71,7 +71,7 @@ def of_stream(data: bytes) -> Reading:
     for sse in SSEDecoder().iter_bytes(iter([data])):
         if sse.event in {"ping", None}:
             continue
-        event = construct_type_unchecked(type_=types.RawMessageStreamEvent, value=sse.json())
+        event: Any = construct_type_unchecked(type_=cast("type[Any]", types.RawMessageStreamEvent), value=sse.json())
         snapshot = accumulate_event(event=event, current_snapshot=snapshot, json_bufs=buffers)
     assert snapshot is not None
     return of_message(snapshot)
@@ -177,3 +177,40 @@ def _differences(given: object, read: object, where: str) -> Iterator[str]:
             yield from _differences(one, other, f"{where}.{index}")
     elif given != read:
         yield where
+
+
+# --- requests as Anthropic's own clients wrote them ---------------------------------------------------------------
+
+
+def meaning(body: dict[str, Any]) -> dict[str, Any]:
+    """What a request means, whatever of Anthropic's spellings it uses."""
+    turns: list[tuple[str, list[Any]]] = []
+    for message in body["messages"]:
+        said = [_said(block) for block in _blocks(message["content"]) if block.get("text", "x").strip()]
+        if turns and turns[-1][0] == message["role"]:
+            turns[-1][1].extend(said)
+        elif said:
+            turns.append((message["role"], said))
+    tools = body.get("tools") or []
+    choice = body.get("tool_choice") or {"type": "auto"}
+    return {
+        "system": "\n".join(block["text"].strip() for block in _blocks(body.get("system") or [])),
+        "turns": turns,
+        "tools": sorted((tool["name"] for tool in tools), key=str),
+        "choice": (choice["type"], choice.get("name")) if tools else None,
+    }
+
+
+def _blocks(content: str | list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{"type": "text", "text": content}] if isinstance(content, str) else content
+
+
+def _said(block: dict[str, Any]) -> tuple[Any, ...]:
+    kind = block["type"]
+    if kind == "text":
+        return kind, block["text"].strip()
+    if kind == "tool_use":
+        return kind, block["name"], json.dumps(block["input"], sort_keys=True)
+    if kind == "tool_result":
+        return kind, *(_said(part) for part in _blocks(block.get("content") or []))
+    return (kind,)
