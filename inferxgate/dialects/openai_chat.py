@@ -32,6 +32,7 @@ from inferxgate.canonical.chat import (
     collect,
 )
 from inferxgate.canonical.usage import Usage
+from inferxgate.dialects import openai_quirks
 from inferxgate.dialects.failures import MAX_MESSAGE_CHARACTERS, nonsense, provider_error, retry_after
 from inferxgate.dialects.protocol import BuildTarget, Call, Dialect, Event
 from inferxgate.errors import GatewayError
@@ -162,36 +163,13 @@ def build_request(request: ChatRequest, target: BuildTarget) -> Call:
     body["model"] = target.model
     if request.stream and quirks.stream_usage and not request.include_usage:
         body["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}
-    dropped = _apply_quirks(body, target)
+    dropped = openai_quirks.apply(body, target) if quirks.in_requests else ()
     try:
         return Call("chat", orjson.dumps(body), _JSON_HEADERS, dropped)
     except TypeError as error:  # orjson's JSONEncodeError
         raise GatewayError(
             errors.INVALID_JSON, "The request's JSON is nested too deeply (more than about 250 levels)."
         ) from error
-
-
-def _apply_quirks(body: dict[str, Any], target: BuildTarget) -> tuple[str, ...]:
-    """Put the host's spelling into ``body``; the names of what was dropped."""
-    quirks = target.quirks
-    for name in quirks.refuses:
-        if body.get(name) is not None and not (name == "n" and body[name] == 1):
-            raise GatewayError(
-                errors.UNSUPPORTED_PARAMETER, f"The provider {target.provider} does not take '{name}'.", param=name
-            )
-    dropped = tuple(name for name in body if name in quirks.drops)
-    if dropped and target.strict:
-        raise GatewayError(
-            errors.UNSUPPORTED_PARAMETER,
-            f"The provider {target.provider} does not take '{dropped[0]}'.",
-            param=dropped[0],
-        )
-    for name in dropped:
-        del body[name]
-    for ours, theirs in quirks.renames.items():
-        if ours in body:
-            body.setdefault(theirs, body.pop(ours))
-    return dropped
 
 
 _JSON_HEADERS: Mapping[str, str] = {"content-type": "application/json"}
@@ -527,4 +505,4 @@ def _loads(data: bytes) -> Any:
         raise nonsense("it answered with something that is not JSON") from error
 
 
-DIALECT = Dialect(NAME, build_request, parse_response, StreamParser, parse_error)
+DIALECT = Dialect(NAME, build_request, parse_response, StreamParser, parse_error, openai_quirks.mend)

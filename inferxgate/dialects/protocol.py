@@ -81,3 +81,8 @@ class Dialect:
     stream_reader: Callable[[], StreamReader]
     parse_error: Callable[[int, Mapping[str, str], bytes, float], GatewayError]
     """From status, headers (lower-case names), body and the time in Unix seconds."""
+    mend: Callable[[bytes, Quirks], bytes] | None = None
+    """Puts right what a host gets wrong in a whole answer or in an event's data, before it is read and forwarded.
+
+    Called only for hosts whose quirks are in their answers. Raises ``GatewayError`` where the host says that it failed.
+    """

@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping
 
-from inferxgate.dialects import openai_chat
+from inferxgate.dialects import anthropic_messages, gemini, openai_chat
 from inferxgate.dialects.protocol import Dialect
 
-DIALECTS: Mapping[str, Dialect] = {dialect.name: dialect for dialect in (openai_chat.DIALECT,)}
+DIALECTS: Mapping[str, Dialect] = {
+    dialect.name: dialect for dialect in (openai_chat.DIALECT, anthropic_messages.DIALECT, gemini.DIALECT)
+}

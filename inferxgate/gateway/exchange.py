@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from inferxgate import errors
 from inferxgate.canonical.chat import ChatRequest, Chunk
@@ -24,7 +23,9 @@ class Exchange:
         self._request = request
         self._target = target
         self._dialect = DIALECTS[target.provider.row.dialect]
-        self._build_target = BuildTarget(target.provider.name, target.model, abilities, target.provider.quirks, strict)
+        self._quirks = target.provider.quirks
+        self._build_target = BuildTarget(target.provider.name, target.model, abilities, self._quirks, strict)
+        self._mend = self._dialect.mend if self._quirks.in_answers else None
         self._decoder = SSEDecoder()
         self._parser = self._dialect.stream_reader()
         self.verbatim = self._dialect.name == request.source.dialect
@@ -40,9 +41,14 @@ class Exchange:
         self.dropped = call.dropped
         return self._target.provider.request(call, model=self._target.model, stream=self._request.stream)
 
-    def whole(self, data: bytes) -> tuple[Mapping[str, Any], tuple[Chunk, ...]]:
-        """A whole answer: its JSON and its meaning. Raises ``GatewayError`` for nonsense and for errors within."""
-        return self._dialect.parse_response(data)
+    def whole(self, data: bytes) -> tuple[bytes, tuple[Chunk, ...]]:
+        """A whole answer, put right where its host gets things wrong, and its meaning.
+
+        Raises ``GatewayError`` for nonsense and for errors within.
+        """
+        if self._mend is not None:
+            data = self._mend(data, self._quirks)
+        return data, self._dialect.parse_response(data)[1]
 
     @staticmethod
     def is_document(beginning: bytes) -> bool:
@@ -107,6 +113,8 @@ class Exchange:
             if self._parser.done:
                 break
             try:
+                if self._mend is not None:
+                    item.data = self._mend(item.data, self._quirks)
                 event = self._parser.feed(item)
             except GatewayError as error:
                 self.failure = error

@@ -180,7 +180,7 @@ class _Attempt:
             data = await response.read(limit=_MAX_ANSWER_BYTES)
         finally:
             await response.close()
-        _, chunks = self._exchange.whole(data)
+        data, chunks = self._exchange.whole(data)
         self._observe(chunks)
         as_it_came = data if self._exchange.verbatim else None
         return WholeReply(self._target, as_it_came, chunks, self._record("ok", 200), self._exchange.dropped)

@@ -6,11 +6,15 @@ provider: a row with its own name, address and credential. There is no inheritan
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
+from inferxgate import errors
 from inferxgate.dialects.quirks import Quirks
+from inferxgate.errors import GatewayError
 from inferxgate.providers.http import HttpRequest, Timeouts
 
 if TYPE_CHECKING:  # the configuration reads the rows, and a command like `keys create` loads nothing it does not need
@@ -20,6 +24,23 @@ if TYPE_CHECKING:  # the configuration reads the rows, and a command like `keys 
 def bearer(api_key: str) -> Mapping[str, str]:
     """The credential as most hosts take it."""
     return {"authorization": f"Bearer {api_key}"}
+
+
+_SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}")
+
+
+def path_segment(name: str) -> str:
+    """A model's or deployment's name as one segment of a URL's path.
+
+    Raises ``GatewayError`` (400) for one that cannot stand there: nothing that a client names may lead elsewhere.
+    """
+    if not _SEGMENT.fullmatch(name):
+        raise GatewayError(
+            errors.INVALID_VALUE,
+            "At this provider the name of a model has letters, digits and . _ : @ - only, and at most 128 of them.",
+            param="model",
+        )
+    return quote(name, safe="")
 
 
 def fixed_path(path: str) -> Callable[[Provider, Destination], str]:
@@ -63,6 +84,14 @@ class Row:
     """The provider's id in the price package; holds only for the row's own base URL."""
     models: tuple[str, ...] = ()
     """Models that it always has."""
+    api_version: str | None = None
+    """The API's version where the configuration names none; None: the type has no versions to choose from."""
+    versioned: Callable[[str, str], Quirks] | None = None
+    """The quirks at one base URL and version of the API, where they are not the same for all."""
+    check_base_url: Callable[[str], object] | None = None
+    """Raises ``ValueError`` for an address that cannot be right; the message goes on from the setting's name."""
+    own_names: bool = False
+    """Whether names of models are the operator's own, so that nothing follows from them (Azure's deployments)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +117,25 @@ class Provider:
     """Models that the configuration says it has."""
     price_id: str | None = None
     """The provider's id in the price package, where its address is the vendor's own."""
+    deployments: Mapping[str, str] = field(default_factory=dict)
+    """The vendor's name of the model behind a name that is the operator's own."""
+    bearer: bool = False
+    """Whether the credential is a token to be sent as ``Authorization: Bearer``, whatever the row says of keys."""
+
+    @property
+    def listed_id(self) -> str | None:
+        """The id in the price package under which to look for the names of its models; None: it has other names."""
+        return None if self.row.own_names else self.price_id
+
+    def vendor_model(self, model: str) -> str | None:
+        """The vendor's name of a model, by which its price and abilities are known; None: nobody knows."""
+        return self.deployments.get(model, None if self.row.own_names else model)
 
     def request(self, call: Call, *, model: str, stream: bool) -> HttpRequest:
         """The signed request for one call."""
         headers = {"accept": "text/event-stream" if stream else "application/json", **self.row.headers, **call.headers}
         if self.api_key:
-            headers.update(self.row.authorize(self.api_key))
+            headers.update((bearer if self.bearer else self.row.authorize)(self.api_key))
         headers.update(self.headers)
         return HttpRequest(
             method="POST",

@@ -87,7 +87,9 @@ def test_only_the_model_changes() -> None:
         (None, True, {"include_usage": True}),
         (None, False, None),
         ({"include_usage": False}, True, {"include_usage": True}),
-        ({"include_usage": False}, False, {"include_usage": False}),
+        ({"include_usage": False}, False, None),
+        ({"include_usage": True}, False, None),
+        ({"include_usage": True, "include_obfuscation": False}, False, {"include_obfuscation": False}),
         (
             {"include_usage": True, "include_obfuscation": False},
             True,
