@@ -10,7 +10,6 @@ Sources for names and shapes: the type definitions of the ``openai`` Python pack
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from email.utils import parsedate_to_datetime
@@ -44,6 +43,7 @@ DONE = b"data: [DONE]\n\n"
 _MAX_MODEL_CHARACTERS = 256
 _MAX_END_USER_CHARACTERS = 256
 _MAX_MESSAGE_CHARACTERS = 2_000
+_MAX_WORD_CHARACTERS = 128
 
 
 # --- the client's end: requests -----------------------------------------------------------------------------------
@@ -263,7 +263,7 @@ def _tool_call(choice: int, position: int, call: Mapping[str, Any], function: ob
     call_id, name = call.get("id"), details.get("name")
     arguments = details.get("arguments", details.get("input"))
     if arguments is not None and not isinstance(arguments, str):  # some hosts send the object itself
-        arguments = orjson.dumps(arguments).decode()
+        arguments = _dumps(arguments).decode()
     return ToolCallDelta(
         choice,
         _integer(call.get("index"), position),
@@ -326,9 +326,13 @@ def _mapping(value: object) -> Mapping[str, Any]:
 
 def _count(values: Mapping[str, Any], name: str) -> int:
     value = values.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
-        return 0
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _MAX_COUNT:
+        return 0  # also for NaN, which no comparison holds for
     return int(value)
+
+
+_MAX_COUNT = 1e12
+"""Tokens. What claims to be more is no count."""
 
 
 # --- the provider's end: streams ----------------------------------------------------------------------------------
@@ -416,7 +420,7 @@ class StreamBuilder:
                 return b""
             if "usage" in body and not self._include_usage:
                 return build_event(_without_null_usage(event))
-            return build_event(event.raw) if event.raw is not None else build_event(orjson.dumps(body))
+            return build_event(event.raw) if event.raw is not None else build_event(_dumps(body))
         self._usage_event = {**body, "choices": []}
         if not choices:
             return b""
@@ -425,12 +429,12 @@ class StreamBuilder:
     def finish(self) -> bytes:
         """The last bytes of a stream that ended well."""
         if self._include_usage and self._usage_event is not None:
-            return build_event(orjson.dumps(self._usage_event)) + DONE
+            return build_event(_dumps(self._usage_event)) + DONE
         return DONE
 
 
 def _without_usage(body: Mapping[str, Any]) -> bytes:
-    return orjson.dumps({name: value for name, value in body.items() if name != "usage"})
+    return _dumps({name: value for name, value in body.items() if name != "usage"})
 
 
 def _without_null_usage(event: Event) -> bytes:
@@ -446,8 +450,14 @@ def _without_null_usage(event: Event) -> bytes:
 
 # --- errors -------------------------------------------------------------------------------------------------------
 
-_KEPT_STATUSES = frozenset({400, 404, 413, 422})
-"""The caller's own doing at the provider: status and message are passed on."""
+_KEPT_STATUSES: Mapping[int, Kind] = {
+    400: errors.INVALID_VALUE,
+    404: errors.MODEL_NOT_FOUND,
+    413: errors.REQUEST_TOO_LARGE,
+    422: errors.INVALID_VALUE,
+}
+"""The caller's own doing at the provider: status and message are passed on, with the provider's type and code, or these
+where it gave none."""
 
 _KINDS_BY_STATUS: Mapping[int, Kind] = {
     401: errors.UPSTREAM_AUTH_ERROR,
@@ -505,22 +515,23 @@ def _error_in_success(error: object) -> GatewayError:
 
 
 def _status(value: object) -> int | None:
-    if isinstance(value, str) and value.isdigit():
+    if isinstance(value, str) and len(value) == 3 and value.isascii() and value.isdigit():
         value = int(value)
     return value if isinstance(value, int) and 400 <= value <= 599 else None
 
 
 def _provider_error(status: int, body: object, *, retry_after_seconds: float | None) -> GatewayError:
     message, details = _message_of(body)
-    code, error_type, param = details.get("code"), details.get("type"), details.get("param")
+    code, error_type, param = _word(details.get("code")), _word(details.get("type")), _word(details.get("param"))
     if status in _KEPT_STATUSES:
+        kind = _KEPT_STATUSES[status]
         return GatewayError(
-            errors.INVALID_VALUE,
+            kind,
             message or f"The provider refused the request with status {status} and gave no reason.",
             status=status,
-            error_type=error_type if isinstance(error_type, str) and error_type else "invalid_request_error",
-            code=code if isinstance(code, str) and code else errors.INVALID_VALUE.code,
-            param=param if isinstance(param, str) else None,
+            error_type=error_type or kind.type,
+            code=code or kind.code,
+            param=param,
             upstream_status=status,
         )
     if 300 <= status < 400:
@@ -556,6 +567,11 @@ _HEADLINES: Mapping[Kind, str] = {
 }
 
 
+def _word(value: object) -> str | None:
+    """A type, code or param as a provider gave it: a short printable word, or nothing."""
+    return value if isinstance(value, str) and 0 < len(value) <= _MAX_WORD_CHARACTERS and value.isprintable() else None
+
+
 def _message_of(body: object) -> tuple[str, Mapping[str, Any]]:
     """The message and the other details of an error body, in any of the spellings that hosts use.
 
@@ -575,7 +591,7 @@ def _message_of(body: object) -> tuple[str, Mapping[str, Any]]:
         return "", {}
     message = details.get("message") or details.get("detail") or body.get("message")
     if message is not None and not isinstance(message, str):
-        message = orjson.dumps(message).decode()
+        message = _spelt(message)
     return (message or "")[:_MAX_MESSAGE_CHARACTERS], details
 
 
@@ -583,9 +599,18 @@ def _plain(item: object) -> str:
     if isinstance(item, str):
         return item
     if isinstance(item, dict) and isinstance(item.get("msg"), str):
-        place = ".".join(str(step) for step in item.get("loc", ()))
+        where = item.get("loc")
+        place = ".".join(str(step) for step in where) if isinstance(where, list) else ""
         return f"{place}: {item['msg']}" if place else str(item["msg"])
-    return orjson.dumps(item).decode()
+    return _spelt(item)
+
+
+def _spelt(value: object) -> str:
+    """A value that should have been text, as JSON; nothing for what is nested too deeply to be written."""
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:
+        return ""
 
 
 def retry_after(headers: Mapping[str, str], *, now_s: float) -> float | None:
@@ -596,18 +621,20 @@ def retry_after(headers: Mapping[str, str], *, now_s: float) -> float | None:
     """
     for name in ("retry-after-ms", "x-ms-retry-after-ms"):
         if _DECIMAL.fullmatch(value := headers.get(name, "").strip()):
-            return float(value) / 1000
+            return min(float(value) / 1000, _MAX_WAIT_SECONDS)
     value = headers.get("retry-after", "").strip()
     if not value:
         return None
     if _DECIMAL.fullmatch(value):
-        return float(value)
+        return min(float(value), _MAX_WAIT_SECONDS)
     try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - now_s)
-    except ValueError:
+        return min(max(0.0, parsedate_to_datetime(value).timestamp() - now_s), _MAX_WAIT_SECONDS)
+    except (ValueError, OverflowError):
         return None
 
 
+_MAX_WAIT_SECONDS = 86_400.0
+"""A day. A client that believed more would never come back."""
 _DECIMAL = re.compile(r"\d{1,12}(\.\d{1,12})?")
 
 
@@ -623,6 +650,13 @@ def _loads(data: bytes) -> Any:
         return orjson.loads(data)
     except ValueError as error:
         raise _nonsense("it answered with something that is not JSON") from error
+
+
+def _dumps(value: object) -> bytes:
+    try:
+        return orjson.dumps(value)
+    except TypeError as error:  # nested more deeply than it can be written, though it could be read
+        raise _nonsense("its JSON is nested too deeply") from error
 
 
 def _nonsense(what: str) -> GatewayError:

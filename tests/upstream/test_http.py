@@ -258,6 +258,7 @@ GZIP = b"".join(step for step in body_reply(b"x" * 5000, encoding="gzip").steps[
         ("gzip", GZIP + b"x"),
         ("br", b"x"),
     ],
+    ids=["no gzip", "no deflate", "cut short", "too long", "not asked for"],  # gzip's own header holds the time
 )
 async def test_a_broken_encoding_is_an_invalid_response(
     upstream: HttpUpstream, provider: FakeProvider, encoding: str, body: bytes
