@@ -292,10 +292,13 @@ def test_a_limit_above_the_ceiling_of_the_owner_is_told(cli: CommandLine) -> Non
     add_user(cli)
     cli.well("users", "update", "ann@example.com", "--rpm", "10")
     done = cli.well("keys", "create", "--name", "k", "--user", "ann@example.com", "--rpm", "5000")
-    assert "Warning: ann@example.com has a ceiling of 10 requests a minute, so 5,000 are not reached" in done.err
+    assert (
+        "Warning: ann@example.com has a ceiling of 10 requests a minute, so the key's own 5,000 is not reached"
+        in done.err
+    )
     assert "RPM        5,000 (10: ceiling of the user)\n" in cli.well("keys", "show", "k").out
     assert " 10 (ceiling) " in cli.well("keys", "list").out
-    assert "so unlimited" in cli.well("keys", "update", "k", "--rpm", "0").err
+    assert "own unlimited" in cli.well("keys", "update", "k", "--rpm", "0").err
     for more in (["--rpm", "10"], ["--rpm", "default"], ["--name", "k"]):
         assert "Warning" not in cli.well("keys", "update", "k", *more).err
     assert "RPM        60 (default) (10: ceiling of the user)\n" in cli.well("keys", "show", "k").out
