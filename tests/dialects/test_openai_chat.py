@@ -542,16 +542,15 @@ def test_whatever_json_a_provider_sends_only_our_own_errors_come_of_it(body: Any
 
 @pytest.mark.parametrize("depth", [300, 900])
 def test_json_too_deep_to_write_again_is_no_crash(depth: int) -> None:
-    deep = "[" * depth + "]" * depth
-    told = openai_chat.parse_error(400, {}, ('{"error": {"message": %s}}' % deep).encode(), now_s=0)
+    deep = b"[" * depth + b"]" * depth
+    told = openai_chat.parse_error(400, {}, b'{"error": {"message": DEEP}}'.replace(b"DEEP", deep), now_s=0)
     assert told.status == 400
-    message = '{"choices": [{"message": {"tool_calls": [{"function": {"name": "f", "arguments": %s}}]}}]}' % deep
+    call = b'{"choices": [{"message": {"tool_calls": [{"function": {"name": "f", "arguments": DEEP}}]}}]}'
     with pytest.raises(GatewayError) as caught:
-        openai_chat.parse_response(message.encode())
+        openai_chat.parse_response(call.replace(b"DEEP", deep))
     assert caught.value.kind is errors.UPSTREAM_INVALID_RESPONSE
-    event = openai_chat.StreamParser().feed(
-        SSEEvent(('{"choices": [{"x": %s}], "usage": {"prompt_tokens": 1}}' % deep).encode())
-    )
+    with_usage = b'{"choices": [{"x": DEEP}], "usage": {"prompt_tokens": 1}}'
+    event = openai_chat.StreamParser().feed(SSEEvent(with_usage.replace(b"DEEP", deep)))
     assert event is not None
     with pytest.raises(GatewayError):
         openai_chat.StreamBuilder(include_usage=False).build(event)
