@@ -296,7 +296,8 @@ def finish(packed: Path, output: Path, target: Target, epoch: int) -> None:
     files["__main__.py"] = entrance(target, build_id)
     files["_gate.py"] = GATE.read_bytes()
     output.parent.mkdir(parents=True, exist_ok=True)
-    with output.open("wb") as out:
+    unfinished = output.with_name(output.name + ".part")
+    with unfinished.open("wb") as out:
         out.write(f"#!{SHEBANG}\n".encode())
         with zipfile.ZipFile(out, "w") as archive:
             for name in sorted(files):
@@ -305,7 +306,8 @@ def finish(packed: Path, output: Path, target: Target, epoch: int) -> None:
                 entry.external_attr = 0o100644 << 16
                 entry.compress_type = zipfile.ZIP_DEFLATED
                 archive.writestr(entry, files[name], compresslevel=9)
-    output.chmod(0o755)
+    unfinished.chmod(0o755)
+    unfinished.replace(output)
 
 
 def shiv(folder: Path, packed: Path, epoch: int) -> None:
@@ -330,6 +332,7 @@ def build(target: Target, output: Path, work: Path) -> None:
     """
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
+    output.unlink(missing_ok=True)  # what lies there after a failure would look like this build's
     epoch = source_date_epoch()
     tree = Tree()
     for wheel in [our_wheel(work, epoch), *download(work, target)]:

@@ -50,7 +50,6 @@ INVALID_CONTENT_TYPE = _caller("invalid_content_type", 400)
 MISSING_FIELD = _caller("missing_required_parameter", 400)
 UNKNOWN_FIELD = _caller("unknown_parameter", 400)
 UNSUPPORTED_PARAMETER = _caller("unsupported_parameter", 400)
-PRICE_UNKNOWN = _caller("price_unknown", 400)
 # 401: no credential, or not a valid one
 INVALID_API_KEY = _caller("invalid_api_key", 401)
 INVALID_TOKEN = _caller("invalid_token", 401)
@@ -83,7 +82,6 @@ UPSTREAM_INVALID_RESPONSE = _provider("upstream_invalid_response", 502, "upstrea
 UPSTREAM_AUTH_ERROR = _provider("upstream_auth_error", 502, "upstream_error", retryable=False)
 # 503: not now
 UPSTREAM_OVERLOADED = _provider("upstream_overloaded", 503, "service_unavailable")
-NO_TARGET_AVAILABLE = Kind("no_target_available", 503, "service_unavailable", Fault.GATEWAY, retryable=True)
 STORE_UNAVAILABLE = Kind("store_unavailable", 503, "service_unavailable", Fault.GATEWAY, retryable=True)
 DRAINING = Kind("draining", 503, "service_unavailable", Fault.GATEWAY, retryable=True)
 # 504
@@ -124,6 +122,8 @@ class GatewayError(Exception):
         """Further response headers, such as ``Allow``."""
         self.upstream_status = upstream_status
         """The status that the provider answered with, where one did."""
+        self.target: str | None = None
+        """``provider/model`` that the request was for, once it is known; for the log."""
 
 
 class StartError(Exception):

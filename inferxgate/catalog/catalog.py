@@ -22,6 +22,9 @@ from inferxgate.catalog.pricing import FREE, NANOS_PER_DOLLAR, Price, Rates, rat
 PACKAGE_VERSION = f"genai-prices {version('genai-prices')}"
 CONFIGURED_VERSION = "configuration"
 
+NO_COST = "none"
+"""In place of a provider's id in the package: everything there is free."""
+
 _MAX_CACHED = 4_096
 
 _BUCKET_FIELDS: Mapping[str, str] = {
@@ -90,7 +93,7 @@ class Catalog:
         for pattern, price in self._overrides:
             if fnmatch.fnmatchcase(name, pattern):
                 return price
-        if package_id == "echo":
+        if package_id == NO_COST:
             return FREE
         found = self._find(package_id, model) if package_id else None
         return _price_of(found, at or datetime.now(UTC)) if found else None
@@ -122,12 +125,16 @@ class Catalog:
         return self._found[key]
 
 
-_NOT_CHAT = ("embed", "audio", "realtime", "transcribe", "tts", "image", "moderation", "search", "whisper", "dall-e")
+_NOT_CHAT = (
+    "embed", "audio", "realtime", "transcribe", "tts", "image", "moderation", "search", "whisper", "dall-e",
+    "instruct", "text-", "ada", "babbage", "curie", "davinci", "computer-use", "codex", "deep-research",
+)  # fmt: skip
+"""Words in the names of models that do something else, or are reached by another API than chat completions."""
 
 
 def _is_chat(model: types.ModelInfo) -> bool:
-    if any(word in model.id for word in _NOT_CHAT):
-        return False
+    if any(word in model.id for word in _NOT_CHAT) or model.id.endswith("-") or ":" in model.id:
+        return False  # the last two are patterns of the package, such as ``ft:gpt-4o-``
     prices = vars(model.get_prices(datetime.now(UTC)))
     return prices.get("input_mtok") is not None and prices.get("output_mtok") is not None
 

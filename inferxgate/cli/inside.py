@@ -54,7 +54,7 @@ class Inside:
                     for chunk in event.chunks:
                         yield chunk
         finally:
-            await reply.close()
+            await reply.close("client_closed")
 
     async def _ask(self, body: Mapping[str, Any]) -> WholeReply | StreamReply:
         return await self._gateway.chat(OPERATOR, openai_chat.parse_request(body), request_id=new_id("req_"))

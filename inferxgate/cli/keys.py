@@ -12,9 +12,11 @@ from inferxgate.cli.failures import CommandFailed, WrongUsage
 from inferxgate.cli.options import ConfigOption, JsonOption, opened_store
 from inferxgate.cli.output import (
     NANOS_PER_DOLLAR,
+    Column,
     ago,
     dollars,
     note,
+    plural,
     print_fields,
     print_json,
     print_line,
@@ -24,19 +26,22 @@ from inferxgate.cli.output import (
 )
 from inferxgate.cli.references import find_key, find_user
 from inferxgate.cli.values import (
+    above_ceiling,
+    limit_short,
+    limit_words,
     now_ms,
     parse_expiry,
     parse_models,
     parse_rpm,
     refuse_later,
     rpm_short,
-    rpm_words,
     usage,
 )
 
 if TYPE_CHECKING:
+    from inferxgate.config import Loaded
     from inferxgate.store.protocol import Store
-    from inferxgate.store.records import ApiKey
+    from inferxgate.store.records import ApiKey, User
 
 app = options.new_app("Create, list, change, rotate and revoke API keys.")
 
@@ -85,7 +90,7 @@ def create(
         limit = accounts.validate_rpm(parse_rpm(rpm))
         allowed = accounts.validate_models(parse_models(models))
     expires_at_ms = parse_expiry(expires)
-    with opened_store(config) as (_, store):
+    with opened_store(config) as (loaded, store):
         owner = find_user(store, user) if user is not None else None
         key, secret = accounts.create_key(
             store,
@@ -96,6 +101,7 @@ def create(
             expires_at_ms=expires_at_ms,
             keys_per_user=None,  # the operator is bound by no number
         )
+        _remark(store, key, owner, loaded, named=name is not None, limited=limit is not None)
         if as_json:
             print_json({"key": secret, **_as_json(store, key)})
             return
@@ -118,7 +124,7 @@ def list_keys(
         owner = find_user(store, user) if user is not None else None
         keys = store.keys(user_id=owner.id if owner else None, include_revoked=show_all)
         spent = store.spend_by_key([key.id for key in keys])
-        owners = {each.id: each.email for each in store.users()}
+        owners = {each.id: each for each in store.users()}
     if as_json:
         from inferxgate.cli.objects import key_for_operator
 
@@ -129,18 +135,26 @@ def list_keys(
         return
     default, now = loaded.settings.limits.requests_per_minute, now_ms()
     print_table(
-        ["Key", "Name", "User", right("RPM"), right("Spent"), "Last used", "State"],
+        [
+            Column("Key", wraps=False),
+            "Name",
+            Column("User", wraps=False),
+            right("RPM"),
+            right("Spent", given_up=2),
+            Column("Last used", wraps=False, given_up=1),
+            Column("State", wraps=False),
+        ],
         [
             [
                 key.key_prefix,
                 key.name or "",
-                owners.get(key.user_id or "", ""),
-                rpm_short(key.rate_limit_rpm, default),
+                owner.email if owner else "",
+                limit_short(key, owner, default),
                 dollars(spent.get(key.id, 0) / NANOS_PER_DOLLAR),
                 ago(key.last_used_at_ms, now, none="never"),
                 _state(key),
             ]
-            for key in keys
+            for key, owner in ((key, owners.get(key.user_id or "")) for key in keys)
         ],
     )
 
@@ -162,7 +176,7 @@ def show(*, key: KeyArgument, as_json: JsonOption = False, config: ConfigOption 
                 ("Name", found.name or ""),
                 ("User", owner.email if owner else found.user_id or "nobody"),
                 ("State", _state(found)),
-                ("RPM", rpm_words(found.rate_limit_rpm, loaded.settings.limits.requests_per_minute)),
+                ("RPM", limit_words(found, owner, loaded.settings.limits.requests_per_minute)),
                 ("Models", ", ".join(found.allowed_models) if found.allowed_models is not None else "all"),
                 ("Expires", short_time(found.expires_at_ms, none="never")),
                 ("Spent", dollars(spent / NANOS_PER_DOLLAR)),
@@ -206,11 +220,15 @@ def update(
             changes["blocked"] = block
     if not changes:
         raise WrongUsage("There is nothing to change: give --name, --rpm, --models, --expires, --block or --unblock")
-    with opened_store(config) as (_, store):
+    with opened_store(config) as (loaded, store):
         found = _live(find_key(store, key))
         changed = store.update_key(found.id, changes)
         if changed is None:
             raise CommandFailed(f"The key {found.id} has just been removed")
+        owner = store.user(changed.user_id) if changed.user_id else None
+        _remark(
+            store, changed, owner, loaded, named="name" in changes, limited=changes.get("rate_limit_rpm") is not None
+        )
         if as_json:
             print_json(_as_json(store, changed))
         else:
@@ -238,6 +256,21 @@ def rotate(*, key: KeyArgument, as_json: JsonOption = False, config: ConfigOptio
             return
         print_line(secret)
         note(f"Rotated {_called(rotated)}. The new secret is shown this once; the old one has ended.")
+
+
+def _remark(store: Store, key: ApiKey, owner: User | None, loaded: Loaded, *, named: bool, limited: bool) -> None:
+    """Say what is allowed, and yet not what was meant: of the name and the limit, where they have just been given."""
+    twins = [other.id for other in store.keys() if named and key.name and other.name == key.name and other.id != key.id]
+    if twins:
+        note(
+            f"Note: {plural(len(twins), 'other key')} called '{key.name}'; to show or revoke one of them, give its id."
+        )
+    default = loaded.settings.limits.requests_per_minute
+    if limited and owner is not None and above_ceiling(key, owner, default):
+        note(
+            f"Warning: {owner.email} has a ceiling of {rpm_short(owner.rate_limit_rpm, default)} requests a minute, so the"
+            f" key's own {limit_short(key, None, default)} is not reached; 'inferxgate users update {owner.email} --rpm' raises it."
+        )
 
 
 def _live(key: ApiKey) -> ApiKey:

@@ -76,11 +76,15 @@ class Column:
 
     title: str
     align: Literal["left", "right"] = "left"
+    wraps: bool = True
+    """Whether a narrow terminal may break its cells; not where people copy them whole."""
+    given_up: int | None = None
+    """Left out where the terminal is too narrow for all columns, the lowest number first; None: never."""
 
 
-def right(title: str) -> Column:
+def right(title: str, *, given_up: int | None = None) -> Column:
     """A column of figures."""
-    return Column(title, "right")
+    return Column(title, "right", wraps=False, given_up=given_up)
 
 
 def print_table(columns: Sequence[Column | str], rows: Sequence[Sequence[str]]) -> None:
@@ -100,12 +104,41 @@ def _draw_table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> Non
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False)
-    for column in columns:
-        table.add_column(column.title, justify=column.align, overflow="fold")
+    console = Console(highlight=False)
+    lines = [[column.title for column in columns], *rows]
+    widths = [max(_width(line[index]) for line in lines) for index in range(len(columns))]
+    shown = _fitting(columns, widths, console.width)
+    table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
+    narrowest = -_GAP
+    for index in shown:
+        column, least = columns[index], widths[index]
+        if column.wraps:
+            least = min(least, max(_width(column.title), _NARROWEST))
+        narrowest += least + _GAP
+        table.add_column(column.title, justify=column.align, overflow="fold", no_wrap=not column.wraps, min_width=least)
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
-    Console(highlight=False).print(table)
+        table.add_row(*(Text(row[index]) for index in shown))
+    if narrowest > console.width:
+        # Then the terminal breaks the lines; what is selected across its break is whole all the same.
+        console.width = narrowest
+    console.print(table)
+
+
+_GAP = 2
+"""How far apart two columns of a table stand."""
+_NARROWEST = 10
+"""No column is broken to less than this."""
+
+
+def _fitting(columns: Sequence[Column], widths: Sequence[int], width: int) -> list[int]:
+    """Which columns to show: all, less those that a terminal of this width gives up."""
+    shown = list(range(len(columns)))
+    order = sorted((column.given_up, index) for index, column in enumerate(columns) if column.given_up is not None)
+    for _, index in order:
+        if sum(widths[each] + _GAP for each in shown) - _GAP <= width:
+            break
+        shown.remove(index)
+    return shown
 
 
 def _align_table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:

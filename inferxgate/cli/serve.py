@@ -115,8 +115,13 @@ def _command(words: str, config: Path | None) -> str:
 
 def _program() -> str:
     """How this very program is called."""
-    path = Path(sys.argv[0])
-    if path.name == "__main__.py":
+    called = sys.argv[0]
+    name = os.path.basename(called)
+    if name == "__main__.py":
         return f"{shlex.quote(sys.executable)} -m inferxgate"
-    found = shutil.which(path.name)
-    return path.name if found is not None and Path(found).samefile(path) else shlex.quote(str(path))
+    found = shutil.which(name)
+    if found is not None and os.path.exists(called) and os.path.samefile(found, called):
+        return name
+    if os.sep in called and os.access(called, os.X_OK):
+        return shlex.quote(called)
+    return f"{shlex.quote(sys.executable)} {shlex.quote(called)}"

@@ -13,7 +13,18 @@ from inferxgate.accounts.keys import validate_name, validate_rpm
 from inferxgate.cli import options
 from inferxgate.cli.failures import CommandFailed, WrongUsage
 from inferxgate.cli.options import ConfigOption, JsonOption, opened_store
-from inferxgate.cli.output import ago, can_ask, note, plural, print_fields, print_json, print_table, right, short_time
+from inferxgate.cli.output import (
+    Column,
+    ago,
+    can_ask,
+    note,
+    plural,
+    print_fields,
+    print_json,
+    print_table,
+    right,
+    short_time,
+)
 from inferxgate.cli.references import find_user
 from inferxgate.cli.values import now_ms, parse_rpm, refuse_later, rpm_short, rpm_words, usage
 
@@ -69,7 +80,15 @@ def list_users(*, as_json: JsonOption = False, config: ConfigOption = None) -> N
         note("There is no user yet: 'inferxgate users create E-MAIL' makes one, the first as admin.")
     else:
         print_table(
-            ["E-mail", "Username", "Role", right("RPM"), right("Keys"), "Created", "State"],
+            [
+                Column("E-mail", wraps=False),
+                "Username",
+                Column("Role", wraps=False),
+                right("RPM"),
+                right("Keys"),
+                Column("Created", wraps=False, given_up=1),
+                Column("State", wraps=False),
+            ],
             [
                 [
                     user.email,

@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
+from inferxgate.accounts.users import effective_rpm
 from inferxgate.cli.failures import WrongUsage
 from inferxgate.errors import GatewayError
+from inferxgate.store.records import ApiKey, User
 
 _UNITS = {"m": 60, "h": 3_600, "d": 86_400, "w": 7 * 86_400, "y": 365 * 86_400}
 """Seconds."""
@@ -60,6 +62,30 @@ def rpm_short(rpm: int | None, default: int) -> str:
 def rpm_words(rpm: int | None, default: int) -> str:
     """The same, and whether it is only the default."""
     return f"{rpm_short(rpm, default)}{' (default)' if rpm is None else ''}"
+
+
+def above_ceiling(key: ApiKey, owner: User, default: int) -> bool:
+    """Whether the key has a limit of its own that the ceiling of its owner cuts."""
+    if key.rate_limit_rpm is None or owner.rate_limit_rpm is None:
+        return False
+    return effective_rpm(key, owner, default) != key.rate_limit_rpm
+
+
+def limit_short(key: ApiKey, owner: User | None, default: int) -> str:
+    """The requests a minute that a key has in force, and whether the ceiling of its owner makes them so few."""
+    in_force = effective_rpm(key, owner, default)
+    return f"{rpm_short(in_force, default)}{' (ceiling)' if _is_cut(key, in_force, default) else ''}"
+
+
+def limit_words(key: ApiKey, owner: User | None, default: int) -> str:
+    """The limit of a key, and the one in force where the ceiling of its owner cuts it."""
+    in_force = effective_rpm(key, owner, default)
+    cut = f" ({rpm_short(in_force, default)}: ceiling of the user)" if _is_cut(key, in_force, default) else ""
+    return f"{rpm_words(key.rate_limit_rpm, default)}{cut}"
+
+
+def _is_cut(key: ApiKey, in_force: int, default: int) -> bool:
+    return in_force != (default if key.rate_limit_rpm is None else key.rate_limit_rpm)
 
 
 def parse_models(text: str | None) -> list[str] | None:

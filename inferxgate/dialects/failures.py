@@ -6,13 +6,22 @@ import re
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 
+import orjson
+
 from inferxgate import errors
 from inferxgate.errors import GatewayError, Kind
 
 MAX_MESSAGE_CHARACTERS = 2_000
+_MAX_WORD_CHARACTERS = 128
 
-_KEPT_STATUSES = frozenset({400, 404, 413, 422})
-"""The caller's own doing at the provider: status and message are passed on."""
+_KEPT_STATUSES: Mapping[int, Kind] = {
+    400: errors.INVALID_VALUE,
+    404: errors.MODEL_NOT_FOUND,
+    413: errors.REQUEST_TOO_LARGE,
+    422: errors.INVALID_VALUE,
+}
+"""The caller's own doing at the provider: status and message are passed on, with the provider's type and code, or these
+where it gave none."""
 
 _KINDS_BY_STATUS: Mapping[int, Kind] = {
     401: errors.UPSTREAM_AUTH_ERROR,
@@ -57,13 +66,14 @@ def provider_error(
     if quota:
         status_kind = errors.UPSTREAM_QUOTA_EXCEEDED
     elif status in _KEPT_STATUSES:
+        kind = _KEPT_STATUSES[status]
         return GatewayError(
-            errors.INVALID_VALUE,
+            kind,
             message or f"The provider refused the request with status {status} and gave no reason.",
             status=status,
-            error_type=error_type if isinstance(error_type, str) and error_type else "invalid_request_error",
-            code=code if isinstance(code, str) and code else errors.INVALID_VALUE.code,
-            param=param if isinstance(param, str) else None,
+            error_type=word(error_type) or kind.type,
+            code=word(code) or kind.code,
+            param=word(param),
             upstream_status=status,
         )
     elif 300 <= status < 400:
@@ -86,6 +96,27 @@ def provider_error(
     )
 
 
+def word(value: object) -> str | None:
+    """A type, code or param as a provider gave it: a short printable word, or nothing."""
+    return value if isinstance(value, str) and 0 < len(value) <= _MAX_WORD_CHARACTERS and value.isprintable() else None
+
+
+def spelt(value: object) -> str:
+    """A value that should have been text, as JSON; nothing for what is nested too deeply to be written."""
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:
+        return ""
+
+
+def dumps(value: object) -> bytes:
+    """JSON of something that a provider sent. Raises ``GatewayError`` where it is nested too deeply to be written."""
+    try:
+        return orjson.dumps(value)
+    except TypeError as error:  # it could be read, for reading goes deeper than writing
+        raise nonsense("its JSON is nested too deeply") from error
+
+
 def nonsense(what: str) -> GatewayError:
     """The error for an answer that is not what the dialect says it should be."""
     return GatewayError(errors.UPSTREAM_INVALID_RESPONSE, f"The provider's answer makes no sense: {what}.")
@@ -99,18 +130,20 @@ def retry_after(headers: Mapping[str, str], *, now_s: float) -> float | None:
     """
     for name in ("retry-after-ms", "x-ms-retry-after-ms"):
         if _DECIMAL.fullmatch(value := headers.get(name, "").strip()):
-            return float(value) / 1000
+            return min(float(value) / 1000, _MAX_WAIT_SECONDS)
     value = headers.get("retry-after", "").strip()
     if not value:
         return None
     if _DECIMAL.fullmatch(value):
-        return float(value)
+        return min(float(value), _MAX_WAIT_SECONDS)
     try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - now_s)
-    except ValueError:
+        return min(max(0.0, parsedate_to_datetime(value).timestamp() - now_s), _MAX_WAIT_SECONDS)
+    except (ValueError, OverflowError):
         return None
 
 
+_MAX_WAIT_SECONDS = 86_400.0
+"""A day. A client that believed more would never come back."""
 _DECIMAL = re.compile(r"\d{1,12}(\.\d{1,12})?")
 
 

@@ -3,7 +3,8 @@
 An event of the client's own dialect goes out as the provider wrote it; a translated one is written from its chunks.
 What OpenAI's form has no place for travels in the fields that clients of this field already know:
 ``reasoning_content`` and ``thinking_blocks`` for thought and its signatures,
-``extra_content.google.thought_signature`` for Gemini's, ``annotations`` for citations, ``images`` for images.
+``extra_content.google.thought_signature`` for Gemini's, ``annotations`` for citations of URLs, ``citations`` for those
+of documents, ``images`` for images.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from inferxgate.canonical.chat import (
     UsageReport,
 )
 from inferxgate.canonical.usage import Usage
+from inferxgate.dialects.failures import dumps
 from inferxgate.dialects.protocol import Event
 from inferxgate.framing.sse import build_event
 
@@ -70,8 +72,9 @@ def _message(choice: Choice) -> Json:
         message["thinking_blocks"] = [_thinking_block(thought) for _, thought in sorted(choice.thoughts.items())]
     if choice.tool_calls:
         message["tool_calls"] = [_tool_call(call) for _, call in sorted(choice.tool_calls.items())]
-    if choice.citations:
-        message["annotations"] = [_annotation(citation) for citation in choice.citations]
+    for citation in choice.citations:
+        name, value = _cited(citation)
+        message.setdefault(name, []).append(value)
     if choice.images:
         message["images"] = [_image(image) for image in choice.images]
     if choice.text_signature:
@@ -100,10 +103,11 @@ def _google(signature: str) -> Json:
     return {"google": {"thought_signature": signature}}
 
 
-def _annotation(citation: Citation) -> Json:
+def _cited(citation: Citation) -> tuple[str, Json]:
+    """The field that a citation goes to, and its value: OpenAI's annotations know only URLs."""
     if citation.url is None:
-        return {"type": "document_citation", "document_citation": {"title": citation.title, "text": citation.text}}
-    return {
+        return "citations", {"title": citation.title, "text": citation.text}
+    return "annotations", {
         "type": "url_citation",
         "url_citation": {
             "url": citation.url,
@@ -163,7 +167,7 @@ class StreamBuilder:
     def finish(self) -> bytes:
         """The last bytes of a stream that ended well."""
         if self._include_usage and self._usage_event is not None:
-            return build_event(orjson.dumps(self._usage_event)) + DONE
+            return build_event(dumps(self._usage_event)) + DONE
         return DONE
 
     def _forwarded(self, event: Event, raw: bytes) -> bytes:
@@ -225,7 +229,8 @@ def _delta(chunk: Chunk) -> Json:
         case ToolCallDelta():
             return {"tool_calls": [_tool_delta(chunk)]}
         case Citation():
-            return {"annotations": [_annotation(chunk)]}
+            name, value = _cited(chunk)
+            return {name: [value]}
         case ImageOutput():
             return {"images": [_image(chunk)]}
         case _:
@@ -245,7 +250,7 @@ def _tool_delta(chunk: ToolCallDelta) -> Json:
 
 
 def _without_usage(body: Mapping[str, Any]) -> bytes:
-    return orjson.dumps({name: value for name, value in body.items() if name != "usage"})
+    return dumps({name: value for name, value in body.items() if name != "usage"})
 
 
 def _without_null_usage(raw: bytes, body: Mapping[str, Any]) -> bytes:

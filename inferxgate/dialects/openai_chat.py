@@ -10,7 +10,6 @@ Sources for names and shapes: the type definitions of the ``openai`` Python pack
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -33,7 +32,15 @@ from inferxgate.canonical.chat import (
 )
 from inferxgate.canonical.usage import Usage
 from inferxgate.dialects import openai_quirks
-from inferxgate.dialects.failures import MAX_MESSAGE_CHARACTERS, nonsense, provider_error, retry_after
+from inferxgate.dialects.failures import (
+    MAX_MESSAGE_CHARACTERS,
+    dumps,
+    nonsense,
+    provider_error,
+    retry_after,
+    spelt,
+    word,
+)
 from inferxgate.dialects.protocol import BuildTarget, Call, Dialect, Event
 from inferxgate.errors import GatewayError
 from inferxgate.framing.sse import SSEEvent
@@ -264,7 +271,7 @@ def _tool_call(choice: int, position: int, call: Mapping[str, Any], function: ob
     call_id, name = call.get("id"), details.get("name")
     arguments = details.get("arguments", details.get("input"))
     if arguments is not None and not isinstance(arguments, str):  # some hosts send the object itself
-        arguments = orjson.dumps(arguments).decode()
+        arguments = dumps(arguments).decode()
     return ToolCallDelta(
         choice,
         _integer(call.get("index"), position),
@@ -327,9 +334,13 @@ def _mapping(value: object) -> Mapping[str, Any]:
 
 def _count(values: Mapping[str, Any], name: str) -> int:
     value = values.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
-        return 0
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _MAX_COUNT:
+        return 0  # also for NaN, which no comparison holds for
     return int(value)
+
+
+_MAX_COUNT = 1e12
+"""Tokens. What claims to be more is no count."""
 
 
 # --- the provider's end: streams ----------------------------------------------------------------------------------
@@ -440,14 +451,14 @@ def _error_in_success(error: object) -> GatewayError:
 
 
 def _status(value: object) -> int | None:
-    if isinstance(value, str) and value.isdigit():
+    if isinstance(value, str) and len(value) == 3 and value.isascii() and value.isdigit():
         value = int(value)
     return value if isinstance(value, int) and 400 <= value <= 599 else None
 
 
 def _provider_error(status: int, body: object, *, retry_after_seconds: float | None) -> GatewayError:
     message, details = _message_of(body)
-    code, error_type = details.get("code"), details.get("type")
+    code, error_type = word(details.get("code")), word(details.get("type"))
     return provider_error(
         status,
         message,
@@ -478,7 +489,7 @@ def _message_of(body: object) -> tuple[str, Mapping[str, Any]]:
         return "", {}
     message = details.get("message") or details.get("detail") or body.get("message")
     if message is not None and not isinstance(message, str):
-        message = orjson.dumps(message).decode()
+        message = spelt(message)
     return (message or "")[:MAX_MESSAGE_CHARACTERS], details
 
 
@@ -486,9 +497,10 @@ def _plain(item: object) -> str:
     if isinstance(item, str):
         return item
     if isinstance(item, dict) and isinstance(item.get("msg"), str):
-        place = ".".join(str(step) for step in item.get("loc", ()))
+        where = item.get("loc")
+        place = ".".join(str(step) for step in where) if isinstance(where, list) else ""
         return f"{place}: {item['msg']}" if place else str(item["msg"])
-    return orjson.dumps(item).decode()
+    return spelt(item)
 
 
 def build_error(error: GatewayError) -> bytes:

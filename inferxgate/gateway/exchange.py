@@ -88,6 +88,11 @@ class Exchange:
         return events
 
     @property
+    def complete(self) -> bool:
+        """Whether the answer was finished, and only its end may be missing."""
+        return self._parser.complete
+
+    @property
     def done(self) -> bool:
         """Whether the stream has said that it is over."""
         return self._parser.done
@@ -97,15 +102,22 @@ class Exchange:
         return self._dialect.parse_error(status, headers, data, now_s)
 
     def name(self, error: GatewayError) -> None:
-        """Put the provider's name into an error's message, and take every secret of it out."""
+        """Put the provider's name into an error's message, and take every secret out of all that it says."""
         provider = self._target.provider
-        message = error.message
-        for secret in provider.secrets():
-            message = message.replace(secret, "****")
+        message = self._masked(error.message)
         if message.startswith(("The provider ", "The provider's ")):
             message = f"The provider {provider.name}" + message.removeprefix("The provider")
         error.message = message
         error.args = (message,)
+        error.type = self._masked(error.type)
+        error.code = self._masked(error.code) if error.code is not None else None
+        error.param = self._masked(error.param) if error.param is not None else None
+        error.target = self._target.name
+
+    def _masked(self, text: str) -> str:
+        for secret in self._target.provider.secrets():
+            text = text.replace(secret, "****")
+        return text
 
     def _parse(self, raw: list[SSEEvent]) -> list[Event]:
         events = []

@@ -78,8 +78,12 @@ class Ledger:
         """
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            # Made under a name that nobody imports, and renamed once it is locked: a process that starts at the same
+            # moment must not take the new journal for a dead worker's.
+            beginning = self._folder / f"{self._source}.starting"
+            self._fd = os.open(beginning, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            beginning.rename(self._path)
         except OSError as error:
             raise errors.StartError(
                 f"cannot write the journal {self._path}: {error.strerror}; make the data folder writable"
@@ -225,6 +229,8 @@ class Ledger:
             if self._imported >= size:
                 return False
             data = os.pread(self._fd, min(size - self._imported, _BATCH_BYTES), self._imported)
+            if b"\n" not in data:  # a line longer than a batch: take all there is
+                data = os.pread(self._fd, size - self._imported, self._imported)
             end = data.rfind(b"\n") + 1
             lines = data[:end].split(b"\n")[:-1][:_BATCH_LINES]
             self._store.add_usage(list(_records(lines, self._path)), ())
@@ -271,6 +277,8 @@ def _recover_one(store: Store, path: Path) -> int:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:  # its worker is alive
+            return 0
+        if not path.exists():  # imported by another process between our opening and our locking it
             return 0
         with os.fdopen(os.dup(fd), "rb") as journal:
             lines = journal.read().split(b"\n")

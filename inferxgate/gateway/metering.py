@@ -13,7 +13,7 @@ from inferxgate.accounts.callers import Caller
 from inferxgate.canonical.chat import ChatRequest, Chunk, ReasoningDelta, RefusalDelta, TextDelta, ToolCallDelta
 from inferxgate.canonical.chat import UsageReport as ProviderUsage
 from inferxgate.canonical.usage import Usage
-from inferxgate.catalog.pricing import Price
+from inferxgate.catalog.pricing import FREE, Price
 from inferxgate.gateway.routing import Target
 from inferxgate.ids import new_id
 from inferxgate.store.records import Status, UsageRecord, UsageSource
@@ -49,6 +49,8 @@ class Meter:
         self._reasoning_bytes = 0
         self.sent = False
         """Whether the provider may have begun to work."""
+        self.answered = False
+        """Whether the provider said that it will not do the work: an error with a status of its own."""
 
     def observe(self, chunks: Sequence[Chunk]) -> None:
         """Take note of what came."""
@@ -75,6 +77,8 @@ class Meter:
         cost: int | None = 0
         if priced:
             cost = self._price.cost_nanos(usage) if self._price is not None else None
+        elif self.sent and not self.answered and self._price is not FREE:
+            cost = None  # it broke off in silence: the provider may have done the work, and nobody knows how much
         now = time.monotonic()
         return UsageRecord(
             id=new_id("use_"),

@@ -43,6 +43,14 @@ _MAX_ERROR_BYTES = 1024 * 1024
 _DRAIN_SECONDS = 1.0
 
 
+@dataclass(slots=True)
+class Told:
+    """What the client has been told so far; kept by whoever serves it, read when the request is recorded."""
+
+    status: int = 0
+    """The HTTP status that went out; 0: none yet."""
+
+
 @dataclass(frozen=True, slots=True)
 class WholeReply:
     """A whole answer; its record is in the journal."""
@@ -69,8 +77,9 @@ class StreamReply:
     dropped: tuple[str, ...]
     """Parameters that the target does not take and that were left out."""
     events: AsyncGenerator[list[Event], None]
-    close: Callable[[], Awaitable[None]]
-    """To be called whatever the end, after the last bytes have gone to the client."""
+    close: Callable[[Status], Awaitable[None]]
+    """To be called whatever the end, after the last bytes have gone to the client; with the status of the record where
+    the stream was not read to its end: ``client_closed`` or ``gateway_error``."""
 
 
 class Gateway:
@@ -106,13 +115,16 @@ class Gateway:
         """One of them. Raises ``GatewayError`` (404)."""
         return self._router.entry(caller, name)
 
-    async def chat(self, caller: Caller, request: ChatRequest, *, request_id: str) -> WholeReply | StreamReply:
+    async def chat(
+        self, caller: Caller, request: ChatRequest, *, request_id: str, told: Told | None = None
+    ) -> WholeReply | StreamReply:
         """Answer one chat request.
 
         Raises ``GatewayError`` for refusals and for everything that fails before the first event. Cancel with
         ``CLIENT_GONE`` when the client leaves: the provider's request ends at once, and the record says so.
         """
-        attempt = _Attempt(self._admission.admit(caller, request.model), caller, request, request_id, gateway=self)
+        target = self._admission.admit(caller, request.model)
+        attempt = _Attempt(target, caller, request, request_id, told=told or Told(), gateway=self)
         with attempt.recorded():
             if request.stream:
                 return await attempt.stream()
@@ -123,7 +135,7 @@ class _Attempt:
     """One admitted request at one target."""
 
     def __init__(
-        self, target: Target, caller: Caller, request: ChatRequest, request_id: str, *, gateway: Gateway
+        self, target: Target, caller: Caller, request: ChatRequest, request_id: str, *, told: Told, gateway: Gateway
     ) -> None:
         provider = target.provider
         self._target = target
@@ -149,8 +161,9 @@ class _Attempt:
         )
         self._active = gateway.metrics.active.labels(provider.name)
         self._active.inc()
-        self._told = 0
-        """The status that the client has been told; 0: none yet."""
+        self._told = told
+        self._ended: Status = "client_closed"
+        """What it means when the stream is closed before its end."""
         self._recorded = False
 
     @contextlib.contextmanager
@@ -160,17 +173,24 @@ class _Attempt:
             yield
         except GatewayError as error:
             self._exchange.name(error)
+            self._meter.answered = error.upstream_status is not None or self._meter.answered
             status: Status = "gateway_error" if error.kind.fault is errors.Fault.GATEWAY else "provider_error"
-            self._record(status, self._told or error.status, error_code=error.code)
+            self._record(status, self._told.status or error.status, error_code=error.code)
             raise
-        except (asyncio.CancelledError, GeneratorExit) as error:
-            if any("shutdown" in str(word) for word in error.args):  # uvicorn's word when the time to finish is over
-                self._record("gateway_error", self._told or 503, error_code=errors.DRAINING.code)
+        except asyncio.CancelledError as error:
+            if CLIENT_GONE in error.args or not any("shutdown" in str(word) for word in error.args):
+                self._record("client_closed", self._told.status or CLIENT_CLOSED_STATUS)
+            else:  # the server's word when the time to finish is over
+                self._record("gateway_error", self._told.status or 503, error_code=errors.DRAINING.code)
+            raise
+        except GeneratorExit:
+            if self._ended == "client_closed":
+                self._record("client_closed", self._told.status or CLIENT_CLOSED_STATUS)
             else:
-                self._record("client_closed", self._told or CLIENT_CLOSED_STATUS)
+                self._record(self._ended, self._told.status or 500, error_code=errors.INTERNAL_ERROR.code)
             raise
         except BaseException:  # a fault of ours: the server answers 500 and logs it; here it only gets its record
-            self._record("gateway_error", self._told or 500, error_code=errors.INTERNAL_ERROR.code)
+            self._record("gateway_error", self._told.status or 500, error_code=errors.INTERNAL_ERROR.code)
             raise
 
     async def whole(self) -> WholeReply:
@@ -195,10 +215,10 @@ class _Attempt:
         except BaseException:  # also a cancellation must not leave the provider working
             await response.close()
             raise
-        self._told = 200
         events = self._events(first, batches)
 
-        async def close() -> None:
+        async def close(status: Status) -> None:
+            self._ended = status
             try:
                 await events.aclose()
                 if self._exchange.done:
@@ -225,7 +245,7 @@ class _Attempt:
         """The events of each read that brought any; raises ``GatewayError`` where the stream fails."""
         exchange = self._exchange
         beginning = b""
-        async for piece in data:
+        async for piece in self._until_complete(data):
             if not beginning:
                 beginning = piece.lstrip()
                 if exchange.is_document(beginning):
@@ -242,6 +262,15 @@ class _Attempt:
             yield self._observed(events)
         if exchange.failure is not None:
             raise exchange.failure
+
+    async def _until_complete(self, data: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """The pieces of a body. Where it breaks off after the answer was finished, nothing is missing."""
+        try:
+            async for piece in data:
+                yield piece
+        except GatewayError:
+            if not self._exchange.complete:
+                raise
 
     def _observed(self, events: list[Event]) -> list[Event]:
         for event in events:
@@ -269,13 +298,13 @@ class _Attempt:
         if self._recorded:
             return None
         self._recorded = True
+        self._active.dec()
         if status == "ok" and self._answer is not None:
             for choice in self._answer.choices.values():
                 self._reasoning.remember(self._tenant, *thoughts_of(choice, self._target.provider.name))
         record = self._meter.record(status, http_status, error_code=error_code)
         self._ledger.append(record)
         self._metrics.completed(record)
-        self._active.dec()
         return record.cost_nanos
 
 

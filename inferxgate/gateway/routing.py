@@ -110,7 +110,8 @@ class Router:
     def _find(self, name: str) -> Target | None:
         prefix, slash, rest = name.partition("/")
         if slash and rest and prefix in self._providers:
-            return Target(self._providers[prefix], rest)
+            provider = self._providers[prefix]
+            return Target(provider, rest) if provider is not ECHO or rest in ECHO.models else None
         if name in ECHO.models:
             return Target(ECHO, name)
         vendor = self._providers.get(self._catalog.vendor_of(name) or "")
@@ -131,6 +132,8 @@ class Router:
                 yield model if same and model not in self._aliases else f"{provider.name}/{model}"
 
     def _not_found(self, name: str) -> str:
+        if name in self._aliases:
+            return f"The alias '{name}' leads to '{self._aliases[name]}', which no configured provider serves."
         prefix, slash, _ = name.partition("/")
         if slash and difflib.get_close_matches(prefix, self._providers, n=1):
             near = [f"{each}/..." for each in difflib.get_close_matches(prefix, self._providers, n=3)]

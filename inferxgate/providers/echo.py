@@ -11,7 +11,7 @@ ROW = Row(
     dialect="openai_chat",
     base_url="echo://local",
     url=fixed_path("/chat/completions"),
-    price_id="echo",
+    price_id="none",
     models=("echo",),
 )
 

@@ -147,8 +147,9 @@ class Provider:
 
     def secrets(self) -> tuple[str, ...]:
         """What must never appear in a message or a log."""
-        values = [self.api_key or "", *self.headers.values()]
-        return tuple(value for value in values if len(value) >= 8)
+        values = {self.api_key or "", *self.headers.values()}
+        values |= {value.partition(" ")[2] for value in values}  # what follows "Bearer" or another scheme
+        return tuple(sorted((value for value in values if len(value) >= 8), key=len, reverse=True))
 
     def _whole_timeouts(self) -> Timeouts:
         times = self.timeouts

@@ -142,6 +142,7 @@ class Door:
             seconds = time.monotonic() - begin
             method = scope["method"]
             caller: Caller | None = state.get("caller")
+            error: GatewayError | None = state.get("error")
             self._metrics.http_request(
                 state.get("route", "other"), method if method in _METHODS else "other", status, seconds
             )
@@ -156,6 +157,8 @@ class Door:
                     bytes=size,
                     key_id=caller.key_id if caller else None,
                     user_id=caller.user_id if caller else None,
+                    target=state.get("target") or (error.target if error else None),
+                    error=error.code if error else None,
                 )
             )
 
@@ -203,6 +206,8 @@ class Shield:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         body = _Unread(receive) if _announces_body(scope["headers"]) else None
         error = await self._run(scope, receive if body is None else body.receive, send)
+        if error is not None:
+            scope["state"]["error"] = error
         if error is None:
             return
         if scope["state"].get("started"):

@@ -9,6 +9,7 @@ Until then the status is held back, so that a failure before the first event can
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ from inferxgate.catalog.pricing import NANOS_PER_DOLLAR
 from inferxgate.dialects import openai_answers, openai_chat
 from inferxgate.errors import DRAINING, GatewayError
 from inferxgate.framing.sse import build_event
-from inferxgate.gateway.pipeline import CLIENT_GONE, StreamReply, WholeReply
+from inferxgate.gateway.pipeline import CLIENT_GONE, StreamReply, Told, WholeReply
 from inferxgate.ids import new_id
 from inferxgate.server.bodies import ClientGone, read_json
 from inferxgate.server.responses import JSON, Headers, request_id_of, start_message
@@ -35,6 +36,7 @@ _STREAM_HEADERS: Headers = [
     (b"x-accel-buffering", b"no"),  # nginx would otherwise hold a stream back
 ]
 _COMMENT = b": keep-alive\n\n"
+_LAST_WORD_SECONDS = 1.0
 _STOPPED = GatewayError(DRAINING, "The gateway was stopped before the answer was finished.")
 
 
@@ -57,7 +59,7 @@ class ChatEndpoint:
             if request.stream:
                 answer = _StreamAnswer(send, watcher, self._keepalive_seconds, request)
                 try:
-                    await answer.relay(await self._chat(scope, request), scope)
+                    await answer.relay(await self._chat(scope, request, answer.told))
                 except GatewayError as error:
                     if not answer.started:
                         raise
@@ -66,12 +68,14 @@ class ChatEndpoint:
                 except asyncio.CancelledError:
                     # Neither a silent end nor a made-up one for a client that is still there: the gateway is stopping.
                     if answer.started and not watcher.client_left:
-                        await answer.fail(_STOPPED)
+                        with contextlib.suppress(TimeoutError):
+                            async with asyncio.timeout(_LAST_WORD_SECONDS):  # a client that does not read gets none
+                                await answer.fail(_STOPPED)
                     raise
                 finally:
                     await answer.close()
             else:
-                reply = await self._chat(scope, request)
+                reply = await self._chat(scope, request, Told())
                 assert isinstance(reply, WholeReply)  # noqa: S101 - a request without stream has a whole reply
                 await _send_whole(reply, request, send, watcher)
         except asyncio.CancelledError:
@@ -82,8 +86,11 @@ class ChatEndpoint:
         finally:
             watcher.stop()
 
-    async def _chat(self, scope: Scope, request: ChatRequest) -> WholeReply | StreamReply:
-        return await self._gateway.chat(scope["state"]["caller"], request, request_id=request_id_of(scope))
+    async def _chat(self, scope: Scope, request: ChatRequest, told: Told) -> WholeReply | StreamReply:
+        state = scope["state"]
+        reply = await self._gateway.chat(state["caller"], request, request_id=request_id_of(scope), told=told)
+        state["target"] = reply.target.name
+        return reply
 
 
 class _Watcher:
@@ -132,7 +139,7 @@ class _StreamAnswer:
     """One stream on its way to a client."""
 
     def __init__(self, send: Send, watcher: _Watcher, keepalive_seconds: float, request: ChatRequest) -> None:
-        self.started = False
+        self.told = Told()
         self._send = send
         self._watcher = watcher
         self._builder = openai_answers.StreamBuilder(
@@ -149,7 +156,12 @@ class _StreamAnswer:
         self._timer = self._loop.call_later(keepalive_seconds, self._tick) if keepalive_seconds > 0 else None
         self._ended = False
 
-    async def relay(self, reply: WholeReply | StreamReply, scope: Scope) -> None:
+    @property
+    def started(self) -> bool:
+        """Whether the status has gone out."""
+        return self.told.status != 0
+
+    async def relay(self, reply: WholeReply | StreamReply) -> None:
         """Send every event of a reply, then the end."""
         assert isinstance(reply, StreamReply)  # noqa: S101 - a request with stream has a stream reply
         try:
@@ -160,7 +172,8 @@ class _StreamAnswer:
             self._watcher.answered()
             await self._write(self._builder.finish(), reply=reply, last=True)
         finally:
-            await reply.close()
+            # Only a client that left is one; everything else that ends the relay early is a matter of ours.
+            await reply.close("client_closed" if self._watcher.client_left else "gateway_error")
 
     async def fail(self, error: GatewayError) -> None:
         """End a stream that has begun with its error: no finish reason is made up, and no ``[DONE]`` is sent."""
@@ -187,7 +200,7 @@ class _StreamAnswer:
         headers = list(_STREAM_HEADERS)
         if reply is not None:
             headers += _served_headers(reply)
-        self.started = True
+        self.told.status = 200
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
 
     def _tick(self) -> None:

@@ -46,6 +46,10 @@ class RequestLine(NamedTuple):
     bytes: int
     key_id: str | None
     user_id: str | None
+    target: str | None = None
+    """``provider/model`` of a completion."""
+    error: str | None = None
+    """The error's code, also where it came within a stream that had begun."""
 
 
 class LogWriter(logging.Handler):
@@ -88,7 +92,9 @@ class LogWriter(logging.Handler):
         )
         key = "" if said.key_id is None else f" key_id={said.key_id}"
         user = "" if said.user_id is None else f" user_id={said.user_id}"
-        self._put(f"{line}{key}{user}\n")
+        target = "" if said.target is None else f" target={_word(said.target)}"
+        error = "" if said.error is None else f" error={_word(said.error)}"
+        self._put(f"{line}{key}{user}{target}{error}\n")
 
     def _put(self, line: str) -> None:
         if len(self._waiting) >= _MAX_WAITING:

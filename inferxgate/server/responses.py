@@ -14,7 +14,7 @@ from starlette.types import Message, Scope, Send
 
 from inferxgate import reports
 from inferxgate.dialects import openai_chat
-from inferxgate.errors import INTERNAL_ERROR, GatewayError
+from inferxgate.errors import INTERNAL_ERROR, UPSTREAM_QUOTA_EXCEEDED, GatewayError
 from inferxgate.workers.limits import RateState
 
 JSON = (b"content-type", b"application/json")
@@ -22,6 +22,9 @@ NO_STORE = (b"cache-control", b"no-store")
 """For answers that hold a secret: no cache on the way keeps them."""
 
 Headers = list[tuple[bytes, bytes]]
+
+RETRY_AFTER_SECONDS = 2
+"""What a 429 or 503 says where nobody knows better: a provider that is overloaded often does not say how long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +52,15 @@ def error_response(error: GatewayError, request_id: str) -> tuple[int, Headers, 
             f"The gateway failed on this request. Its log tells more about the request id {request_id}.",
         )
     headers = [JSON]
-    if error.retry_after_seconds is not None:
-        headers.append((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after_seconds))))
+    wait_seconds = error.retry_after_seconds
+    if wait_seconds is None and error.status in (429, 503) and error.kind is not UPSTREAM_QUOTA_EXCEEDED:
+        wait_seconds = RETRY_AFTER_SECONDS
+    if wait_seconds is not None:
+        headers.append((b"retry-after", b"%d" % max(1, math.ceil(wait_seconds))))
     if error.status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
+    if error.upstream_status is not None:
+        headers.append((b"x-inferxgate-upstream-status", b"%d" % error.upstream_status))
     for name, value in error.headers.items():
         headers.append((name.lower().encode("latin-1", "replace"), _one_line(value)))
     return error.status, headers, openai_chat.build_error(error)

@@ -36,8 +36,8 @@ KEEP_ALIVE_SECONDS = 75
 """How long an idle connection stays open: longer than the pools of common clients and proxies keep theirs (60)."""
 _SAME_SIGNAL_SECONDS = 1.0
 """A second signal within this time is the first one delivered twice, as a supervisor and a terminal do."""
-_CANCEL_SECONDS = 5.0
-_FLUSH_SECONDS = 5.0
+_CANCEL_SECONDS = 2.0
+_FLUSH_SECONDS = 1.0
 _LINGER_SECONDS = 0.05
 """A request that was on its way when the server stopped is told so instead of losing its connection."""
 

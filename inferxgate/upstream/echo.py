@@ -23,6 +23,7 @@ from inferxgate.upstream.protocol import HttpRequest, HttpResponse, Upstream
 
 _BYTES_PER_TOKEN = 4
 _MAX_CHOICES = 128  # what OpenAI allows
+_MAX_ANSWER_CHARACTERS = 8_000_000
 _EVENTS_BETWEEN_PAUSES = 32  # so that a long answer does not keep others waiting
 _WORDS = re.compile(r"\s*\S+|\s+")
 
@@ -123,21 +124,42 @@ def _parse(request: HttpRequest) -> _Asked:
     spoken = [message for message in messages if message.get("role") == "user"]
     if not spoken:
         raise _Refused("echo repeats the last user message, and there is none.", "messages")
+    _refuse_what_echo_cannot(body, messages)
     answer, finish_reason = _text(spoken[-1]), "stop"
     limit = _count(body, "max_completion_tokens") or _count(body, "max_tokens")
     if limit is not None and limit < _tokens(len(answer.encode())):
         # a character cut in two is left out, so this many bytes are never more than the limit's tokens
         answer, finish_reason = answer.encode()[: limit * _BYTES_PER_TOKEN].decode(errors="ignore"), "length"
+    choices = _count(body, "n", at_most=_MAX_CHOICES) or 1
+    if choices * len(answer) > _MAX_ANSWER_CHARACTERS and choices > 1:
+        raise _Refused(f"echo does not repeat {len(answer)} characters {choices} times; ask for fewer.", "n")
     options = body.get("stream_options")
     return _Asked(
         model=str(body.get("model", "")),
         answer=answer,
         finish_reason=finish_reason,
         prompt_tokens=_tokens(sum(len(_text(message).encode()) for message in messages)),
-        choices=_count(body, "n", at_most=_MAX_CHOICES) or 1,
+        choices=choices,
         stream=body.get("stream") is True,
         include_usage=isinstance(options, dict) and options.get("include_usage") is True,
     )
+
+
+def _refuse_what_echo_cannot(body: dict[str, Any], messages: list[dict[str, Any]]) -> None:
+    """Parameters that mean something which a repetition cannot give, and contents that are none."""
+    for name in ("tools", "functions", "logprobs", "audio"):
+        if body.get(name):
+            raise _Refused(f"The provider echo does not take '{name}'.", name)
+    form = body.get("response_format")
+    if form is not None and form != {"type": "text"}:
+        raise _Refused("The provider echo does not take 'response_format' other than text.", "response_format")
+    for name in ("temperature", "top_p"):
+        if body.get(name) is not None and (isinstance(body[name], bool) or not isinstance(body[name], int | float)):
+            raise _Refused(f"'{name}' must be a number.", name)
+    for position, message in enumerate(messages):
+        if message.get("role") == "user" and not isinstance(message.get("content"), str | list):
+            where = f"messages.{position}.content"
+            raise _Refused(f"'{where}' must be a string or a list of parts.", where)
 
 
 def _text(message: dict[str, Any]) -> str:

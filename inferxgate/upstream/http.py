@@ -121,6 +121,7 @@ class HttpUpstream(Upstream):
             if answer.status != _SWITCHING_PROTOCOLS:
                 return _Response(answer, attempt, self._under_way)
             attempt.cut()
+            answer.close()
             failure = _not_http(attempt.host)
         except asyncio.CancelledError:
             attempt.cut()

@@ -58,9 +58,12 @@ class _Log:
 class RateLimits:
     """The request windows of all callers of this process."""
 
-    def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
-        """``clock``: Unix seconds."""
+    def __init__(
+        self, *, clock: Callable[[], float] = time.monotonic, wall_clock: Callable[[], float] = time.time
+    ) -> None:
+        """``clock`` counts, so that setting the machine's clock moves no window; ``wall_clock`` gives Unix seconds."""
         self._clock = clock
+        self._wall_clock = wall_clock
         self._logs: dict[str, _Log] = {}
         self._until_sweep = _SWEEP_EVERY
 
@@ -71,7 +74,7 @@ class RateLimits:
         """
         now = self._clock()
         if rpm == 0:
-            return True, _unlimited(now), 0.0
+            return True, self._unlimited(), 0.0
         log = self._logs.get(subject)
         if log is None:
             self._sweep(now)
@@ -79,19 +82,26 @@ class RateLimits:
         log.expire(now)
         if log.total < rpm:
             log.add(now, exact=rpm <= EXACT_UP_TO)
-            return True, _state(log, rpm, now), 0.0
-        return False, _state(log, rpm, now), _wait(log, rpm, now)
+            return True, self._state(log, rpm, now), 0.0
+        return False, self._state(log, rpm, now), _wait(log, rpm, now)
 
     def peek(self, subject: str, rpm: int) -> RateState:
         """The state without counting anything."""
         now = self._clock()
         if rpm == 0:
-            return _unlimited(now)
+            return self._unlimited()
         log = self._logs.get(subject)
         if log is None:
-            return RateState(rpm, rpm, math.ceil(now))
+            return RateState(rpm, rpm, math.ceil(self._wall_clock()))
         log.expire(now)
-        return _state(log, rpm, now)
+        return self._state(log, rpm, now)
+
+    def _unlimited(self) -> RateState:
+        return RateState(UNLIMITED, UNLIMITED, math.ceil(self._wall_clock()))
+
+    def _state(self, log: _Log, rpm: int, now: float) -> RateState:
+        grows_at_s = self._wall_clock() + _grows_at(log, rpm, now) - now
+        return RateState(rpm, max(0, rpm - log.total), math.ceil(round(grows_at_s, 3)))
 
     def _sweep(self, now: float) -> None:
         """Forget callers without an admission in the window, once in a while, so that memory stays bounded."""
@@ -103,15 +113,6 @@ class RateLimits:
             log.expire(now)
             if not log.entries:
                 del self._logs[subject]
-
-
-def _unlimited(now: float) -> RateState:
-    return RateState(UNLIMITED, UNLIMITED, math.ceil(now))
-
-
-def _state(log: _Log, rpm: int, now: float) -> RateState:
-    remaining = max(0, rpm - log.total)
-    return RateState(rpm, remaining, math.ceil(_grows_at(log, rpm, now)))
 
 
 def _grows_at(log: _Log, rpm: int, now: float) -> float:

@@ -9,7 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from inferxgate.canonical.usage import BUCKETS
@@ -18,10 +25,13 @@ from inferxgate.catalog.pricing import NANOS_PER_DOLLAR
 if TYPE_CHECKING:
     from inferxgate.store.records import UsageRecord
 
+# They are a second series for each counter and histogram, which nobody reads.
+disable_created_metrics()  # type: ignore[no-untyped-call]  # the package has not annotated it
+
 _DURATION_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600, 1800)
 """Seconds: calls to models take from a blink to half an hour."""
 _HTTP_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30, 300)
-_MAX_MODELS = 1_000
+_MAX_MODELS = 200
 """Models with a label of their own; the rest share ``other``."""
 
 

@@ -216,13 +216,13 @@ ALLOWED_CHANGES: list[tuple[ApiKey, dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.parametrize(("key", "changes", "field"), REFUSED_CHANGES, ids=str)
+@pytest.mark.parametrize(("key", "changes", "field"), REFUSED_CHANGES, ids=range(len(REFUSED_CHANGES)))
 def test_what_only_an_admin_may_change(key: ApiKey, changes: dict[str, Any], field: str) -> None:
     assert may(PERSON, changes, key=key) == field
     assert may(ADMIN, changes, key=key) is None
 
 
-@pytest.mark.parametrize(("key", "changes"), ALLOWED_CHANGES, ids=str)
+@pytest.mark.parametrize(("key", "changes"), ALLOWED_CHANGES, ids=range(len(ALLOWED_CHANGES)))
 def test_what_an_owner_may_change(key: ApiKey, changes: dict[str, Any]) -> None:
     assert may(PERSON, changes, key=key) is None
 

@@ -15,7 +15,7 @@ from inferxgate.accounts.keys import hash_secret, looks_like_key, new_secret, re
 from inferxgate.cli.failures import CommandFailed
 from inferxgate.cli.references import find_key
 from tests.cli.records import add_key, add_user, all_keys, all_users, live_names, opened
-from tests.support.terminal import CommandLine
+from tests.support.terminal import CommandLine, without_colour
 
 FIELDS = [
     *("id", "key_prefix", "name", "user_id", "max_budget", "budget_period", "current_spend"),
@@ -261,3 +261,55 @@ def test_json_is_json_also_on_a_terminal(cli: CommandLine) -> None:
     with cli.on_terminal("keys", "show", "k", "--json") as terminal:
         assert terminal.end() == 0
         assert json.loads(terminal.seen)["name"] == "k"
+
+
+@pytest.mark.parametrize("columns", [60, 80, 100])
+def test_what_one_copies_from_the_list_is_never_broken(cli: CommandLine, columns: int) -> None:
+    ann = add_user(cli, "annabel.longname@department.example.com")
+    key, _ = add_key(cli, "the laptop that Annabel has at home", user=ann)
+    with cli.on_terminal("keys", "list", columns=columns) as terminal:
+        assert terminal.end() == 0
+        seen = without_colour(terminal.seen)
+    (line,) = [line for line in seen.splitlines() if line.startswith(key.key_prefix)]
+    assert ann.email in line
+    assert line.rstrip().endswith("active")
+    assert "Last used" not in seen
+
+
+@pytest.mark.parametrize(("columns", "there"), [(80, ["Spent", "Last used"]), (62, ["Spent"]), (50, [])])
+def test_a_narrow_terminal_gives_up_the_last_use_and_then_the_cost(
+    cli: CommandLine, columns: int, there: list[str]
+) -> None:
+    add_key(cli, "laptop", user=add_user(cli, "a@example.com"))
+    with cli.on_terminal("keys", "list", columns=columns) as terminal:
+        assert terminal.end() == 0
+        seen = without_colour(terminal.seen)
+    assert [title for title in ("Spent", "Last used") if title in seen] == there
+    assert max(len(line) for line in seen.splitlines()) <= max(columns, 58)
+
+
+def test_a_limit_above_the_ceiling_of_the_owner_is_told(cli: CommandLine) -> None:
+    add_user(cli)
+    cli.well("users", "update", "ann@example.com", "--rpm", "10")
+    done = cli.well("keys", "create", "--name", "k", "--user", "ann@example.com", "--rpm", "5000")
+    assert (
+        "Warning: ann@example.com has a ceiling of 10 requests a minute, so the key's own 5,000 is not reached"
+        in done.err
+    )
+    assert "RPM        5,000 (10: ceiling of the user)\n" in cli.well("keys", "show", "k").out
+    assert " 10 (ceiling) " in cli.well("keys", "list").out
+    assert "own unlimited" in cli.well("keys", "update", "k", "--rpm", "0").err
+    for more in (["--rpm", "10"], ["--rpm", "default"], ["--name", "k"]):
+        assert "Warning" not in cli.well("keys", "update", "k", *more).err
+    assert "RPM        60 (default) (10: ceiling of the user)\n" in cli.well("keys", "show", "k").out
+
+
+def test_a_name_that_is_taken_is_told(cli: CommandLine) -> None:
+    assert "Note" not in cli.well("keys", "create", "--name", "twin").err
+    for command in (["create", "--name", "twin"], ["update", "other", "--name", "twin"]):
+        if command[0] == "update":
+            assert "Note" not in cli.well("keys", "create", "--name", "other").err
+        done = cli.well("keys", *command)
+        assert "called 'twin'; to show or revoke one of them, give its id." in done.err
+    assert "Note" not in cli.well("keys", "create").err
+    assert "Note" not in cli.well("keys", "create").err

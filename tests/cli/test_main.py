@@ -132,7 +132,7 @@ def test_a_reader_that_leaves_is_no_failure_to_report(cli: CommandLine) -> None:
 def test_ctrl_c_ends_with_130(cli: CommandLine) -> None:
     with cli.on_terminal("users", "create", "ann@example.com") as terminal:
         terminal.expect("Password: ")
-        terminal.press("\x03")
+        terminal.press_until("\x03", "interrupted")
         assert terminal.end() == 130
         assert terminal.seen.endswith("inferxgate: interrupted\n")
         assert "Traceback" not in terminal.seen

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import signal
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -150,3 +152,27 @@ def test_the_next_command_is_quoted_for_a_shell(tmp_path: Path) -> None:
         assert words[0] == f"INFERXGATE_DATA_DIR={gateway.data_dir}"
         assert words[-2:] == ["keys", "create"]
         assert gateway.stop() == 0
+
+
+@pytest.mark.parametrize("how", ["on the path", "by its place", "through python"])
+def test_the_next_command_calls_the_program_as_it_was_called(cli: CommandLine, how: str) -> None:
+    folder = cli.folder / "bin"
+    folder.mkdir()
+    script = folder / "ix-test"
+    script.write_text(f"#!{sys.executable}\nfrom inferxgate.cli.main import main\nmain()\n")
+    script.chmod(0o755)
+    command, shown = {
+        "on the path": (["ix-test"], "ix-test"),
+        "by its place": (["./ix-test"], "./ix-test"),
+        "through python": ([sys.executable, "ix-test"], f"{sys.executable} ix-test"),
+    }[how]
+    path = f"{folder}{os.pathsep}{cli.environment['PATH']}" if how == "on the path" else cli.environment["PATH"]
+    environment = {**cli.environment, "PATH": path, "PYTHONPATH": os.pathsep.join(sys.path)}
+    process = subprocess.Popen(
+        [*command, "serve", "--port", "0"], env=environment, cwd=folder, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    line = next(line for line in process.stderr if "in another shell" in line)
+    process.terminate()
+    process.communicate(timeout=60)
+    assert line.endswith(f" {shown} keys create\n")

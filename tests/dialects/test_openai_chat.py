@@ -423,8 +423,8 @@ def test_a_stream_means_the_same_as_the_whole_answer_however_it_is_cut(
     ("status", "kind", "told"),
     [
         (400, errors.INVALID_VALUE, 400),
-        (404, errors.INVALID_VALUE, 404),
-        (413, errors.INVALID_VALUE, 413),
+        (404, errors.MODEL_NOT_FOUND, 404),
+        (413, errors.REQUEST_TOO_LARGE, 413),
         (422, errors.INVALID_VALUE, 422),
         (401, errors.UPSTREAM_AUTH_ERROR, 502),
         (403, errors.UPSTREAM_AUTH_ERROR, 502),
@@ -498,10 +498,78 @@ def test_an_error_without_words_still_says_something(data: bytes) -> None:
         ({"retry-after": "soon"}, None),
         ({"retry-after": "-1"}, None),
         ({"retry-after": "9" * 400}, None),
+        ({"retry-after": "99999999999"}, 86_400.0),
     ],
 )
 def test_every_spelling_of_retry_after_is_read(headers: dict[str, str], seconds: float | None) -> None:
     assert retry_after(headers, now_s=60) == seconds
+
+
+@pytest.mark.parametrize(
+    ("status", "error_type", "code"),
+    [(404, "not_found_error", "model_not_found"), (413, "invalid_request_error", "request_too_large")],
+)
+def test_a_kept_status_without_words_has_the_contracts(status: int, error_type: str, code: str) -> None:
+    error = openai_chat.parse_error(status, {}, b"{}", now_s=0)
+    assert (error.status, error.type, error.code) == (status, error_type, code)
+
+
+@pytest.mark.parametrize("word", ["z" * 5_000_000, "a\nb", "", 7, ["x"], {"a": 1}, None])
+def test_words_of_a_provider_are_short_and_printable_or_ours(word: object) -> None:
+    data = json.dumps({"error": {"message": "m", "type": word, "code": word, "param": word}}).encode()
+    error = openai_chat.parse_error(400, {}, data, now_s=0)
+    assert (error.type, error.code, error.param) == ("invalid_request_error", "invalid_value", None)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=4)
+    | st.dictionaries(
+        st.sampled_from(
+            ["error", "message", "code", "type", "param", "detail", "loc", "msg", "choices", "delta", "index", "usage",
+             "tool_calls", "function", "arguments", "finish_reason", "content", "prompt_tokens", "x_groq", "status"]
+        ),
+        inner,
+        max_size=6,
+    ),
+    max_leaves=25,
+)  # fmt: skip
+
+
+@given(JSON, st.sampled_from([400, 404, 422, 429, 500, 503]))
+def test_whatever_json_a_provider_sends_only_our_own_errors_come_of_it(body: Any, status: int) -> None:
+    data = json.dumps(body).encode()
+    assert isinstance(openai_chat.parse_error(status, {}, data, now_s=0), GatewayError)
+    builder = StreamBuilder(include_usage=True)
+    parser = openai_chat.StreamParser()
+    for read in (openai_chat.parse_response, lambda raw: parser.feed(SSEEvent(raw))):
+        try:
+            event = read(data)
+            if event is not None and not isinstance(event, tuple):
+                builder.build(event)
+        except GatewayError:
+            continue
+
+
+@pytest.mark.parametrize("depth", [300, 900])
+def test_json_too_deep_to_write_again_is_no_crash(depth: int) -> None:
+    deep = b"[" * depth + b"]" * depth
+    told = openai_chat.parse_error(400, {}, b'{"error": {"message": DEEP}}'.replace(b"DEEP", deep), now_s=0)
+    assert told.status == 400
+    call = b'{"choices": [{"message": {"tool_calls": [{"function": {"name": "f", "arguments": DEEP}}]}}]}'
+    with pytest.raises(GatewayError) as caught:
+        openai_chat.parse_response(call.replace(b"DEEP", deep))
+    assert caught.value.kind is errors.UPSTREAM_INVALID_RESPONSE
+    with_usage = b'{"choices": [{"x": DEEP}], "usage": {"prompt_tokens": 1}}'
+    event = openai_chat.StreamParser().feed(SSEEvent(with_usage.replace(b"DEEP", deep)))
+    assert event is not None
+    with pytest.raises(GatewayError):
+        StreamBuilder(include_usage=False).build(event)
+
+
+def test_counts_that_are_no_counts_are_none() -> None:
+    usage = {"prompt_tokens": 1e300, "completion_tokens": float("nan"), "total_tokens": "7"}
+    assert openai_chat.parse_usage(usage) == Usage()
 
 
 def test_errors_have_openais_form() -> None:

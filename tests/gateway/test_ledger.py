@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -173,6 +174,39 @@ def test_the_journal_of_a_living_worker_is_left_alone(store: SQLiteStore, tmp_pa
         other.execute("ROLLBACK")
     living.close()
     assert len(ids(store)) == 1
+
+
+def test_a_line_longer_than_a_batch_does_not_hold_up_the_rest(store: SQLiteStore, tmp_path: Path) -> None:
+    ledger = Ledger(store, tmp_path / "journal")
+    ledger.start()
+    records = [record(), replace(record(), request_id="r" * 6_000_000), record()]
+    for each in records:
+        ledger.append(each)
+    until(lambda: ledger.waiting_bytes() == 0)
+    ledger.close()
+    assert ids(store) == sorted(each.id for each in records)
+
+
+def test_a_worker_that_starts_is_not_taken_for_dead(store: SQLiteStore, tmp_path: Path) -> None:
+    journal = tmp_path / "journal"
+    journal.mkdir()
+    stop = threading.Event()
+
+    def import_on() -> None:
+        while not stop.is_set():
+            recover(store, journal)
+
+    importer = threading.Thread(target=import_on)
+    importer.start()
+    try:
+        for _ in range(200):
+            ledger = Ledger(store, journal)
+            ledger.start()
+            assert len(list(journal.glob("worker_*.jsonl"))) == 1
+            ledger.close()
+    finally:
+        stop.set()
+        importer.join()
 
 
 def test_damaged_lines_are_passed_over(store: SQLiteStore, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -17,7 +17,7 @@ from inferxgate.catalog.catalog import Catalog
 from inferxgate.dialects.openai_chat import parse_request
 from inferxgate.errors import GatewayError
 from inferxgate.gateway.ledger import Ledger
-from inferxgate.gateway.pipeline import CLIENT_GONE, Gateway, StreamReply, WholeReply
+from inferxgate.gateway.pipeline import CLIENT_GONE, Gateway, StreamReply, Told, WholeReply
 from inferxgate.gateway.routing import Router
 from inferxgate.providers.openai import ROW
 from inferxgate.providers.provider import Provider
@@ -47,7 +47,11 @@ class Setup:
     metrics: Metrics
 
     async def chat(self, *, stream: bool = False, caller: Caller = CALLER, **more: Any) -> WholeReply | StreamReply:
-        return await self.gateway.chat(caller, parse_request({**HELLO, "stream": stream, **more}), request_id="req-1")
+        told = Told()
+        request = parse_request({**HELLO, "stream": stream, **more})
+        reply = await self.gateway.chat(caller, request, request_id="req-1", told=told)
+        told.status = 200  # as the server does when the first bytes go out
+        return reply
 
     async def read(self, *, stream: bool, **more: Any) -> str:
         reply = await self.chat(stream=stream, **more)
@@ -56,7 +60,7 @@ class Setup:
         try:
             return collect([c async for batch in reply.events for e in batch for c in e.chunks]).choices[0].text
         finally:
-            await reply.close()
+            await reply.close("client_closed")
 
     def records(self) -> list[UsageRecord]:
         self.ledger.flush()
@@ -114,7 +118,7 @@ async def test_the_record_is_there_before_the_stream_ends(setup: Setup) -> None:
         pass
     in_store = setup.store.recent_usage(UsageFilter(since_ms=0, until_ms=2**53), limit=1)
     assert setup.ledger.waiting_bytes() > 0 or in_store, "it is written before whoever sends [DONE] gets to do so"
-    await reply.close()
+    await reply.close("client_closed")
 
 
 async def test_without_a_count_tokens_are_estimated(setup: Setup) -> None:
@@ -206,10 +210,53 @@ async def test_a_client_that_leaves_within_a_stream_pays_for_what_came(setup: Se
     reply = await setup.chat(stream=True)
     assert isinstance(reply, StreamReply)
     assert len(await anext(reply.events)) == 1
-    await reply.close()
+    await reply.close("client_closed")
     await setup.provider.until_closed_early()
     [record] = setup.records()
     assert (record.status, record.http_status, record.usage.output_tokens) == ("client_closed", 200, 2)
+
+
+async def test_a_relay_that_fails_is_not_the_clients_leaving(setup: Setup) -> None:
+    reply = await setup.chat(stream=True)
+    assert isinstance(reply, StreamReply)
+    await anext(reply.events)
+    await reply.close("gateway_error")
+    assert [(record.status, record.error_code) for record in setup.records()] == [("gateway_error", "internal_error")]
+
+
+async def test_a_finished_answer_whose_connection_breaks_is_whole(setup: Setup) -> None:
+    events = head(200, {"content-type": "text/event-stream", "transfer-encoding": "chunked"})
+    data = b"".join(sse_body([DELTA, FINISH]))
+    setup.provider.reply(Reply((events, b"%x\r\n%b\r\n" % (len(data), data), RESET)))
+    assert await setup.read(stream=True) == "Hello!"
+    assert [record.status for record in setup.records()] == ["ok"]
+
+
+async def test_what_breaks_off_in_silence_has_an_unknown_cost(setup: Setup) -> None:
+    setup.provider.reply(RESET)
+    with pytest.raises(GatewayError):
+        await setup.chat()
+    [record] = setup.records()
+    assert (record.status, record.cost_nanos) == ("provider_error", None)
+
+
+@pytest.mark.parametrize("field", ["message", "type", "code", "param"])
+async def test_no_field_of_an_error_holds_a_secret(setup: Setup, field: str) -> None:
+    said = {"message": "m", "type": "t", "code": "c", "param": "p"} | {field: f"bad {SECRET} here"}
+    setup.provider.reply_json({"error": said}, status=400)
+    with pytest.raises(GatewayError) as caught:
+        await setup.chat()
+    error = caught.value
+    assert SECRET not in f"{error.message} {error.type} {error.code} {error.param} {error.args}"
+    assert SECRET not in str(setup.records())
+
+
+async def test_absurd_counts_are_recorded_as_none(setup: Setup) -> None:
+    choice = {"index": 0, "message": {"role": "assistant", "content": "Hi"}, "finish_reason": "stop"}
+    setup.provider.reply_json({"choices": [choice], "usage": {"prompt_tokens": 1e300, "completion_tokens": 2}})
+    assert await setup.read(stream=False) == "Hi"
+    assert [record.usage for record in setup.records()] == [Usage(output_tokens=2)]
+    assert 'llm_gateway_active_requests{provider="openai"} 0.0' in setup.metrics.render().decode()
 
 
 async def test_refusals_leave_no_record_but_a_count(setup: Setup) -> None:

@@ -38,7 +38,7 @@ def router(*providers: Provider, **aliases: str) -> Router:
         ((VLLM,), "meta/whatever", "my-vllm/meta/whatever"),
         ((), "echo", "echo/echo"),
         ((VLLM,), "echo", "echo/echo"),
-        ((), "echo/parrot", "echo/parrot"),
+        ((), "echo/echo", "echo/echo"),
     ],
 )
 def test_names_lead_to_targets(providers: tuple[Provider, ...], name: str, target: str) -> None:
@@ -64,6 +64,7 @@ def test_adding_a_provider_does_not_move_a_name() -> None:
         ((OPENAI, VLLM), "opnai/gpt-4o", "Did you mean openai/...?"),
         ((OPENAI, VLLM), "openai/", "There is no model 'openai/'"),
         ((OPENAI, VLLM), "ech", "Did you mean echo?"),
+        ((), "echo/parrot", "There is no model 'echo/parrot'"),
     ],
 )
 def test_a_name_that_leads_nowhere_is_told_so_with_near_matches(

@@ -16,6 +16,12 @@ from tests.support.provider import FakeProvider
 TOLD = {400: 400, 401: 502, 402: 429, 403: 502, 404: 404, 413: 413, 422: 422, 429: 429, 500: 502, 501: 502, 503: 503}
 """What the contract makes of each recorded status."""
 
+CODES = {
+    429: {("rate_limit_error", "upstream_rate_limited"), ("insufficient_quota", "upstream_quota_exceeded")},
+    502: {("upstream_error", "upstream_error"), ("upstream_error", "upstream_auth_error")},
+    503: {("service_unavailable", "upstream_overloaded")},
+}
+
 
 @pytest.fixture
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[FakeProvider, GatewayProcess, str]]:
@@ -45,6 +51,12 @@ def test_every_recorded_error_is_told_as_the_contract_says(gateway: tuple[FakePr
             error = answer.json()["error"]
             assert set(error) == {"type", "message", "code", "param"}, recording.file
             assert answer.status_code == TOLD[recording.status], (recording.file, error)
+            assert answer.headers["x-inferxgate-upstream-status"] == str(recording.status)
+            if recording.status not in (400, 404, 413, 422):
+                code = error["code"]
+                assert (error["type"], code) in CODES[answer.status_code], (recording.file, error)
+                assert ("retry-after" in answer.headers) == (code in ("upstream_rate_limited", "upstream_overloaded"))
+                assert (answer.headers.get("x-should-retry") == "false") == (code == "upstream_quota_exceeded")
             if recording.status in (400, 404, 422):
                 details = response["body"].get("error", response["body"]) if response["body"] else {}
                 if isinstance(details, dict) and isinstance(details.get("message"), str):

@@ -312,6 +312,7 @@ class FakeProvider:
         try:
             self._loop.run_forever()
         finally:
+            self._loop.run_until_complete(asyncio.sleep(0.01))  # whoever was just accepted becomes a connection
             self._server.close()
             for connection in list(self._open):
                 connection.abort()

@@ -142,6 +142,21 @@ class Terminal:
         """Press these keys; ``\\x03`` is Ctrl-C and ``\\x04`` Ctrl-D."""
         os.write(self._fd, text.encode())
 
+    def press_until(self, keys: str, text: str) -> None:
+        """Press these keys, again and again, until the program writes ``text``.
+
+        For Ctrl-C at a prompt: a signal that comes just before Python's line editor begins to wait is not seen by it
+        before the next key. Nobody but a program presses a key at that moment.
+        """
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while text not in self.seen[self._read_up_to :]:
+            if time.monotonic() > deadline:
+                raise AssertionError(f"the program never wrote {text!r}, only:\n{self.seen}")
+            self.press(keys)
+            while text not in self.seen[self._read_up_to :] and select.select([self._fd], [], [], 1.0)[0]:
+                self._read(deadline)
+        self.expect(text)
+
     def end(self) -> int:
         """Wait for the program's end; its exit code."""
         deadline = time.monotonic() + PATIENCE_SECONDS

@@ -1,0 +1,274 @@
+"""An OpenAI request read whole: every part in its place, and every mistake named."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from inferxgate.canonical.conversation import (
+    Audio,
+    Bytes,
+    CacheMark,
+    Conversation,
+    Document,
+    FileId,
+    Image,
+    Message,
+    Reasoning,
+    Refused,
+    ResponseFormat,
+    Text,
+    Tool,
+    ToolChoice,
+    ToolResult,
+    ToolUse,
+    Url,
+)
+from inferxgate.dialects.openai_chat import parse_request
+from inferxgate.dialects.openai_conversation import parse_conversation
+from inferxgate.errors import GatewayError
+from tests.support import recordings
+
+USER: dict[str, Any] = {"role": "user", "content": "Hello"}
+CALL: dict[str, Any] = {"id": "call_a", "type": "function", "function": {"name": "f", "arguments": '{"x": 1}'}}
+
+
+def read(*messages: dict[str, Any], **fields: Any) -> Conversation:
+    return parse_conversation(parse_request({"model": "m", "messages": list(messages or (USER,)), **fields}))
+
+
+def parts(*content: Any, role: str = "user") -> tuple[Any, ...]:
+    return read({"role": role, "content": list(content)}).messages[0].parts
+
+
+def test_roles() -> None:
+    turns = read(
+        {"role": "system", "content": "a"},
+        {"role": "developer", "content": "b"},
+        {"role": "user", "content": "c", "name": "ann"},
+        {"role": "assistant", "content": "d"},
+    ).messages
+    assert turns == (
+        Message("system", (Text("a"),)),
+        Message("system", (Text("b"),)),
+        Message("user", (Text("c"),), "ann"),
+        Message("assistant", (Text("d"),)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        ({"type": "text", "text": "x"}, Text("x")),
+        ({"type": "text", "text": "x", "cache_control": {"type": "ephemeral"}}, Text("x", CacheMark())),
+        (
+            {"type": "text", "text": "x", "cache_control": {"type": "ephemeral", "ttl": "1h"}},
+            Text("x", CacheMark("1h")),
+        ),
+        ("x", Text("x")),
+        (
+            {"type": "image_url", "image_url": {"url": "https://h/i.png", "detail": "low"}},
+            Image(Url("https://h/i.png"), "low"),
+        ),
+        ({"type": "image_url", "image_url": "https://h/i.png"}, Image(Url("https://h/i.png"))),
+        ({"type": "image_url", "image_url": {"url": "data:image/PNG;base64,AAAA"}}, Image(Bytes("image/png", "AAAA"))),
+        (
+            {"type": "image_url", "image_url": {"url": "data:image/png;charset=utf-8;base64,AAAA"}},
+            Image(Bytes("image/png", "AAAA")),
+        ),
+        ({"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}}, Audio(Bytes("audio/wav", "AAAA"))),
+        ({"type": "file", "file": {"file_id": "file-1"}}, Document(FileId("file-1"))),
+        (
+            {"type": "file", "file": {"filename": "a.pdf", "file_data": "data:application/pdf;base64,AAAA"}},
+            Document(Bytes("application/pdf", "AAAA"), "a.pdf"),
+        ),
+        (
+            {"type": "file", "file": {"filename": "a.txt", "file_data": "AAAA"}},
+            Document(Bytes("text/plain", "AAAA"), "a.txt"),
+        ),
+        ({"type": "file", "file": {"file_data": "https://h/a.pdf"}}, Document(Url("https://h/a.pdf"))),
+        ({"type": "refusal", "refusal": "no"}, Refused("no")),
+    ],
+)
+def test_parts(part: Any, value: Any) -> None:
+    assert parts(part) == (value,)
+
+
+def test_a_mark_on_a_message_goes_to_its_last_part() -> None:
+    marked = {
+        "role": "user",
+        "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}],
+        "cache_control": {},
+    }
+    assert read(marked).messages[0].parts == (Text("a"), Text("b", CacheMark()))
+
+
+def test_an_assistants_turn_keeps_thought_text_and_calls_in_order() -> None:
+    turn = {
+        "role": "assistant",
+        "content": "I look",
+        "thinking_blocks": [
+            {"type": "thinking", "thinking": "hm", "signature": "S"},
+            {"type": "redacted_thinking", "data": "D"},
+        ],
+        "tool_calls": [CALL, {**CALL, "id": "call_b", "extra_content": {"google": {"thought_signature": "T"}}}],
+        "refusal": None,
+    }
+    assert read(USER, turn).messages[1].parts == (
+        Reasoning("hm", signature="S"),
+        Reasoning("", redacted="D"),
+        Text("I look"),
+        ToolUse("call_a", "f", '{"x": 1}'),
+        ToolUse("call_b", "f", '{"x": 1}', "T"),
+    )
+
+
+def test_results_of_one_turn_come_together_with_their_functions_names() -> None:
+    turns = read(
+        USER,
+        {"role": "assistant", "tool_calls": [CALL, {**CALL, "id": "call_b"}]},
+        {"role": "tool", "tool_call_id": "call_b", "content": '{"$ref": "kept as it is"}'},
+        {"role": "tool", "tool_call_id": "call_a", "content": [{"type": "text", "text": "x"}], "is_error": True},
+        {"role": "tool", "tool_call_id": "call_zz", "content": "orphan"},
+        USER,
+    ).messages
+    assert turns[2] == Message(
+        "user",
+        (
+            ToolResult("call_b", "f", (Text('{"$ref": "kept as it is"}'),)),
+            ToolResult("call_a", "f", (Text("x"),), is_error=True),
+            ToolResult("call_zz", None, (Text("orphan"),)),
+        ),
+    )
+    assert turns[3] == Message("user", (Text("Hello"),))
+
+
+def test_the_deprecated_functions_are_read() -> None:
+    talk = read(
+        USER,
+        {"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": "{}"}},
+        {"role": "function", "name": "f", "content": "done"},
+        functions=[{"name": "f", "parameters": {"type": "object"}}],
+        function_call={"name": "f"},
+    )
+    assert talk.messages[1].parts == (ToolUse("function_f", "f", "{}"),)
+    assert talk.messages[2].parts == (ToolResult("function_f", "f", (Text("done"),)),)
+    assert talk.tools == (Tool("f", None, {"type": "object"}),)
+    assert talk.tool_choice == ToolChoice("named", ("f",))
+
+
+@pytest.mark.parametrize(
+    ("given", "choice"),
+    [
+        ("auto", ToolChoice("auto")),
+        ("none", ToolChoice("none")),
+        ("required", ToolChoice("required")),
+        ("any", ToolChoice("required")),
+        ({"type": "function", "function": {"name": "f"}}, ToolChoice("named", ("f",))),
+        (
+            {"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": [{"function": {"name": "f"}}]}},
+            ToolChoice("allowed", ("f",), required=True),
+        ),
+        ({"type": "allowed_tools", "tools": [{"function": {"name": "f"}}]}, ToolChoice("allowed", ("f",))),
+    ],
+)
+def test_tool_choices(given: Any, choice: ToolChoice) -> None:
+    assert read(tool_choice=given).tool_choice == choice
+
+
+def test_every_setting_has_its_place_and_the_rest_is_extra() -> None:
+    schema = {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "object"}, "strict": True}}
+    talk = read(
+        max_tokens=5, max_completion_tokens=7, stop="x", temperature=0, top_p=0.5, n=2, seed=-1, presence_penalty=1,
+        frequency_penalty=2, logit_bias={"1": 2}, logprobs=True, top_logprobs=3, reasoning_effort="low",
+        modalities=["text"], user="ann", service_tier="auto", metadata={"a": "b"}, parallel_tool_calls=False,
+        response_format=schema, cache_control={"type": "ephemeral"}, thinking={"type": "adaptive"}, top_k=3, empty=None,
+    )  # fmt: skip
+    assert talk == Conversation(
+        messages=(Message("user", (Text("Hello"),)),), parallel_tool_calls=False,
+        response_format=ResponseFormat("json_schema", "n", {"type": "object"}, True), max_tokens=7, stop=("x",),
+        temperature=0, top_p=0.5, n=2, seed=-1, presence_penalty=1, frequency_penalty=2, logit_bias={"1": 2},
+        logprobs=True, top_logprobs=3, reasoning_effort="low", modalities=("text",), user="ann", service_tier="auto",
+        metadata={"a": "b"}, cache=CacheMark(), extra={"thinking": {"type": "adaptive"}, "top_k": 3},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"temperature": "hot"}, "temperature"),
+        ({"top_p": True}, "top_p"),
+        ({"n": 0}, "n"),
+        ({"max_tokens": 1.5}, "max_tokens"),
+        ({"stop": [1]}, "stop.0"),
+        ({"stop": {"a": 1}}, "stop"),
+        ({"tools": {"a": 1}}, "tools"),
+        ({"tools": [7]}, "tools.0"),
+        ({"tools": [{"type": "function"}]}, "tools.0.function"),
+        ({"tools": [{"type": "function", "function": {}}]}, "tools.0.function.name"),
+        ({"tools": [{"type": "custom", "custom": {}}]}, "tools.0.type"),
+        ({"tools": [{"type": "function", "function": {"name": "f", "parameters": []}}]}, "tools.0.function.parameters"),
+        ({"tool_choice": "sometimes"}, "tool_choice"),
+        ({"response_format": {"type": "xml"}}, "response_format"),
+        ({"parallel_tool_calls": "no"}, "parallel_tool_calls"),
+        ({"metadata": "x"}, "metadata"),
+    ],
+)
+def test_a_wrong_setting_is_named(fields: dict[str, Any], param: str) -> None:
+    with pytest.raises(GatewayError) as caught:
+        read(**fields)
+    assert (caught.value.status, caught.value.param) == (400, param)
+
+
+@pytest.mark.parametrize(
+    ("message", "param"),
+    [
+        ({"role": "wizard", "content": "x"}, "messages.0.role"),
+        ({"role": "user"}, "messages.0.content"),
+        ({"role": "user", "content": 7}, "messages.0.content"),
+        ({"role": "user", "content": [{"text": "x"}]}, "messages.0.content.0.type"),
+        ({"role": "user", "content": [{"type": "hologram"}]}, "messages.0.content.0.type"),
+        ({"role": "user", "content": [{"type": "text"}]}, "messages.0.content.0.text"),
+        ({"role": "user", "content": [{"type": "image_url"}]}, "messages.0.content.0.image_url"),
+        (
+            {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/png,raw"}}]},
+            "messages.0.content.0.image_url",
+        ),
+        ({"role": "tool", "content": "x"}, "messages.0.tool_call_id"),
+        (
+            {
+                "role": "tool",
+                "tool_call_id": "c",
+                "content": [{"type": "input_audio", "input_audio": {"data": "", "format": "wav"}}],
+            },
+            "messages.0.content.0",
+        ),
+        ({"role": "assistant", "tool_calls": [{"id": "c"}]}, "messages.0.tool_calls.0.function"),
+        ({"role": "assistant", "tool_calls": [{"function": {"name": "f"}}]}, "messages.0.tool_calls.0.id"),
+        ({"role": "assistant", "tool_calls": "f"}, "messages.0.tool_calls"),
+    ],
+)
+def test_a_wrong_message_is_named(message: dict[str, Any], param: str) -> None:
+    with pytest.raises(GatewayError) as caught:
+        read(message)
+    assert (caught.value.status, caught.value.param) == (400, param)
+
+
+def test_recorded_requests_are_read_or_refused_by_name() -> None:
+    if recordings.folder() is None:
+        pytest.skip(recordings.MISSING)
+    read_whole = 0
+    refused: list[tuple[str, str | None]] = []
+    for recording in recordings.find(lambda r: r.api == "chat.completions"):
+        body = recording.load()["request"].get("body")
+        if not isinstance(body, dict):
+            continue
+        try:
+            parse_conversation(parse_request({"model": "m", **body}))
+            read_whole += 1
+        except GatewayError as error:
+            refused.append((recording.file, error.param))
+    assert read_whole > 1_500
+    assert len(refused) / read_whole < 0.01
+    assert [file for file, param in refused if param is None] == [], "what is refused is refused by name"
