@@ -389,8 +389,8 @@ def _dumps(value: object) -> str:
         return value
     try:
         return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    except (ValueError, RecursionError):
-        return orjson.dumps(value).decode()
+    except (ValueError, RecursionError) as error:
+        raise nonsense("the input of a tool call is nested too deeply") from error
 
 
 def _string(value: object) -> str | None:

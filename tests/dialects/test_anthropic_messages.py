@@ -274,6 +274,14 @@ def test_input_too_deep_for_an_exact_reading_is_still_read() -> None:
     assert json.loads(arguments)["a"] == json.loads(b"[" * 900 + b"]" * 900)
 
 
+def test_input_too_deep_to_be_written_is_nonsense() -> None:
+    deep = b'{"content":[{"type":"tool_use","id":"t","name":"f","input":{"a":' + b"[" * 1015 + b"]" * 1015 + b"}}]}"
+    try:
+        assert whole(deep).choices[0].tool_calls[0].arguments  # newer Pythons can
+    except GatewayError as error:
+        assert error.kind is errors.UPSTREAM_INVALID_RESPONSE  # noqa: PT017  # either is right
+
+
 # --- usage
 
 

@@ -261,6 +261,19 @@ def test_effort_none_and_unknown_and_unheard_of() -> None:
     assert dropped == ("reasoning_effort",)
 
 
+def test_models_that_always_think_and_are_never_forced_say_so() -> None:
+    newest = replace(ADAPTIVE, thinking_off=False, forced_tools=False)
+    assert refused(reasoning_effort="none", abilities=newest).param == "reasoning_effort"
+    named = {"type": "function", "function": {"name": "weather"}}
+    for choice in ("required", named):
+        assert refused(tools=[WEATHER], tool_choice=choice, abilities=newest).param == "tool_choice"
+    assert sent(tools=[WEATHER], tool_choice="auto", abilities=newest)["tool_choice"] == {"type": "auto"}
+    assert "format" in sent(response_format=form(PERSON), abilities=newest)["output_config"]
+    error = refused(response_format={"type": "json_object"}, abilities=newest)
+    assert error.param == "response_format"
+    assert "json_schema" in error.message
+
+
 def test_thinking_that_the_client_spelt_itself_is_sent_as_it_is() -> None:
     given = {"type": "enabled", "budget_tokens": 9000, "display": "omitted"}
     body = sent(thinking=given, abilities=ADAPTIVE)

@@ -23,6 +23,7 @@ from inferxgate.canonical.conversation import (
 )
 from inferxgate.dialects.anthropic_requests import build_body
 from inferxgate.dialects.protocol import BuildTarget
+from inferxgate.errors import GatewayError
 from tests.dialects.anthropic_asking import (
     ADAPTIVE,
     EMPTY,
@@ -276,14 +277,16 @@ def test_results_of_every_kind() -> None:
     marked = {"type": "text", "text": "x", "cache_control": {"type": "ephemeral"}}
     turns = said(
         USER,
-        calls("a", "b", "c", "d", "e"),
+        calls("a", "b", "c", "d", "e", "f"),
         {**result("a", "went wrong"), "is_error": True},
         result("b", ""),
         result("c", [{"type": "text", "text": "see"}, image(f"data:image/png;base64,{PNG}"), file(file_id="f")]),
         result("d", [marked]),
         {**result("e", [{"type": "text", "text": ""}, {"type": "text", "text": ""}]), "cache_control": {"ttl": "5m"}},
+        result("f", None),
     )
     results = turns[2]["content"]
+    assert results[5] == {"type": "tool_result", "tool_use_id": "f", "content": ""}
     assert results[0] == {"type": "tool_result", "tool_use_id": "a", "content": "went wrong", "is_error": True}
     assert results[1] == {"type": "tool_result", "tool_use_id": "b", "content": ""}
     assert [block["type"] for block in results[2]["content"]] == ["text", "image", "document"]
@@ -386,6 +389,13 @@ def test_a_call_may_have_no_id() -> None:
     assert [block["tool_use_id"] for block in body["messages"][1]["content"]] == ["call", "call_2"]
 
 
+def test_what_cannot_stand_in_a_message_is_a_400() -> None:
+    odd = Conversation(messages=(Message("user", (Reasoning("hm", "sig"),)),))
+    with pytest.raises(GatewayError) as caught:
+        build_body(odd, BuildTarget("h", "m", PLAIN))
+    assert caught.value.param == "messages.0.content.0"
+
+
 # --- what the model thought
 
 
@@ -403,6 +413,14 @@ def test_a_thought_without_signature_is_left_out_and_named() -> None:
     body, dropped = build(messages=[USER, alone, USER])
     assert len(body["messages"]) == 1
     assert dropped == ("messages.1.thinking_blocks.0",)
+
+
+def test_a_begun_answer_may_have_been_thought_about() -> None:
+    begun = thinking(SEALED, message={"role": "assistant", "content": "It is "})
+    assert said(USER, begun)[-1]["content"] == [SEALED, {"type": "text", "text": "It is"}]
+    cut = thinking(SEALED, message={"role": "assistant", "content": ""})
+    body, _ = build(messages=[USER, cut], abilities=ADAPTIVE)
+    assert [turn["role"] for turn in body["messages"]] == ["user"]
 
 
 def test_a_turn_does_not_end_in_thought() -> None:
