@@ -9,7 +9,7 @@ Everything that is wrong is a ``StartError`` of one line: where it was set, whic
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from inferxgate import config_checks as checks
+from inferxgate.catalog.abilities import Thinking
 from inferxgate.config_mistakes import unknown_variable, worst_mistake
 from inferxgate.config_sources import (
     BadSetting,
@@ -38,6 +39,7 @@ from inferxgate.config_sources import (
     resolve_file,
 )
 from inferxgate.errors import StartError
+from inferxgate.providers.provider import Row
 from inferxgate.providers.registry import ROWS
 
 APPLICATION = "inferxgate"
@@ -48,6 +50,7 @@ _T = TypeVar("_T")
 Flag = Annotated[bool, Strict()]
 Whole = Annotated[int, Strict()]
 Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
+Tokens = Annotated[Whole, Field(ge=1, le=1_000_000_000)]
 Seconds = Annotated[Number, Field(gt=0, le=86_400)]
 Dollars = Annotated[Number, Field(ge=0, le=1_000_000)]
 Lower = BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value)
@@ -136,6 +139,22 @@ class StorageSettings(Section):
     )
 
 
+class ParamSettings(Section):
+    """What happens to parameters that a model does not take."""
+
+    unsupported: Annotated[Literal["drop", "strict"], Lower] = Field(
+        "drop",
+        description="Tuning parameters that the target does not take: left out and named in a header, or a 400."
+        " Parameters with meaning are always a 400.",
+    )
+
+
+class ReasoningSettings(Section):
+    """What models thought before they called a tool, kept in memory for clients that do not send it back."""
+
+    keep_hours: Annotated[Number, Field(ge=0, le=720)] = Field(24, description="How long it is kept; 0 keeps nothing.")
+
+
 class ChatSettings(Section):
     """Defaults of 'inferxgate chat'."""
 
@@ -148,17 +167,30 @@ class ProviderSettings(Section):
     """One provider. A section with the name of a type ([providers.openai]) needs no type."""
 
     type: str | None = Field(
-        None, description="What it is; by default what its section is called.", examples=["openai"]
+        None,
+        description=f"What it is, by default what its section is called: {', '.join(ROWS)}.",
+        examples=["openai"],
     )
     api_key: Annotated[SecretStr, AfterValidator(checks.api_key)] | None = Field(
         None,
-        description="Credential. [providers.openai] takes OPENAI_API_KEY where it has none.",
+        description="Credential. A section that is called like its type takes the provider's own variable"
+        " (OPENAI_API_KEY, ...) where it has none.",
         examples=["${OPENAI_API_KEY}"],
+    )
+    auth: Annotated[Literal["key", "bearer"], Lower] = Field(
+        "key",
+        description="What the credential is: the provider's own kind of key, or a token to be sent as a bearer token.",
     )
     base_url: Annotated[str, AfterValidator(checks.base_url)] | None = Field(
         None,
         description="Address, as the provider's own SDK spells it; by default the vendor's.",
         examples=["https://api.openai.com/v1"],
+    )
+    api_version: Annotated[str, AfterValidator(checks.api_version)] | None = Field(
+        None,
+        description="Version of the API, where a type has versions: a date, or v1 for the newer form of the URL."
+        f" By default {', '.join(f'{row.api_version} ({row.type})' for row in ROWS.values() if row.api_version)}.",
+        examples=["2024-10-21"],
     )
     timeout_seconds: Seconds = Field(
         600, description="Longest that a whole answer may take; streams have no such bound."
@@ -171,6 +203,11 @@ class ProviderSettings(Section):
     )
     models: list[Annotated[str, AfterValidator(checks.model_name)]] = Field(
         [], description="Models to list for it, beside those that are known.", examples=[["llama-3.3-70b"]]
+    )
+    deployments: Annotated[dict[str, str], AfterValidator(checks.deployments)] = Field(
+        {},
+        description="Names of your own, and the vendor's model behind each: for prices, limits and abilities.",
+        examples=[{"my-gpt": "gpt-4o"}],
     )
     stream_usage: Flag = Field(
         default=True,
@@ -215,6 +252,37 @@ class PriceSettings(Section):
     )
 
 
+class FactSettings(Section):
+    """What a model takes and gives, where it is not what the gateway takes it to be."""
+
+    context_window: Tokens | None = Field(
+        None, description="Tokens that prompt and answer may have together, for lists.", examples=[200_000]
+    )
+    max_output_tokens: Tokens | None = Field(
+        None,
+        description="Most tokens of an answer; asked for where the provider demands a number and the client has none.",
+        examples=[64_000],
+    )
+    sampling: Flag | None = Field(None, description="Whether it takes temperature, top_p and top_k.", examples=[False])
+    temperature_with_top_p: Flag | None = Field(
+        None, description="Whether it takes temperature and top_p in one request.", examples=[False]
+    )
+    prefill: Flag | None = Field(
+        None, description="Whether the last message may be the beginning of the answer.", examples=[False]
+    )
+    thinking: Annotated[Thinking, Lower] | None = Field(
+        None,
+        description="How thinking is asked for: by a budget of tokens, by effort (adaptive), either, or by level.",
+        examples=["adaptive"],
+    )
+    thinking_off: Flag | None = Field(None, description="Whether it can be told not to think.", examples=[False])
+    forced_tools: Flag | None = Field(None, description="Whether it can be made to call a tool.", examples=[False])
+    json_schema: Flag | None = Field(
+        None, description="Whether it takes a JSON Schema for its answer.", examples=[False]
+    )
+    image_output: Flag | None = Field(None, description="Whether it can answer with images.", examples=[True])
+
+
 class Layer(PydanticBaseSettingsSource):
     """One source whose values have been read: flags, environment, file, or the providers' own variables."""
 
@@ -242,6 +310,8 @@ class Settings(BaseSettings):
     auth: AuthSettings = Field(AuthSettings(), description="Users and tokens.")
     limits: LimitSettings = Field(LimitSettings(), description="Limits of keys that have none of their own.")
     storage: StorageSettings = Field(StorageSettings(), description="The database.")
+    params: ParamSettings = Field(ParamSettings(), description="Parameters that a model does not take.")
+    reasoning: ReasoningSettings = Field(ReasoningSettings(), description="Thought between the turns of a tool loop.")
     chat: ChatSettings = Field(ChatSettings(), description="Defaults of 'inferxgate chat'.")
     providers: dict[str, ProviderSettings] = Field(
         {}, description="Who serves models. 'echo' is built in.", examples=["openai"]
@@ -249,6 +319,9 @@ class Settings(BaseSettings):
     models: dict[str, AliasSettings] = Field({}, description="Aliases: other names for models.", examples=["smart"])
     pricing: dict[str, PriceSettings] = Field(
         {}, description="Prices by provider/model; * stands for anything.", examples=["openai/*"]
+    )
+    catalog: dict[str, FactSettings] = Field(
+        {}, description="Facts by provider/model; * stands for anything.", examples=["my-vllm/*"]
     )
 
     @classmethod
@@ -371,6 +444,8 @@ class _Reading:
             environment, names = read_environment(environ, Settings, present)
         except UnknownVariable as unknown:
             raise StartError(unknown_variable(unknown, Settings, present)) from None
+        named = {name for tree in (given, environment, file.values if file else {}) for name in _providers_of(tree)}
+        _forget_halves(vendors, named)
         return cls(environ, file, given, environment, names, vendors, vendor_names)
 
     def settings(self) -> Settings:
@@ -436,13 +511,35 @@ def _vendor_settings(environ: Mapping[str, str]) -> tuple[dict[str, Any], dict[L
     values: dict[str, Any] = {}
     names: dict[Loc, str] = {}
     for row in ROWS.values():
-        for setting, variables in (("api_key", row.key_variables), ("base_url", row.url_variables)):
+        for setting, variables in (
+            ("api_key", row.key_variables),
+            ("base_url", row.url_variables),
+            ("api_version", row.version_variables),
+        ):
             name = next((name for name in variables if environ.get(name)), None)
             if name is not None:
                 loc = ("providers", row.type, setting)
                 insert(values, loc, environ[name])
                 names[loc] = name
     return values, names
+
+
+def _providers_of(tree: Mapping[str, Any]) -> Iterable[str]:
+    providers = tree.get("providers")
+    return providers if isinstance(providers, dict) else ()
+
+
+def _forget_halves(vendors: dict[str, Any], named: Container[str]) -> None:
+    """Take out the providers of which the environment has only a part, unless something else names them too.
+
+    A key without an address, or a version alone, may be in the environment for another program's sake: that makes no
+    provider, and must not stop the start either.
+    """
+    providers = vendors.get("providers", {})
+    for name in [*providers]:
+        there = ROWS[name].base_url is not None or "base_url" in providers[name]
+        if name not in named and not (there and providers[name].keys() & {"api_key", "base_url"}):
+            del providers[name]
 
 
 # What one setting alone cannot tell
@@ -458,12 +555,22 @@ def _check_together(settings: Settings) -> None:
     for name, provider in settings.providers.items():
         _check(("providers", name), checks.provider_name, name)
         _check(("providers", name, "type")[: 3 if provider.type else 2], checks.provider_type, provider.type or name)
-    for section in ("models", "pricing"):
+        _check_against_row(("providers", name), provider, ROWS[provider.type or name])
+    for section in ("models", "pricing", "catalog"):
         for name in getattr(settings, section):
             _check((section, name), checks.model_name, name)
     for loc, _, value in leaves(settings):
         if isinstance(value, Path):
             _check(loc, checks.file, value)
+
+
+def _check_against_row(loc: Loc, provider: ProviderSettings, row: Row) -> None:
+    if provider.base_url is None and row.base_url is None:
+        raise BadSetting(loc, f"needs a base_url: {row.type} has no address that is the same for all")
+    if provider.base_url is not None and row.check_base_url is not None:
+        _check((*loc, "base_url"), row.check_base_url, provider.base_url)
+    if provider.api_version is not None and row.api_version is None:
+        raise BadSetting((*loc, "api_version"), f"is no setting of {row.type}, which has no versions to choose from")
 
 
 def _check(loc: Loc, check: Callable[[_T], object], value: _T) -> None:

@@ -133,6 +133,19 @@ def base_url(text: str) -> str:
     return text.rstrip("/")
 
 
+def api_version(text: str) -> str:
+    """A version of an API that goes by dates."""
+    if not re.fullmatch(r"v1|\d{4}-\d{2}-\d{2}(-preview)?", text):
+        raise ValueError("must be a date such as 2024-10-21, with or without -preview after it, or v1")
+    return text
+
+
+def deployments(names: dict[str, str]) -> dict[str, str]:
+    for name in (*names, *names.values()):
+        model_name(name)
+    return names
+
+
 def proxy(text: str) -> str:
     message = "must be the URL of an HTTP proxy, such as http://proxy.internal:3128"
     parts = _url(text, message)
@@ -166,10 +179,10 @@ def provider_type(kind: str) -> str:
     if kind in ALL_ROWS and kind not in ROWS:
         raise ValueError(f"cannot be configured: {kind} is built in and takes no settings")
     if kind not in ROWS:
-        known = " or ".join(f'"{each}"' for each in ROWS)
         raise ValueError(
             f"is of no type that this version has{near(kind, {each: each for each in ROWS})}"
-            f" (type = {known} reaches, by its base_url, any host that speaks OpenAI's API)"
+            f' (there are {", ".join(ROWS)}; "{next(iter(ROWS))}" reaches, by its base_url, any host that speaks'
+            " OpenAI's API)"
         )
     return kind
 

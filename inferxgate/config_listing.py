@@ -113,11 +113,12 @@ def settings_in_force(loaded: Loaded) -> list[InForce]:
 
 
 def _implied(loaded: Loaded, loc: Loc) -> object:
-    """What a provider's unset setting comes to: its type is its name, its address the vendor's."""
+    """What a provider's unset setting comes to: its type is its name, its address and version the vendor's."""
     if loc[0] != "providers":
         return None
     kind = loaded.settings.providers[loc[1]].type or loc[1]
-    return {"type": kind, "base_url": ROWS[kind].base_url}.get(loc[2])
+    row = ROWS[kind]
+    return {"type": kind, "base_url": row.base_url, "api_version": row.api_version}.get(loc[2])
 
 
 def masked(value: object) -> object:

@@ -22,11 +22,8 @@ from inferxgate.config_sources import (
 )
 
 _LATER: tuple[Loc, ...] = (
-    ("params",),
-    ("reasoning",),
     ("limits", "reserve_output_tokens"),
     ("limits", "allow_unpriced"),
-    ("providers", "*", "api_version"),
 )
 """Settings of later versions: known, so that nobody looks for a typing mistake, and refused."""
 

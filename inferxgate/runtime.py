@@ -69,14 +69,18 @@ async def open_runtime(loaded: Loaded) -> AsyncIterator[Runtime]:
             limits=limits,
             ledger=ledger,
             metrics=metrics,
-            reasoning=ReasoningMemory(24 * 3600),
+            reasoning=ReasoningMemory(settings.reasoning.keep_hours * 3600),
+            strict=settings.params.unsupported == "strict",
         )
         yield Runtime(loaded, store, ledger, catalog, router, limits, metrics, gateway)
 
 
 def build_catalog(settings: Settings) -> Catalog:
-    """The catalogue with the configuration's prices."""
-    return Catalog({pattern: _by_bucket(price) for pattern, price in settings.pricing.items()})
+    """The catalogue with the configuration's prices and facts."""
+    return Catalog(
+        {pattern: _by_bucket(price) for pattern, price in settings.pricing.items()},
+        {pattern: facts.model_dump(exclude_none=True) for pattern, facts in settings.catalog.items()},
+    )
 
 
 def _by_bucket(price: PriceSettings) -> dict[str, float]:
@@ -102,6 +106,8 @@ def build_provider(name: str, section: ProviderSettings) -> Provider:
     """One configured provider as a value."""
     row = ROWS[section.type or name]
     base_url = (section.base_url or row.base_url or "").rstrip("/")
+    version = section.api_version or row.api_version
+    quirks = row.versioned(base_url, version) if row.versioned and version else row.quirks
     return Provider(
         name=name,
         row=row,
@@ -114,9 +120,13 @@ def build_provider(name: str, section: ProviderSettings) -> Provider:
             idle_seconds=section.idle_timeout_seconds,
         ),
         total_seconds=section.timeout_seconds,
-        quirks=replace(row.quirks, stream_usage=row.quirks.stream_usage and section.stream_usage),
-        models=tuple(section.models),
-        price_id=row.price_id if base_url == row.base_url else None,
+        quirks=replace(quirks, stream_usage=quirks.stream_usage and section.stream_usage),
+        api_version=version,
+        models=(*section.models, *section.deployments),
+        # The vendor's prices hold at the vendor's own address, and where each customer has an address of their own.
+        price_id=row.price_id if row.base_url in (None, base_url) else None,
+        deployments=section.deployments,
+        bearer=section.auth == "bearer",
     )
 
 

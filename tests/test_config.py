@@ -6,6 +6,7 @@ import json
 import os
 import tomllib
 from collections.abc import Callable, Mapping
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
+from inferxgate.catalog.abilities import Abilities
 from inferxgate.config import (
+    FactSettings,
     Loaded,
     ServerSettings,
     Settings,
@@ -26,8 +29,11 @@ from inferxgate.config import (
 )
 from inferxgate.config_listing import as_toml, masked, settings_in_force, tables
 from inferxgate.config_sources import ConfigFile, dotted, environment_name, from_text, read_file
+from inferxgate.dialects.quirks import Quirks
 from inferxgate.errors import StartError
+from inferxgate.providers.provider import Row
 from inferxgate.providers.registry import ROWS
+from inferxgate.runtime import build_catalog, build_provider
 
 SECRET = "a-secret-of-more-than-thirty-two-bytes"
 
@@ -308,9 +314,102 @@ def test_another_section_does_not_take_the_vendors_key(folder: Folder) -> None:
     assert loaded.settings.providers["my-vllm"].api_key is None
 
 
-def test_names_of_providers_that_come_later_are_ignored(folder: Folder) -> None:
-    environ = {"ANTHROPIC_API_KEY": "x", "GROQ_API_KEY": "x", "AZURE_OPENAI_ENDPOINT": "x"}
-    assert folder.load(environ=environ).settings.providers == {}
+@pytest.mark.parametrize("row", [row for row in ROWS.values() if row.key_variables], ids=lambda row: row.type)
+def test_the_key_of_each_known_host_makes_its_provider(folder: Folder, row: Row) -> None:
+    for variable in row.key_variables:
+        address = {} if row.base_url else dict.fromkeys(row.url_variables, "https://r.openai.azure.com/")
+        loaded = folder.load(environ={variable: "key-1", **address})
+        assert loaded.settings.providers.keys() == {row.type}
+        assert loaded.settings.providers[row.type].api_key == SecretStr("key-1")
+        assert loaded.origins[f"providers.{row.type}.api_key"] == f"environment {variable}"
+
+
+def test_azures_own_names_work_without_any_file(folder: Folder) -> None:
+    environ = {
+        "AZURE_OPENAI_API_KEY": "key-1",
+        "AZURE_OPENAI_ENDPOINT": "https://my-resource.openai.azure.com/",
+        "AZURE_OPENAI_API_VERSION": "2025-01-01-preview",
+    }
+    provider = folder.load(environ=environ).settings.providers["azure"]
+    assert (provider.base_url, provider.api_version) == (
+        "https://my-resource.openai.azure.com",
+        "2025-01-01-preview",
+    )
+
+
+@pytest.mark.parametrize("variable", ["AZURE_OPENAI_API_KEY", "AZURE_OPENAI_API_VERSION"])
+def test_half_a_provider_in_the_environment_is_none(folder: Folder, variable: str) -> None:
+    assert folder.load(environ={variable: "v1"}).settings.providers == {}
+    line = folder.refused("[providers.azure]", environ={variable: "v1"})
+    assert line == "ix.toml, line 1: providers.azure needs a base_url: azure has no address that is the same for all"
+    named = {"INFERXGATE_PROVIDERS__AZURE__BASE_URL": "https://a.openai.azure.com", variable: "v1"}
+    assert folder.load(environ=named).settings.providers.keys() == {"azure"}
+
+
+def test_servers_of_ones_own_are_there_only_where_a_section_says_so(folder: Folder) -> None:
+    local = {"ollama", "vllm", "llamacpp", "lmstudio"}
+    assert {row.type for row in ROWS.values() if not row.key_variables} == local
+    file = "".join(f"[providers.{name}]\n" for name in local)
+    providers = [build_provider(*each) for each in folder.load(file).settings.providers.items()]
+    assert {provider.name for provider in providers} == local
+    assert all(provider.base_url.startswith("http://127.0.0.1:") for provider in providers)
+
+
+# What a section comes to
+
+
+def test_a_section_inherits_what_its_type_is(folder: Folder) -> None:
+    file = """
+        [providers.work]
+        type = "mistral"
+        api_key = "key-1"
+        [providers.proxied]
+        type = "groq"
+        base_url = "https://proxy.internal/groq"
+        stream_usage = false
+    """
+    work, proxied = [build_provider(*each) for each in folder.load(file).settings.providers.items()]
+    assert (work.base_url, work.quirks, work.price_id) == (ROWS["mistral"].base_url, ROWS["mistral"].quirks, "mistral")
+    assert proxied.quirks == replace(ROWS["groq"].quirks, stream_usage=False)
+    assert proxied.price_id is None, "the vendor's prices are not those of another address"
+
+
+def test_an_azure_section_has_its_version_deployments_and_token(folder: Folder) -> None:
+    file = """
+        [providers.azure]
+        base_url = "https://my-resource.openai.azure.com"
+        api_version = "2024-02-01"
+        api_key = "token-1"
+        auth = "bearer"
+        deployments = { my-gpt = "gpt-4o" }
+        models = ["other"]
+    """
+    loaded = folder.load(file)
+    assert loaded.origins["providers.azure.deployments.my-gpt"] == "file"
+    provider = build_provider("azure", loaded.settings.providers["azure"])
+    assert (provider.api_version, provider.bearer, provider.models) == ("2024-02-01", True, ("other", "my-gpt"))
+    assert provider.quirks == Quirks(stream_usage=False)
+    assert (provider.price_id, provider.listed_id) == ("azure", None)
+    assert (provider.vendor_model("my-gpt"), provider.vendor_model("gpt-4o")) == ("gpt-4o", None)
+
+
+def test_facts_and_policies(folder: Folder) -> None:
+    file = """
+        params.unsupported = "STRICT"
+        reasoning.keep_hours = 0
+        [catalog."anthropic/claude-x"]
+        max_output_tokens = 9
+        sampling = false
+        thinking = "adaptive"
+    """
+    settings = folder.load(file).settings
+    assert (settings.params.unsupported, settings.reasoning.keep_hours) == ("strict", 0)
+    abilities = build_catalog(settings).abilities("anthropic/claude-x", "anthropic", "claude-x")
+    assert (abilities.max_output_tokens, abilities.sampling, abilities.thinking) == (9, False, "adaptive")
+
+
+def test_every_ability_can_be_overridden() -> None:
+    assert {*FactSettings.model_fields} - {"context_window"} == {field.name for field in fields(Abilities)}
 
 
 # References
@@ -443,6 +542,41 @@ def test_paths_of_the_file_start_from_its_folder(folder: Folder) -> None:
             "line 2: providers.openai.headers must not hold one header",
         ),
         ("[providers.openai]\nproxy = 'socks5://a'", "line 2: providers.openai.proxy must be the URL of an HTTP proxy"),
+        ("[params]\nunsupported = 'warn'", "line 2: params.unsupported must be 'drop' or 'strict'"),
+        ("[reasoning]\nkeep_hours = -1", "line 2: reasoning.keep_hours must be 0 or more"),
+        ("[catalog.a]\nmax_output_tokens = 0", "line 2: catalog.a.max_output_tokens must be 1 or more"),
+        (
+            "[catalog.a]\nsamplng = false",
+            "line 2: catalog.a.samplng is not a setting; did you mean catalog.a.sampling?",
+        ),
+        ("[catalog.a]\nthinking = 'much'", "line 2: catalog.a.thinking must be 'none', 'budget', "),
+        ("[catalog.'']\nprefill = false", 'line 1: catalog."" must be a name of 1 to 200 printable characters'),
+        ("[providers.openai]\nauth = 'basic'", "line 2: providers.openai.auth must be 'key' or 'bearer'"),
+        (
+            "[providers.openai]\napi_version = 'v1'",
+            "line 2: providers.openai.api_version is no setting of openai, which has no versions to choose from",
+        ),
+        ("[providers.azure]\napi_version = 'v1'", "line 1: providers.azure needs a base_url"),
+        (
+            "[providers.azure]\nbase_url = 'https://a.openai.azure.com'\napi_version = '../v1'",
+            "line 3: providers.azure.api_version must be a date such as 2024-10-21",
+        ),
+        (
+            "[providers.azure]\nbase_url = 'http://a.openai.azure.com'",
+            "line 2: providers.azure.base_url must begin with https://",
+        ),
+        (
+            "[providers.azure]\nbase_url = 'https://evil.example.openai.azure.com'",
+            "line 2: providers.azure.base_url must name one resource, as https://my-resource.openai.azure.com does",
+        ),
+        (
+            "[providers.azure]\nbase_url = 'https://a.openai.azure.com/openai/deployments/x'",
+            "line 2: providers.azure.base_url must be the resource's address alone",
+        ),
+        (
+            "[providers.azure]\nbase_url = 'https://a.openai.azure.com'\ndeployments = { a = '' }",
+            "line 3: providers.azure.deployments must be a name of 1 to 200",
+        ),
         # settings of later versions
         (
             "[server]\nworkers = 2",
@@ -450,13 +584,7 @@ def test_paths_of_the_file_start_from_its_folder(folder: Folder) -> None:
         ),
         ("[limits]\nreserve_output_tokens = 1", "line 2: limits.reserve_output_tokens is a setting of a later version"),
         ("[limits]\nallow_unpriced = false", "line 2: limits.allow_unpriced is a setting of a later version"),
-        ("[params]\nunsupported = 'drop'", "line 1: params is a setting of a later version"),
-        ("[reasoning]\nkeep_hours = 1", "line 1: reasoning is a setting of a later version"),
-        ("[providers.anthropic]", "line 1: providers.anthropic is of no type that this version has"),
-        (
-            "[providers.azure]\napi_version = 'v1'",
-            "line 2: providers.azure.api_version is a setting of a later version",
-        ),
+        ("[providers.bedrock]", "line 1: providers.bedrock is of no type that this version has"),
         ("[models.a]\ntargets = ['a/b', 'c/d']", "aliases with several targets are not available in this version"),
         ("[storage]\ndatabase_url = 'postgresql://u:p@h/d'", "other databases are not available in this version"),
     ],
@@ -672,6 +800,7 @@ def test_every_setting_can_be_set_by_its_environment_name(folder: Folder) -> Non
             environ[setting.environment] = str(folder.path / "some.pem") if setting.type == "path" else text
     environ["INFERXGATE_AUTH__JWT_SECRET"] = SECRET
     environ["INFERXGATE_PROVIDERS__NAME__API_KEY"] = "sk-1"
+    environ["INFERXGATE_PROVIDERS__NAME__TYPE"] = "azure"  # the one that takes every setting
     loaded = folder.load(environ=environ)
     assert all(origin.startswith("environment ") for origin in loaded.origins.values())
     assert len(loaded.origins) == sum(len(table.settings) for table in tables())

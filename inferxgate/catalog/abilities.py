@@ -22,11 +22,10 @@ class Abilities:
     prefill: bool = True
     """Whether the last message may be the beginning of the answer."""
     thinking: Thinking = "none"
+    thinking_off: bool = True
+    """Whether it can be told not to think at all."""
+    forced_tools: bool = True
+    """Whether it can be made to call a tool, any or a certain one."""
     json_schema: bool = True
     """Whether it takes a JSON Schema for its answer natively."""
     image_output: bool = False
-
-
-def abilities_of(vendor: str, model: str) -> Abilities:
-    """The abilities of ``model`` at a provider of type ``vendor``."""
-    return Abilities()

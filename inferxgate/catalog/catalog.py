@@ -7,16 +7,19 @@ start; its version is kept with every cost. Prices of the configuration come fir
 from __future__ import annotations
 
 import fnmatch
+import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from importlib.metadata import version
+from typing import Any
 
 from genai_prices import types
 from genai_prices.data import providers as package_providers
 
-from inferxgate.catalog.abilities import Abilities, abilities_of
+from inferxgate.catalog.abilities import Abilities
+from inferxgate.catalog.models import abilities_of
 from inferxgate.catalog.pricing import FREE, NANOS_PER_DOLLAR, Price, Rates, rates_of
 
 PACKAGE_VERSION = f"genai-prices {version('genai-prices')}"
@@ -48,7 +51,9 @@ _VENDOR_PREFIXES = (
     ("gemini-", "gemini"),
 )
 
-_VENDOR_NAMES = {"openai": "openai", "anthropic": "anthropic", "google": "gemini"}
+_OPENAI = "openai"
+_GOOGLE = "google"
+_VENDOR_NAMES = {_OPENAI: "openai", "anthropic": "anthropic", _GOOGLE: "gemini"}
 """Our provider types by the package's ids, for vendors whose models have names of their own."""
 
 
@@ -56,20 +61,33 @@ _VENDOR_NAMES = {"openai": "openai", "anthropic": "anthropic", "google": "gemini
 class ModelFacts:
     """One model as people list it."""
 
-    id: str
     context_window: int | None
     """Tokens; None where unknown."""
     price: Price | None
+    abilities: Abilities
 
 
 class Catalog:
-    """Looks models up by a provider's id in the price package and the model's name."""
+    """Looks models up.
 
-    def __init__(self, overrides: Mapping[str, Mapping[str, float]] | None = None) -> None:
-        """``overrides``: prices in dollars per million tokens by bucket, under ``provider/model`` patterns."""
-        self._overrides = [
-            (pattern, Price((rates_of(prices),), CONFIGURED_VERSION)) for pattern, prices in (overrides or {}).items()
+    A model has two names: the *target*, ``provider/model``, by which the configuration's own figures go; and the
+    vendor's name for it, which is None where nobody knows what stands behind the target.
+    """
+
+    def __init__(
+        self,
+        prices: Mapping[str, Mapping[str, float]] | None = None,
+        facts: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> None:
+        """What the configuration says, under patterns of targets.
+
+        ``prices``: dollars per million tokens by bucket. ``facts``: fields of ``Abilities``, and ``context_window``.
+        """
+        self._prices = [
+            (pattern, Price((rates_of(each),), CONFIGURED_VERSION)) for pattern, each in (prices or {}).items()
         ]
+        self._facts = [*(facts or {}).items()]
+        self._abilities: dict[tuple[str, str, str | None], Abilities] = {}
         self._packages = {provider.id: provider for provider in package_providers}
         self._found: dict[tuple[str, str], types.ModelInfo | None] = {}
 
@@ -85,33 +103,52 @@ class Catalog:
 
     def knows(self, package_id: str | None, model: str) -> bool:
         """Whether the package lists this model for this provider."""
+        if package_id == _GOOGLE and not _GOOGLE_NAMES.match(model.lower()):
+            return False
         return package_id is not None and self._find(package_id, model) is not None
 
-    def price(self, provider: str, package_id: str | None, model: str, *, at: datetime | None = None) -> Price | None:
-        """The price of ``model`` at the configured ``provider``; None: unknown."""
-        name = f"{provider}/{model}"
-        for pattern, price in self._overrides:
-            if fnmatch.fnmatchcase(name, pattern):
+    def price(
+        self, target: str, package_id: str | None, model: str | None, *, at: datetime | None = None
+    ) -> Price | None:
+        """The price of a target, whose vendor's name is ``model``; None: unknown.
+
+        ``package_id``: the provider's id in the price package, where its prices are those of the package.
+        """
+        for pattern, price in self._prices:
+            if fnmatch.fnmatchcase(target, pattern):
                 return price
         if package_id == NO_COST:
             return FREE
-        found = self._find(package_id, model) if package_id else None
+        found = self._find(package_id, model) if package_id and model else None
         return _price_of(found, at or datetime.now(UTC)) if found else None
 
-    def facts(self, provider: str, package_id: str | None, model: str) -> ModelFacts:
-        """What is known of one model, which may be nothing but its name."""
-        found = self._find(package_id, model) if package_id else None
-        return ModelFacts(model, found.context_window if found else None, self.price(provider, package_id, model))
+    def facts(self, target: str, vendor: str, package_id: str | None, model: str | None) -> ModelFacts:
+        """What is known of one target; ``vendor`` is the type of its provider."""
+        found = self._find(package_id, model) if package_id and model else None
+        window = self._configured(target).get("context_window") or (found.context_window if found else None)
+        return ModelFacts(window, self.price(target, package_id, model), self.abilities(target, vendor, model))
 
-    def abilities(self, vendor: str, model: str) -> Abilities:
-        """What a model of a provider of type ``vendor`` takes and gives."""
-        return abilities_of(vendor, model)
+    def abilities(self, target: str, vendor: str, model: str | None) -> Abilities:
+        """What a target takes and gives."""
+        key = (target, vendor, model)
+        if key not in self._abilities:
+            if len(self._abilities) >= _MAX_CACHED:
+                self._abilities.clear()
+            known = abilities_of(vendor, model) if model else Abilities()
+            said = {name: value for name, value in self._configured(target).items() if name != "context_window"}
+            self._abilities[key] = replace(known, **said)
+        return self._abilities[key]
+
+    def _configured(self, target: str) -> Mapping[str, Any]:
+        return next((facts for pattern, facts in self._facts if fnmatch.fnmatchcase(target, pattern)), {})
 
     def chat_models(self, package_id: str | None) -> Iterator[str]:
         """Names of the chat models that the package lists for a provider, leaving out retired ones."""
         package = self._packages.get(package_id or "")
-        for model in package.models if package else ():
-            if not model.deprecated and model.is_match(model.id) and _is_chat(model):
+        if package is None:
+            return
+        for model in package.models:
+            if not model.deprecated and model.is_match(model.id) and _is_chat(model, package.id):
                 yield model.id
 
     def _find(self, package_id: str, model: str) -> types.ModelInfo | None:
@@ -120,23 +157,28 @@ class Catalog:
             if len(self._found) >= _MAX_CACHED:  # names come from callers, so the cache must not grow without end
                 self._found.clear()
             package = self._packages.get(package_id)
-            name = model.lower()
+            name = model.lower().removeprefix("models/")  # as Google's own lists write it
             self._found[key] = package.find_model(name, all_providers=package_providers) if package else None
         return self._found[key]
 
 
-_NOT_CHAT = (
-    "embed", "audio", "realtime", "transcribe", "tts", "image", "moderation", "search", "whisper", "dall-e",
-    "instruct", "text-", "ada", "babbage", "curie", "davinci", "computer-use", "codex", "deep-research",
-)  # fmt: skip
-"""Words in the names of models that do something else, or are reached by another API than chat completions."""
+_NOT_CHAT = re.compile("embed|audio|realtime|transcribe|tts|image|moderation|search|whisper|dall-e|ocr")
+_NOT_CHAT_AT_OPENAI = re.compile("instruct|text-|ada|babbage|curie|davinci|computer-use|codex|deep-research|:|-$")
+"""Models of other OpenAI APIs, and two patterns of the package that are no names, such as ``ft:gpt-4o-``."""
+_GOOGLE_NAMES = re.compile("(models/)?(gemini|gemma|learnlm)")
+"""The package knows Claude and others under Google as well, whose cloud has them; the Gemini API has not."""
+_OF_GOOGLE = re.compile(r"gem(ini|ma)-\d(?!.*(embed|audio|live|tts|omni|robotics))")
+"""Google's chat models, of which some make images."""
 
 
-def _is_chat(model: types.ModelInfo) -> bool:
-    if any(word in model.id for word in _NOT_CHAT) or model.id.endswith("-") or ":" in model.id:
-        return False  # the last two are patterns of the package, such as ``ft:gpt-4o-``
+def _is_chat(model: types.ModelInfo, package_id: str) -> bool:
+    if package_id == _GOOGLE:
+        named = _OF_GOOGLE.match(model.id) is not None
+    else:
+        named = not _NOT_CHAT.search(model.id)
+        named = named and not (package_id == _OPENAI and _NOT_CHAT_AT_OPENAI.search(model.id))
     prices = vars(model.get_prices(datetime.now(UTC)))
-    return prices.get("input_mtok") is not None and prices.get("output_mtok") is not None
+    return named and prices.get("input_mtok") is not None and prices.get("output_mtok") is not None
 
 
 def _price_of(model: types.ModelInfo, at: datetime) -> Price | None:

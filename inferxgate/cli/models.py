@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,8 +15,11 @@ from inferxgate.cli.output import count, note, print_fields, print_json, print_t
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from inferxgate.catalog.abilities import Abilities
     from inferxgate.catalog.pricing import Price
     from inferxgate.gateway.routing import ModelEntry, Router
+
+_THINKS_BY = {"budget": "budget", "adaptive": "effort", "both": "effort or budget", "level": "level"}
 
 app = options.new_app("List models with their prices; show where a name goes.")
 
@@ -27,7 +31,7 @@ def list_models(
     as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
-    """List the models of the configured providers, with prices in dollars per million tokens."""
+    """List the models of the configured providers: tokens, dollars per million tokens, and what sets each apart."""
     from inferxgate.accounts.callers import OPERATOR
 
     router = _router(config)
@@ -42,14 +46,24 @@ def list_models(
         note(f"{provider} lists no models; name them in providers.{provider}.models. Any can be asked for by name.")
         return
     print_table(
-        ["Model", "Provider", right("Context"), right("Input"), right("Output")],
+        [
+            "Model",
+            "Provider",
+            right("Context"),
+            right("Max output"),
+            right("Input"),
+            right("Output"),
+            "Abilities",
+        ],
         [
             [
                 entry.id,
                 entry.provider,
                 _tokens(entry.context_window),
+                _tokens(entry.abilities.max_output_tokens),
                 _dollars(entry.price, "input_tokens"),
                 _dollars(entry.price, "output_tokens"),
+                ", ".join(_words(entry.abilities)),
             ]
             for entry in entries
         ],
@@ -75,7 +89,9 @@ def show(
             ("Name", entry.id),
             ("Goes to", entry.target),
             ("Provider", entry.provider),
-            ("Context window", f"{_tokens(entry.context_window)} tokens" if entry.context_window else "unknown"),
+            ("Context window", _token_words(entry.context_window)),
+            ("Maximum output", _token_words(entry.abilities.max_output_tokens)),
+            ("Abilities", ", ".join(_words(entry.abilities)) or "nothing out of the ordinary is known"),
             ("Input", _price_words(entry.price, "input_tokens")),
             ("Cached input", _price_words(entry.price, "cache_read_tokens")),
             ("Output", _price_words(entry.price, "output_tokens")),
@@ -99,13 +115,34 @@ def _as_json(entry: ModelEntry) -> dict[str, Any]:
         "provider": entry.provider,
         "target": entry.target,
         "context_window": entry.context_window,
+        "max_output_tokens": entry.abilities.max_output_tokens,
         "input_price": entry.price.dollars_per_million("input_tokens") if entry.price else None,
         "output_price": entry.price.dollars_per_million("output_tokens") if entry.price else None,
+        "abilities": {name: value for name, value in asdict(entry.abilities).items() if name != "max_output_tokens"},
     }
 
 
 def _tokens(number: int | None) -> str:
     return count(number) if number else ""
+
+
+def _token_words(number: int | None) -> str:
+    return f"{_tokens(number)} tokens" if number else "unknown"
+
+
+def _words(abilities: Abilities) -> list[str]:
+    """What sets a model apart from one that takes everything and does not think."""
+    words = {
+        "thinks by " + _THINKS_BY.get(abilities.thinking, ""): abilities.thinking != "none",
+        "always thinks": not abilities.thinking_off,
+        "no sampling": not abilities.sampling,
+        "temperature or top_p": abilities.sampling and not abilities.temperature_with_top_p,
+        "no prefill": not abilities.prefill,
+        "no forced tools": not abilities.forced_tools,
+        "no JSON schema": not abilities.json_schema,
+        "makes images": abilities.image_output,
+    }
+    return [word for word, holds in words.items() if holds]
 
 
 def _dollars(price: Price | None, bucket: str) -> str:

@@ -74,12 +74,12 @@ class _Blocks:
     """The content of one message."""
 
     def __init__(self) -> None:
-        self._open: dict[object, _Block] = {}
+        self._open: dict[int, _Block] = {}
         self._calls = 0
         self._thoughts = 0
         self._characters = 0
 
-    def start(self, index: object, block: Json) -> Iterator[Chunk]:
+    def start(self, index: int, block: Json) -> Iterator[Chunk]:
         kind = block.get("type")
         match kind:
             case "text":
@@ -107,7 +107,7 @@ class _Blocks:
                     yield ToolCallDelta(0, self._calls, _string(block.get("id")), _string(block.get("name")), "")
                     self._calls += 1
 
-    def delta(self, index: object, delta: Json) -> Iterator[Chunk]:
+    def delta(self, index: int, delta: Json) -> Iterator[Chunk]:
         opened = self._open.get(index)
         if opened is None:
             return
@@ -127,7 +127,7 @@ class _Blocks:
                     opened.began = True
                     yield from self._arguments(opened, piece)
 
-    def stop(self, index: object) -> Iterator[Chunk]:
+    def stop(self, index: int) -> Iterator[Chunk]:
         opened = self._open.pop(index, None)
         if opened is None:
             return
@@ -270,11 +270,11 @@ class AnthropicStream:
                 yield Start(_string(message.get("id")), _string(message.get("model")))
                 yield from self._count(message.get("usage"))
             case "content_block_start":
-                yield from self._blocks.start(body.get("index"), _object(body.get("content_block")))
+                yield from self._blocks.start(_index(body), _object(body.get("content_block")))
             case "content_block_delta":
-                yield from self._blocks.delta(body.get("index"), _object(body.get("delta")))
+                yield from self._blocks.delta(_index(body), _object(body.get("delta")))
             case "content_block_stop":
-                yield from self._blocks.stop(body.get("index"))
+                yield from self._blocks.stop(_index(body))
             case "message_delta":
                 delta = _object(body.get("delta"))
                 if isinstance(reason := delta.get("stop_reason"), str):
@@ -389,12 +389,17 @@ def _dumps(value: object) -> str:
         return value
     try:
         return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    except (ValueError, RecursionError):
-        return orjson.dumps(value).decode()
+    except (ValueError, RecursionError) as error:
+        raise nonsense("the input of a tool call is nested too deeply") from error
 
 
 def _string(value: object) -> str | None:
     return value if isinstance(value, str) and value else None
+
+
+def _index(body: Json) -> int:
+    """Which block an event is about; the first where it does not say."""
+    return plain_integer(body.get("index"))
 
 
 def _object(value: object) -> Json:

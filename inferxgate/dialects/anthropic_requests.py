@@ -10,7 +10,8 @@ is decided here, because the two APIs differ:
   budget, so that it bounds the answer as the client meant, and named.
 - A JSON Schema for the answer is native (``output_config.format``) where the model has that and the schema fits.
   Elsewhere, and for ``json_object``, which Anthropic does not have, it is emulated: the model has to call the tool
-  ``JSON_ANSWER_TOOL``, and its input comes back as the answer's text. Other tools can then still be called.
+  ``JSON_ANSWER_TOOL``, and its input comes back as the answer's text. Other tools can then still be called. A model
+  that cannot be made to call a tool refuses what would have to be emulated.
 - Fields that OpenAI's API does not have go through under the client's names (``thinking``, ``top_k``, ``mcp_servers``,
   ``context_management``, ...); ``anthropic_beta`` (or ``betas``) becomes the header of that name.
 
@@ -161,6 +162,8 @@ def _add_tools(body: dict[str, Any], conversation: Conversation, target: BuildTa
             chosen = {"type": "auto"}
     if conversation.parallel_tool_calls is False:
         chosen["disable_parallel_tool_use"] = True
+    if chosen["type"] != "auto" and not target.abilities.forced_tools:
+        raise refused(target, "tool_choice", "A forced call of a tool ('tool_choice') is not taken")
     if choice is not None or len(chosen) > 1:
         body["tool_choice"] = chosen
 
@@ -216,6 +219,12 @@ def _emulate_format(
     choice = body.get("tool_choice") or {"type": "auto"}
     if choice["type"] in {"any", "tool"}:
         return  # the client wants a call of its own tools, so there is no text whose form matters
+    if not target.abilities.forced_tools:
+        raise refused(
+            target,
+            "response_format",
+            "An answer in JSON but for one by a json_schema whose objects name all their properties is not given",
+        )
     answer = input_schema(schema)
     if answer is None:
         raise refused(target, "response_format", "An answer by a schema that is not that of an object is not given")
@@ -277,6 +286,8 @@ def _think(
 ) -> None:
     kind = target.abilities.thinking
     if effort == "none":
+        if kind != "none" and not target.abilities.thinking_off:
+            raise refused(target, "reasoning_effort", "A 'reasoning_effort' of none (it always thinks) is not taken")
         if kind != "none":
             body["thinking"] = {"type": "disabled"}
         return

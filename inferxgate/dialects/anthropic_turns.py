@@ -327,16 +327,16 @@ class _Builder:
 
     def finish(self) -> Turns:
         self._check_answers()
+        for turn in self._turns:
+            while turn.role == "assistant" and turn.blocks and turn.blocks[-1]["type"] in _THINKING:
+                turn.blocks.pop()  # an answer that was cut off while the model thought: the API refuses to have it back
+                self._omissions.history(turn.thoughts)
         prefill = None
         if self._turns and self._turns[-1].role == "assistant":
             if self._blank is not None:  # leaving it out would make the answer before it the beginning of the next
                 where = f"messages.{self._blank}"
                 raise GatewayError(errors.INVALID_VALUE, f"'{where}' is empty.", param=f"{where}.content")
             prefill = self._prefill()
-        for turn in self._turns:
-            while turn.role == "assistant" and turn.blocks and turn.blocks[-1]["type"] in _THINKING:
-                turn.blocks.pop()  # an answer that was cut off while the model thought: the API refuses to have it back
-                self._omissions.history(turn.thoughts)
         messages: list[Block] = []
         for turn in self._turns:
             if not turn.content:
@@ -353,14 +353,13 @@ class _Builder:
         return Turns(self._system, messages, prefill, self._loop_without_thought())
 
     def _prefill(self) -> str | None:
-        """The last turn as the beginning of the answer; the API wants no blank at its end."""
+        """Where the beginning of the answer stands, if the last turn is one; the API wants no blank at its end."""
         last = self._turns[-1]
-        while last.blocks and last.blocks[-1]["type"] == "text":
+        if not last.blocks:
+            return None
+        if last.blocks[-1]["type"] == "text":
             last.blocks[-1]["text"] = last.blocks[-1]["text"].rstrip()
-            if last.blocks[-1]["text"]:
-                return f"messages.{last.where}"
-            last.blocks.pop()
-        return None
+        return f"messages.{last.where}"
 
     def _loop_without_thought(self) -> bool:
         """Budgeted thinking cannot go on in the middle of a turn that has none of the earlier thought in it."""

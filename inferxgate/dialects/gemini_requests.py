@@ -216,7 +216,7 @@ class _Contents:
                 case "assistant":
                     self._close_answered()
                     self._add("model", list(self._assistant(message, place)))
-                case "user":
+                case _:
                     self._user(message, place)
         self._close()
         if not self._contents:

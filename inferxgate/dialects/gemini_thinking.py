@@ -21,19 +21,19 @@ EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 
 _BUDGETS: Mapping[str, int] = {"minimal": 1_024, "low": 1_024, "medium": 8_192, "high": 24_576}
 
-_ALWAYS_THINKS = re.compile(r"gemini-2\.5-pro")
-"""Models with a budget that cannot be 0: from 128 to 32,768; those of the Flash line go from 0 to 24,576."""
+_PRO = re.compile(r"gemini-2\.5-pro")
 _MOST, _MOST_OF_PRO = 24_576, 32_768
+"""The largest budgets, of the Flash line and of Pro."""
 
 _LEVELS: Sequence[tuple[re.Pattern[str], tuple[str, ...]]] = (
     (re.compile(r"gemini-3-pro"), ("LOW", "HIGH")),
     (re.compile(r"gemini-3(\.[1-6])?-flash"), ("MINIMAL", "LOW", "MEDIUM", "HIGH")),
     (re.compile(""), ("LOW", "MEDIUM", "HIGH")),
 )
-"""The levels of each model, the first that fits. ``MINIMAL`` is the nearest there is to no thought."""
+"""The levels of each model, the first that fits. Even at ``MINIMAL`` a model may think."""
 
 _NEAREST: Mapping[str, Sequence[str]] = {
-    "none": ("MINIMAL",),
+    "none": ("MINIMAL", "LOW"),
     "minimal": ("MINIMAL", "LOW"),
     "low": ("LOW",),
     "medium": ("MEDIUM", "HIGH"),
@@ -54,36 +54,31 @@ def thinking_config(effort: str, target: BuildTarget) -> dict[str, Any] | None:
             f"'reasoning_effort' must be one of {', '.join(EFFORTS)}.",
             param="reasoning_effort",
         )
-    match target.abilities.thinking:
+    abilities = target.abilities
+    if effort == "none" and abilities.thinking != "none" and not abilities.thinking_off:
+        raise GatewayError(
+            errors.UNSUPPORTED_PARAMETER,
+            f"The model {target.model} of {target.provider} always thinks: 'reasoning_effort' cannot be 'none', and is "
+            "least at 'minimal'.",
+            param="reasoning_effort",
+        )
+    match abilities.thinking:
         case "level":
-            return _level(effort, target)
+            return _level(effort, target.model)
         case "budget" | "both":
-            return _budget(effort, target)
+            return _budget(effort, target.model)
         case _:
             return {} if effort == "none" else None
 
 
-def _budget(effort: str, target: BuildTarget) -> dict[str, Any]:
-    always = _ALWAYS_THINKS.search(target.model) is not None
+def _budget(effort: str, model: str) -> dict[str, Any]:
     if effort == "none":
-        if always:
-            raise _cannot_stop(target)
         return {"thinkingBudget": 0}
-    most = _MOST_OF_PRO if always else _MOST
+    most = _MOST_OF_PRO if _PRO.search(model) else _MOST
     return {"thinkingBudget": _BUDGETS.get(effort, most), "includeThoughts": True}
 
 
-def _level(effort: str, target: BuildTarget) -> dict[str, Any]:
-    levels = next(levels for pattern, levels in _LEVELS if pattern.search(target.model))
-    level = next((level for level in _NEAREST[effort] if level in levels), None)
-    if level is None:
-        raise _cannot_stop(target)
+def _level(effort: str, model: str) -> dict[str, Any]:
+    levels = next(levels for pattern, levels in _LEVELS if pattern.search(model))
+    level = next(level for level in _NEAREST[effort] if level in levels)
     return {"thinkingLevel": level} if effort == "none" else {"thinkingLevel": level, "includeThoughts": True}
-
-
-def _cannot_stop(target: BuildTarget) -> GatewayError:
-    return GatewayError(
-        errors.UNSUPPORTED_PARAMETER,
-        f"The model {target.model} of {target.provider} always thinks: 'reasoning_effort' cannot be 'none'.",
-        param="reasoning_effort",
-    )

@@ -163,8 +163,9 @@ class _Conversion:
         for name in _LIMITS[kind]:
             if name in schema and not (name == "pattern" and not _plain_pattern(schema[name])):
                 built[name] = schema[name]
-        if schema.get("format") in _FORMATS.get(kind, ()):
-            built["format"] = schema["format"]
+        form = schema.get("format")
+        if isinstance(form, str) and form in _FORMATS.get(kind, ()):
+            built["format"] = form
         if kind in ("number", "integer"):
             _take_exclusive_limits(built, schema, whole=kind == "integer")
         values = [value for value in _values(schema) if _type_of(value) in (kind, _narrower(kind))]
@@ -192,7 +193,9 @@ class _Conversion:
             return {}
         built: Json = {"properties": {name: self.convert(value, trail, depth + 1) for name, value in given.items()}}
         required = schema.get("required")
-        names = [name for name in required if name in given] if isinstance(required, list) else []
+        names = [
+            name for name in (required if isinstance(required, list) else ()) if isinstance(name, str) and name in given
+        ]
         if names:
             built["required"] = names
         return built
@@ -259,7 +262,7 @@ def _types_of(schema: Json) -> tuple[list[str] | None, bool]:
         names = [kind for kind, telling in _TELLING.items() if telling & schema.keys()]
         if not names:
             return None, True
-    types = list(dict.fromkeys(name for name in names if name in _LIMITS))
+    types = list(dict.fromkeys(name for name in names if isinstance(name, str) and name in _LIMITS))
     if "number" in types and "integer" in types:
         types.remove("integer")
     return (None, True) if not types and not nullable else (types, nullable)

@@ -140,7 +140,7 @@ class _Attempt:
         provider = target.provider
         self._target = target
         self._upstream = gateway.upstream[provider.name]
-        abilities = gateway.catalog.abilities(provider.row.type, target.model)
+        abilities = gateway.catalog.abilities(target.name, provider.row.type, target.vendor_model)
         self._reasoning = gateway.reasoning
         self._tenant = tenant = caller.user_id or caller.subject
         self._answer: ChatResponse | None = None
@@ -156,7 +156,7 @@ class _Attempt:
             request,
             target,
             request_id=request_id,
-            price=gateway.catalog.price(provider.name, provider.price_id, target.model),
+            price=gateway.catalog.price(target.name, provider.price_id, target.vendor_model),
             prompt_bytes=lambda: openai_chat.prompt_bytes(request),
         )
         self._active = gateway.metrics.active.labels(provider.name)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from inferxgate import errors
 from inferxgate.accounts.callers import Caller
+from inferxgate.catalog.abilities import Abilities
 from inferxgate.catalog.catalog import Catalog
 from inferxgate.catalog.pricing import Price
 from inferxgate.errors import GatewayError
@@ -33,6 +34,11 @@ class Target:
     def name(self) -> str:
         return f"{self.provider.name}/{self.model}"
 
+    @property
+    def vendor_model(self) -> str | None:
+        """The vendor's name for it, by which it is known; None where that is not known."""
+        return self.provider.vendor_model(self.model)
+
 
 @dataclass(frozen=True, slots=True)
 class ModelEntry:
@@ -47,6 +53,7 @@ class ModelEntry:
     context_window: int | None
     """Tokens; None where unknown."""
     price: Price | None
+    abilities: Abilities
 
 
 class Router:
@@ -104,8 +111,16 @@ class Router:
 
     def _entry(self, name: str, target: Target) -> ModelEntry:
         provider = target.provider
-        facts = self._catalog.facts(provider.name, provider.price_id, target.model)
-        return ModelEntry(name, provider.row.owner, provider.name, target.name, facts.context_window, facts.price)
+        facts = self._catalog.facts(target.name, provider.row.type, provider.price_id, target.vendor_model)
+        return ModelEntry(
+            name,
+            provider.row.owner,
+            provider.name,
+            target.name,
+            facts.context_window,
+            facts.price,
+            facts.abilities,
+        )
 
     def _find(self, name: str) -> Target | None:
         prefix, slash, rest = name.partition("/")
@@ -119,14 +134,14 @@ class Router:
             return Target(vendor, name)
         configured = [provider for provider in self._providers.values() if provider is not ECHO]
         for provider in configured:
-            if name in provider.models or self._catalog.knows(provider.price_id, name):
+            if name in provider.models or self._catalog.knows(provider.listed_id, name):
                 return Target(provider, name)
         return Target(configured[0], name) if len(configured) == 1 else None
 
     def _listed_names(self) -> Iterable[str]:
         yield from self._aliases
         for provider in self._providers.values():
-            for model in (*provider.models, *self._catalog.chat_models(provider.price_id)):
+            for model in (*provider.models, *self._catalog.chat_models(provider.listed_id)):
                 bare = self._find(model)
                 same = bare is not None and bare.provider is provider and bare.model == model
                 yield model if same and model not in self._aliases else f"{provider.name}/{model}"

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from inferxgate.canonical.usage import Usage
+from inferxgate.catalog.abilities import Abilities
 from inferxgate.catalog.catalog import CONFIGURED_VERSION, PACKAGE_VERSION, Catalog
 
 
@@ -37,7 +38,7 @@ def test_a_bare_name_leads_to_its_vendor(catalog: Catalog, model: str, vendor: s
 
 
 def test_prices_come_from_the_package(catalog: Catalog) -> None:
-    price = catalog.price("openai", "openai", "gpt-4o", at=datetime(2026, 11, 1, tzinfo=UTC))
+    price = catalog.price("openai/gpt-4o", "openai", "gpt-4o", at=datetime(2026, 11, 1, tzinfo=UTC))
     assert price is not None
     assert price.version == PACKAGE_VERSION
     assert price.cost_nanos(Usage(input_tokens=1_000_000)) == 2_500_000_000
@@ -46,8 +47,8 @@ def test_prices_come_from_the_package(catalog: Catalog) -> None:
 
 
 def test_a_price_that_nobody_knows_stays_unknown(catalog: Catalog) -> None:
-    assert catalog.price("openai", "openai", "gpt-99-not-yet-known") is None
-    assert catalog.price("my-vllm", None, "gpt-4o") is None, "another host's price is not the vendor's"
+    assert catalog.price("openai/gpt-99-not-yet-known", "openai", "gpt-99-not-yet-known") is None
+    assert catalog.price("my-vllm/gpt-4o", None, "gpt-4o") is None, "another host's price is not the vendor's"
 
 
 def test_the_configurations_prices_come_first() -> None:
@@ -57,19 +58,48 @@ def test_the_configurations_prices_come_first() -> None:
             "openai/gpt-4o": {"input_tokens": 1, "output_tokens": 1},
         }
     )
-    price = catalog.price("my-vllm", None, "anything/at-all")
+    price = catalog.price("my-vllm/anything/at-all", None, "anything/at-all")
     assert price is not None
     assert price.version == CONFIGURED_VERSION
     assert price.cost_nanos(Usage(input_tokens=10, output_tokens=10)) == 8_000
-    override = catalog.price("openai", "openai", "gpt-4o")
+    override = catalog.price("openai/gpt-4o", "openai", "gpt-4o")
     assert override is not None
     assert override.cost_nanos(Usage(input_tokens=1_000_000)) == 1_000_000_000
 
 
 def test_facts_of_a_model(catalog: Catalog) -> None:
-    facts = catalog.facts("openai", "openai", "gpt-4o")
-    assert facts.context_window == 128_000
-    assert catalog.facts("my-vllm", None, "x").context_window is None
+    facts = catalog.facts("openai/gpt-4o", "openai", "openai", "gpt-4o")
+    assert (facts.context_window, facts.abilities.max_output_tokens) == (128_000, 16_384)
+    assert catalog.facts("my-vllm/x", "vllm", None, "x").context_window is None
+
+
+def test_a_deployment_is_what_the_configuration_says_that_it_is(catalog: Catalog) -> None:
+    known = catalog.facts("azure/my-gpt", "azure", "azure", "gpt-4o")
+    assert (known.context_window, known.price) == (128_000, catalog.price("openai/gpt-4o", "openai", "gpt-4o"))
+    unknown = catalog.facts("azure/gpt-4o", "azure", "azure", None)
+    assert (unknown.context_window, unknown.price, unknown.abilities) == (None, None, Abilities())
+
+
+def test_the_configurations_facts_are_laid_over_what_is_known() -> None:
+    catalog = Catalog(
+        facts={
+            "anthropic/claude-opus-4-7": {"max_output_tokens": 1000, "sampling": True},
+            "my-vllm/*": {"context_window": 9, "thinking": "level"},
+        }
+    )
+    told = catalog.abilities("anthropic/claude-opus-4-7", "anthropic", "claude-opus-4-7")
+    assert (told.max_output_tokens, told.sampling, told.prefill, told.thinking) == (1000, True, False, "adaptive")
+    assert not catalog.abilities("anthropic/claude-opus-4-8", "anthropic", "claude-opus-4-8").sampling
+    facts = catalog.facts("my-vllm/a/b", "vllm", None, "a/b")
+    assert (facts.context_window, facts.abilities) == (9, Abilities(thinking="level"))
+
+
+def test_google_is_listed_without_what_only_its_cloud_has(catalog: Catalog) -> None:
+    names = list(catalog.chat_models("google"))
+    assert {"gemini-2.5-pro", "gemini-3.8-flash", "gemini-3-pro-image-preview"} <= set(names)
+    assert not [name for name in names if "claude" in name or "embed" in name or "tts" in name or "live" in name]
+    assert not catalog.knows("google", "claude-opus-4-7")
+    assert catalog.knows("google", "models/gemini-2.5-pro")
 
 
 def test_listed_models_are_chat_models(catalog: Catalog) -> None:
@@ -82,4 +112,6 @@ def test_listed_models_are_chat_models(catalog: Catalog) -> None:
 def test_names_from_callers_do_not_fill_the_memory(catalog: Catalog) -> None:
     for number in range(10_000):
         catalog.knows("openai", f"made-up-{number}")
+        catalog.abilities(f"openai/{number}", "openai", f"made-up-{number}")
     assert len(catalog._found) <= 4_096
+    assert len(catalog._abilities) <= 4_096

@@ -227,7 +227,7 @@ def test_init_names_every_setting_with_its_default(cli: CommandLine) -> None:
 def test_init_gives_examples_that_hold(cli: CommandLine) -> None:
     file = cli.folder / "init.toml"
     cli.well("config", "init", "--config", str(file))
-    settings = re.sub(r"^#(?=[\[\w])(?!tls_|ca_file)", "", file.read_text(), flags=re.MULTILINE)
+    settings = re.sub(r"^#(?=[\[\w])(?!tls_|ca_file|api_version)", "", file.read_text(), flags=re.MULTILINE)
     file.write_text(settings)
     environment = {"IX_JWT_SECRET": CANARY, "OPENAI_API_KEY": "sk-1"}
     done = cli.run("config", "show", "--json", "--config", str(file), environment=environment)

@@ -31,11 +31,11 @@ def configured(tmp_path: Path) -> CommandLine:
 
 def test_list_has_prices_and_windows(configured: CommandLine) -> None:
     lines = configured.well("models", "list").out.splitlines()
-    assert lines[0].split() == ["MODEL", "PROVIDER", "CONTEXT", "INPUT", "OUTPUT"]
+    assert lines[0].split() == ["MODEL", "PROVIDER", "CONTEXT", "MAX", "OUTPUT", "INPUT", "OUTPUT", "ABILITIES"]
     rows = {line.split()[0]: line.split()[1:] for line in lines[1:]}
     assert rows["echo"] == ["echo", "$0.00", "$0.00"]
     assert rows["llama-3.3-70b"] == ["local", "$0.20", "$0.605"]
-    assert rows["gpt-4o"] == ["openai", "128,000", "$2.50", "$10.00"]
+    assert rows["gpt-4o"] == ["openai", "128,000", "16,384", "$2.50", "$10.00"]
     assert rows["smart"] == rows["gpt-4o"]
 
 
@@ -48,10 +48,47 @@ def test_list_of_one_provider(configured: CommandLine) -> None:
             "provider": "local",
             "target": "local/llama-3.3-70b",
             "context_window": None,
+            "max_output_tokens": None,
             "input_price": 0.2,
             "output_price": 0.605,
+            "abilities": {
+                "sampling": True,
+                "temperature_with_top_p": True,
+                "prefill": True,
+                "thinking": "none",
+                "thinking_off": True,
+                "forced_tools": True,
+                "json_schema": True,
+                "image_output": False,
+            },
         }
     ]
+
+
+def test_list_and_show_say_what_a_model_takes(tmp_path: Path) -> None:
+    config = """
+[providers.anthropic]
+api_key = "k"
+[providers.azure]
+base_url = "https://my-resource.openai.azure.com"
+deployments = { my-gpt = "gpt-4o", secret = "made-up" }
+[catalog."anthropic/claude-opus-4-7"]
+max_output_tokens = 1000
+prefill = true
+"""
+    cli = CommandLine(tmp_path, config=config)
+    lines = cli.well("models", "list").out.splitlines()
+    rows = {line.split()[0]: line for line in lines}
+    assert rows["claude-opus-4-8"].endswith("thinks by effort, no sampling, no prefill")
+    assert rows["claude-opus-4-8"].split()[2:4] == ["1,000,000", "128,000"]
+    assert rows["claude-opus-4-7"].endswith("thinks by effort, no sampling")
+    assert rows["claude-opus-4-7"].split()[3] == "1,000"
+    assert rows["my-gpt"].split()[1:] == ["azure", "128,000", "16,384", "$2.50", "$10.00"]
+    assert rows["secret"].split() == ["secret", "azure"]
+    page = cli.well("models", "show", "claude-opus-5-5").out
+    assert "Maximum output  128,000 tokens\n" in page
+    assert "thinks by effort, always thinks, no sampling, no prefill, no forced tools\n" in page
+    assert cli.well("models", "show", "azure/gpt-4o", "--json").json["input_price"] is None, "it may be any model"
 
 
 def test_list_of_a_provider_that_is_not_there(configured: CommandLine) -> None:

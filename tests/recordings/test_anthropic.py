@@ -334,9 +334,10 @@ def part_of(block: dict[str, Any]) -> Part:
         case {"type": "tool_use", "id": call_id, "name": name, "input": given}:
             return ToolUse(call_id, name, json.dumps(given), cache=mark(block))
         case {"type": "tool_result", "tool_use_id": call_id, **rest}:
-            parts = tuple(part_of(inner) for inner in as_blocks(rest.get("content") or []))
-            assert all(isinstance(part, Text | Image | Document) for part in parts)
-            return ToolResult(call_id, None, parts, rest.get("is_error", False), mark(block))  # type: ignore[arg-type]  # asserted
+            inner = [part_of(one) for one in as_blocks(rest.get("content") or [])]
+            parts = tuple(part for part in inner if isinstance(part, Text | Image | Document))
+            assert len(parts) == len(inner)
+            return ToolResult(call_id, None, parts, rest.get("is_error", False), mark(block))
         case {"type": "image", "source": source}:
             return Image(source_of(source), cache=mark(block))
         case {"type": "document", "source": source, **rest} if not rest.keys() & {"citations", "context"}:
