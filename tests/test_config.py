@@ -240,6 +240,8 @@ def test_headers_are_laid_over_each_other_one_by_one(folder: Folder) -> None:
         ("INFERXGATE__SERVER__PORT", "; did you mean INFERXGATE_SERVER__PORT?"),
         ("INFERXGATE_SERVER__PORT__X", "; did you mean INFERXGATE_SERVER__PORT?"),
         ("INFERXGATE_PROVIDERS__A__BASE_URI", "; did you mean INFERXGATE_PROVIDERS__A__BASE_URL?"),
+        ("INFERXGATE_SERVER__FRONT_DOOR", ""),
+        ("INFERXGATE_SERVR__PORT", "; did you mean INFERXGATE_SERVER__PORT?"),
         ("INFERXGATE_QQ__ZZ", ""),
     ],
 )

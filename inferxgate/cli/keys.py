@@ -260,16 +260,16 @@ def rotate(*, key: KeyArgument, as_json: JsonOption = False, config: ConfigOptio
 
 def _remark(store: Store, key: ApiKey, owner: User | None, loaded: Loaded, *, named: bool, limited: bool) -> None:
     """Say what is allowed, and yet not what was meant: of the name and the limit, where they have just been given."""
-    twins = [other.id for other in store.keys() if named and key.name and other.name == key.name and other.id != key.id]
+    live = store.keys(user_id=None) if named and key.name else []
+    twins = sum(other.name == key.name and other.id != key.id for other in live)
     if twins:
-        note(
-            f"Note: {plural(len(twins), 'other key')} called '{key.name}'; to show or revoke one of them, give its id."
-        )
+        note(f"Note: {plural(twins, 'other key')} called '{key.name}'; to show or revoke one of them, give its id.")
     default = loaded.settings.limits.requests_per_minute
     if limited and owner is not None and above_ceiling(key, owner, default):
         note(
-            f"Warning: {owner.email} has a ceiling of {rpm_short(owner.rate_limit_rpm, default)} requests a minute, so the"
-            f" key's own {limit_short(key, None, default)} is not reached; 'inferxgate users update {owner.email} --rpm' raises it."
+            f"Warning: {owner.email} has a ceiling of {rpm_short(owner.rate_limit_rpm, default)} requests a minute,"
+            f" so the key's own {limit_short(key, None, default)} is not reached;"
+            f" 'inferxgate users update {owner.email} --rpm NUMBER' changes the ceiling."
         )
 
 
