@@ -476,7 +476,7 @@ def test_settings_of_later_versions_are_refused_in_the_environment_too(folder: F
 
 def test_a_wrong_flag_is_named_as_an_option(folder: Folder) -> None:
     line = folder.refused("server.port = 1", flags={"server.port": 99_999, "server.log_level": "info"})
-    assert line == "option --port: server.port must be 65535 or less"
+    assert line == "--port must be 65535 or less"
 
 
 def test_the_place_is_that_of_the_source_in_force(folder: Folder) -> None:

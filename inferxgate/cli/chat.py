@@ -23,7 +23,7 @@ import typer
 from inferxgate.canonical.chat import ChatResponse, Chunk, RefusalDelta, TextDelta
 from inferxgate.cli import options
 from inferxgate.cli.failures import CommandFailed, WrongUsage, describe
-from inferxgate.cli.options import ConfigOption
+from inferxgate.cli.options import Command, ConfigOption
 from inferxgate.cli.output import can_ask, note, on_terminal, print_json, print_text
 from inferxgate.errors import GatewayError
 
@@ -50,7 +50,7 @@ class Door(Protocol):
         """The completion as it comes."""
 
 
-@app.command()
+@app.command(cls=Command)
 def chat(
     *,
     ctx: typer.Context,

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import typer
 
 from inferxgate.cli.failures import CommandFailed
-from inferxgate.cli.options import ConfigOption, JsonOption, load, new_app
+from inferxgate.cli.options import Command, ConfigOption, JsonOption, load, new_app
 from inferxgate.cli.output import note, on_terminal, print_fields, print_json, print_line, print_table
 from inferxgate.config import Loaded, Settings, config_file, data_folder
 from inferxgate.config_listing import Declaration, Table, as_toml, settings_in_force, tables
@@ -39,7 +39,7 @@ _WIDTH = 110
 _BUILT_IN = ALL_ROWS.keys() - ROWS.keys()
 
 
-@app.command()
+@app.command(cls=Command)
 def show(*, config: ConfigOption = None, json: JsonOption = False) -> None:
     """Show every setting in force and where it came from; secrets are masked."""
     loaded = load(config)
@@ -64,7 +64,7 @@ def _cell(value: object) -> str:
     return value if isinstance(value, str) else as_toml(value)
 
 
-@app.command()
+@app.command(cls=Command)
 def path(*, config: ConfigOption = None, json: JsonOption = False) -> None:
     """Print where the configuration file is, or would be, and where the data is."""
     file, folder = config_file(config), data_folder()
@@ -80,7 +80,7 @@ def path(*, config: ConfigOption = None, json: JsonOption = False) -> None:
         note("There is no such file yet; 'inferxgate config init' writes one.")
 
 
-@app.command()
+@app.command(cls=Command)
 def check(*, config: ConfigOption = None, json: JsonOption = False) -> None:
     """Check the configuration; the exit code is 1 where it is wrong."""
     loaded = load(config)
@@ -169,7 +169,7 @@ def _literal_secrets(values: object, name: str = "") -> Iterator[str]:
         yield name
 
 
-@app.command()
+@app.command(cls=Command)
 def init(
     *,
     config: ConfigOption = None,

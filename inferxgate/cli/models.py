@@ -8,7 +8,7 @@ import typer
 
 from inferxgate.cli import options
 from inferxgate.cli.failures import CommandFailed
-from inferxgate.cli.options import ConfigOption, JsonOption
+from inferxgate.cli.options import Command, ConfigOption, JsonOption
 from inferxgate.cli.output import count, note, print_fields, print_json, print_table, right
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 app = options.new_app("List models with their prices; show where a name goes.")
 
 
-@app.command("list")
+@app.command("list", cls=Command)
 def list_models(
     *,
     provider: Annotated[str | None, typer.Option("--provider", metavar="NAME", help="Only this provider's.")] = None,
@@ -56,7 +56,7 @@ def list_models(
     )
 
 
-@app.command()
+@app.command(cls=Command)
 def show(
     *,
     name: Annotated[str, typer.Argument(metavar="NAME", help="As a client would ask for it.", show_default=False)],
