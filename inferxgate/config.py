@@ -454,7 +454,7 @@ class _Reading:
             settings = self._merged()
             _check_together(settings)
         except BadSetting as problem:
-            raise StartError(f"{self._place(problem.loc)}{dotted(problem.loc)} {problem}") from None
+            raise StartError(f"{self._named(problem.loc)} {problem}") from None
         return settings
 
     def _merged(self) -> Settings:
@@ -471,22 +471,23 @@ class _Reading:
         """Whether a stronger source than the file has this setting."""
         return len(loc) in (depth(self.flags, loc), depth(self.environment, loc))
 
-    def _place(self, loc: Loc) -> str:
-        """Where the setting, or else what is nearest to it, was set; the strongest source among equals."""
+    def _named(self, loc: Loc) -> str:
+        """The setting, after where it, or else what is nearest to it, was set; the strongest source among equals."""
+        name = dotted(loc)
         file = self.file.values if self.file else {}
         depths = [depth(tree, loc) for tree in (self.flags, self.environment, file, self.vendors)]
         match depths.index(max(depths)) if any(depths) else None:
             case 0:
-                return f"option --{loc[-1].replace('_', '-')}: "
+                return f"--{loc[-1].replace('_', '-')}"
             case 1:
-                return f"environment variable {_nearest(self.names, loc)}: "
+                return f"environment variable {_nearest(self.names, loc)}: {name}"
             case 2 if self.file:
                 line = self.file.line_of(loc)
-                return f"{self.file.path}, line {line}: " if line else f"{self.file.path}: "
+                return f"{self.file.path}, line {line}: {name}" if line else f"{self.file.path}: {name}"
             case 3:
-                return f"environment variable {_nearest(self.vendor_names, loc)}: "
+                return f"environment variable {_nearest(self.vendor_names, loc)}: {name}"
             case _:
-                return ""
+                return name
 
     def origins(self, settings: Settings) -> dict[str, str]:
         """Where each setting in force is from."""

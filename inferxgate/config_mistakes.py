@@ -27,6 +27,24 @@ _LATER: tuple[Loc, ...] = (
 )
 """Settings of later versions: known, so that nobody looks for a typing mistake, and refused."""
 
+LATER_VARIABLES = (
+    "ANTHROPIC_API_KEY",
+    "AZURE_OPENAI_API_KEY",
+    "CEREBRAS_API_KEY",
+    "COHERE_API_KEY",
+    "DEEPSEEK_API_KEY",
+    "FIREWORKS_API_KEY",
+    "GEMINI_API_KEY",
+    "GOOGLE_API_KEY",
+    "GROQ_API_KEY",
+    "MISTRAL_API_KEY",
+    "OPENROUTER_API_KEY",
+    "PERPLEXITY_API_KEY",
+    "TOGETHER_API_KEY",
+    "XAI_API_KEY",
+)
+"""Variables with the credentials of providers that later versions have."""
+
 _NOT_YET = "is a setting of a later version and not available in this one"
 
 _MESSAGES: Mapping[str, str] = {
@@ -52,9 +70,13 @@ _MESSAGES: Mapping[str, str] = {
 """By the validation library's name of the mistake; one that is not here keeps that library's words."""
 
 
+_NEAR = 0.7
+"""How much of two names has to be alike (1 is all) for one to be a slip for the other."""
+
+
 def near(name: str, candidates: Mapping[str, str]) -> str:
     """``; did you mean x?``, or nothing where no candidate is near. Candidates are matched by key, shown by value."""
-    found = difflib.get_close_matches(name, candidates, n=1)
+    found = difflib.get_close_matches(name, candidates, n=1, cutoff=_NEAR)
     return f"; did you mean {candidates[found[0]]}?" if found else ""
 
 
@@ -91,11 +113,37 @@ def unknown_variable(unknown: UnknownVariable, shape: Any, present: Mapping[str,
     line = f"environment variable {unknown.name}:"
     if _is_later(unknown.asked):
         return f"{line} {dotted(unknown.asked)} {_NOT_YET}"
-    entry = known_locs(_declared(unknown.known, shape), {}, unknown.known)
-    names = [environment_name(loc) for loc in (*known_locs(shape, present), *entry)]
-    # Compared without the prefix, which all share and which would make everything look alike.
-    hint = near(unknown.name.upper().removeprefix(PREFIX), {name.removeprefix(PREFIX): name for name in names})
+    # Compared without what they share for certain, which would make everything look alike.
+    section = PREFIX + "".join(
+        f"{part}__" for part in environment_name(unknown.known).removeprefix(PREFIX).split("__") if part
+    )
+    entry = [environment_name(loc) for loc in known_locs(_declared(unknown.known, shape), {}, unknown.known)]
+    names = [*(environment_name(loc) for loc in known_locs(shape, present)), *entry]
+    asked = unknown.name.upper()
+    beside = {name.removeprefix(section): name for name in names if name.startswith(section)}
+    hint = near(asked.removeprefix(section), beside) if unknown.known else ""
+    if not hint and unknown.known:
+        hint = next((f"; did you mean {name}?" for name in names if asked.startswith(f"{name}__")), "")
+    elif not hint:
+        hint = near(asked.removeprefix(PREFIX), {name.removeprefix(PREFIX): name for name in names})
     return f"{line} there is no such setting{hint}"
+
+
+def missing_underscore(name: str, shape: Any) -> str | None:
+    """What a variable that nothing reads was probably meant to be called; None for any other variable.
+
+    One underscore between section and setting is one too few: ``INFERXGATE_SERVER_PORT``.
+    """
+    asked = name.upper()
+    if not asked.startswith(PREFIX) or "__" in asked:
+        return None
+    for section in fields_of(shape) or {}:
+        start = environment_name((section,))
+        if asked.startswith(f"{start}_"):
+            names = [environment_name(loc) for loc in known_locs(shape, {})]
+            meant = next((each for each in names if each.replace("__", "_") == asked), None)
+            return meant or f"{start}__{asked.removeprefix(f'{start}_')}"
+    return None
 
 
 def _declared(loc: Loc, shape: Any) -> Any:

@@ -246,6 +246,8 @@ def test_headers_are_laid_over_each_other_one_by_one(folder: Folder) -> None:
         ("INFERXGATE__SERVER__PORT", "; did you mean INFERXGATE_SERVER__PORT?"),
         ("INFERXGATE_SERVER__PORT__X", "; did you mean INFERXGATE_SERVER__PORT?"),
         ("INFERXGATE_PROVIDERS__A__BASE_URI", "; did you mean INFERXGATE_PROVIDERS__A__BASE_URL?"),
+        ("INFERXGATE_SERVER__FRONT_DOOR", ""),
+        ("INFERXGATE_SERVR__PORT", "; did you mean INFERXGATE_SERVER__PORT?"),
         ("INFERXGATE_QQ__ZZ", ""),
     ],
 )
@@ -602,7 +604,7 @@ def test_settings_of_later_versions_are_refused_in_the_environment_too(folder: F
 
 def test_a_wrong_flag_is_named_as_an_option(folder: Folder) -> None:
     line = folder.refused("server.port = 1", flags={"server.port": 99_999, "server.log_level": "info"})
-    assert line == "option --port: server.port must be 65535 or less"
+    assert line == "--port must be 65535 or less"
 
 
 def test_the_place_is_that_of_the_source_in_force(folder: Folder) -> None:

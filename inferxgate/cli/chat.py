@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import stat
 import sys
 from collections.abc import AsyncGenerator, Iterator, Mapping
@@ -22,7 +23,7 @@ import typer
 from inferxgate.canonical.chat import ChatResponse, Chunk, RefusalDelta, TextDelta
 from inferxgate.cli import options
 from inferxgate.cli.failures import CommandFailed, WrongUsage, describe
-from inferxgate.cli.options import ConfigOption
+from inferxgate.cli.options import Command, ConfigOption
 from inferxgate.cli.output import can_ask, note, on_terminal, print_json, print_text
 from inferxgate.errors import GatewayError
 
@@ -35,6 +36,10 @@ _ENDINGS: Mapping[str, str] = {
 }
 
 
+_COMMAND = re.compile(r"/[A-Za-z]*(?=\s|$)")
+"""What a person types who means a command: not ``/etc/hosts``."""
+
+
 class Door(Protocol):
     """A way to a gateway. Raises ``GatewayError`` and ``CommandFailed``."""
 
@@ -45,22 +50,31 @@ class Door(Protocol):
         """The completion as it comes."""
 
 
-@app.command()
+@app.command(cls=Command)
 def chat(
     *,
+    ctx: typer.Context,
     prompt: Annotated[
-        str | None, typer.Argument(help="The question. Piped input is added to it.", show_default=False)
+        str | None,
+        typer.Argument(metavar="PROMPT", help="The question. Piped input is added to it.", show_default=False),
     ] = None,
-    model: Annotated[str | None, typer.Option("--model", "-m", help="The model; else chat.model, else echo.")] = None,
-    system: Annotated[str | None, typer.Option("--system", "-s", help="How the model shall behave.")] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", metavar="MODEL", help="The model; else chat.model, else echo.")
+    ] = None,
+    system: Annotated[
+        str | None, typer.Option("--system", "-s", metavar="TEXT", help="How the model shall behave.")
+    ] = None,
     no_stream: Annotated[bool, typer.Option("--no-stream", help="Wait for the whole answer.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole completion as JSON.")] = False,
     url: Annotated[
         str | None,
-        typer.Option("--url", envvar="INFERXGATE_URL", help="Ask the gateway at this address, not one in here."),
+        typer.Option(
+            "--url", metavar="URL", envvar="INFERXGATE_URL", help="Ask the gateway at this address, not one in here."
+        ),
     ] = None,
     key: Annotated[
-        str | None, typer.Option("--key", envvar="INFERXGATE_API_KEY", help="The API key for that gateway.")
+        str | None,
+        typer.Option("--key", metavar="KEY", envvar="INFERXGATE_API_KEY", help="The API key for that gateway."),
     ] = None,
     config: ConfigOption = None,
 ) -> None:
@@ -68,20 +82,32 @@ def chat(
 
     With neither a prompt nor a pipe, on a terminal, it is a conversation: Ctrl-C stops an answer, Ctrl-D leaves.
     """
+    if not url and _was_typed(ctx, "key"):
+        raise WrongUsage("--key is for another gateway: name it with --url or INFERXGATE_URL, or leave the key out")
     question = _question(prompt)
     if question is None and (as_json or not (can_ask() and on_terminal())):
         raise WrongUsage("There is nothing to ask: give a prompt, or pipe text in")
     messages = [{"role": "system", "content": _text(system)}] if system else []
-    body: dict[str, Any] = {"model": _text(model) if model else _default_model(config), "messages": messages}
+    asked = _text(model) if model else options.load(config).settings.chat.model
+    hint = None if asked or url else ECHO_HINT
+    body: dict[str, Any] = {"model": asked or "echo", "messages": messages}
     with _open(_door(url, key, config)) as (runner, door):
         if question is None:
-            _converse(runner, door, body, stream=not no_stream)
+            _converse(runner, door, body, stream=not no_stream, hint=hint)
             return
         messages.append({"role": "user", "content": question})
         if as_json:
             print_json(runner.run(door.whole(body))[0])
         else:
             runner.run(_show(door, body, ChatResponse(), stream=not no_stream))
+        if hint:
+            note(hint)
+
+
+def _was_typed(ctx: typer.Context, name: str) -> bool:
+    """Whether an option was given on the command line, and not by the environment."""
+    source = ctx.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def _question(prompt: str | None) -> str | None:
@@ -105,13 +131,6 @@ def _is_piped(fd: int) -> bool:
 def _text(argument: str) -> str:
     """An argument as proper text: bytes that are no UTF-8 reach Python as lone surrogates, which JSON cannot hold."""
     return argument.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-
-
-def _default_model(config: Path | None) -> str:
-    model = options.load(config).settings.chat.model
-    if model is None:
-        note(ECHO_HINT)
-    return model or "echo"
 
 
 def _door(url: str | None, key: str | None, config: Path | None) -> AbstractAsyncContextManager[Door]:
@@ -164,7 +183,7 @@ async def _at_once(door: Door, body: Mapping[str, Any]) -> AsyncGenerator[Chunk,
         yield chunk
 
 
-def _converse(runner: asyncio.Runner, door: Door, body: dict[str, Any], *, stream: bool) -> None:
+def _converse(runner: asyncio.Runner, door: Door, body: dict[str, Any], *, stream: bool, hint: str | None) -> None:
     with contextlib.suppress(ImportError):
         import readline  # noqa: F401 - it gives input() a line to edit and a history, where the platform has it
     note(f"Talking to {body['model']}. Ctrl-C stops an answer; Ctrl-D or /exit leaves.")
@@ -182,10 +201,16 @@ def _converse(runner: asyncio.Runner, door: Door, body: dict[str, Any], *, strea
             return
         if not line.strip():
             continue
+        if mistyped := _COMMAND.match(line):
+            note(f"There is no command {mistyped[0]}; /exit leaves. To send the line, put a space in front of it.")
+            continue
         messages.append({"role": "user", "content": _text(line)})
         said = _answer(runner, door, body, stream=stream)
         if said:
             messages.append({"role": "assistant", "content": said})
+            if hint:
+                note(hint)
+                hint = None
         else:
             messages.pop()
 

@@ -6,7 +6,7 @@ import os
 import stat
 import tempfile
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -14,11 +14,14 @@ from urllib.parse import urlsplit
 import typer
 
 from inferxgate.cli.failures import CommandFailed
-from inferxgate.cli.options import ConfigOption, JsonOption, load, new_app
-from inferxgate.cli.output import note, print_json, print_line, print_table
-from inferxgate.config import Loaded, config_file, data_folder
+from inferxgate.cli.options import Command, ConfigOption, JsonOption, load, new_app
+from inferxgate.cli.output import note, on_terminal, print_fields, print_json, print_line, print_table
+from inferxgate.config import Loaded, Settings, config_file, data_folder
 from inferxgate.config_listing import Declaration, Table, as_toml, settings_in_force, tables
+from inferxgate.config_mistakes import LATER_VARIABLES, missing_underscore
 from inferxgate.config_sources import read_file
+from inferxgate.errors import StartError
+from inferxgate.providers.registry import ALL_ROWS, ROWS
 
 app = new_app("Show, check and create the configuration.")
 
@@ -33,9 +36,10 @@ _PREFACE = """\
 # Any string may name an environment variable, "${NAME}", or a file that holds a secret, "${file:/run/secrets/name}".
 """
 _WIDTH = 110
+_BUILT_IN = ALL_ROWS.keys() - ROWS.keys()
 
 
-@app.command()
+@app.command(cls=Command)
 def show(*, config: ConfigOption = None, json: JsonOption = False) -> None:
     """Show every setting in force and where it came from; secrets are masked."""
     loaded = load(config)
@@ -60,30 +64,50 @@ def _cell(value: object) -> str:
     return value if isinstance(value, str) else as_toml(value)
 
 
-@app.command()
+@app.command(cls=Command)
 def path(*, config: ConfigOption = None, json: JsonOption = False) -> None:
-    """Print where the configuration file is, or would be."""
-    file = config_file(config)
+    """Print where the configuration file is, or would be, and where the data is."""
+    file, folder = config_file(config), data_folder()
     exists = os.path.lexists(file)
     if json:
-        print_json({"path": str(file), "exists": exists, "data_dir": str(data_folder())})
+        print_json({"path": str(file), "exists": exists, "data_dir": str(folder)})
+    elif on_terminal():
+        print_fields([("Configuration file:", str(file)), ("Data folder:", str(folder))])
     else:
         print_line(str(file))
+        note(f"Data folder: {folder}")
     if not exists:
         note("There is no such file yet; 'inferxgate config init' writes one.")
 
 
-@app.command()
+@app.command(cls=Command)
 def check(*, config: ConfigOption = None, json: JsonOption = False) -> None:
     """Check the configuration; the exit code is 1 where it is wrong."""
     loaded = load(config)
-    warnings = list(_warnings(loaded))
+    _open_certificates(loaded)
+    warnings = [*_warnings(loaded), *_unused_variables(os.environ)]
     if json:
         print_json({"ok": True, "path": _text(loaded.path), "warnings": warnings})
     else:
         print_line(f"OK: {loaded.path or 'no configuration file, the defaults hold'}")
     for warning in warnings:
         note(f"Warning: {warning}")
+
+
+def _open_certificates(loaded: Loaded) -> None:
+    """Open what ``serve`` would: that the files are there is not yet that they hold what they should."""
+    # Imported here: the other commands do without these libraries.
+    from inferxgate.server.listening import tls_context
+    from inferxgate.upstream.environment import own_trust
+
+    server = loaded.settings.server
+    tls_context(server.tls_cert, server.tls_key)
+    for name, provider in loaded.settings.providers.items():
+        if provider.ca_file is not None:
+            try:
+                own_trust(str(provider.ca_file))
+            except StartError as error:
+                raise StartError(f"providers.{name}: {error}") from None
 
 
 def _warnings(loaded: Loaded) -> Iterator[str]:
@@ -109,7 +133,23 @@ def _warnings(loaded: Loaded) -> Iterator[str]:
         url = urlsplit(provider.base_url or "")
         if url.scheme == "http" and provider.api_key and not is_loopback(url.hostname or ""):
             yield f"providers.{name}.base_url is http: its api_key crosses the network in the clear"
+    for name, alias in loaded.settings.models.items():
+        for target in alias.targets:
+            host, slash, _ = target.partition("/")
+            if slash and host not in loaded.settings.providers and host not in _BUILT_IN:
+                yield f"models.{name}.targets names {target}, and there is no provider {host}"
     yield from _loose_secrets(loaded)
+
+
+def _unused_variables(environ: Mapping[str, str]) -> Iterator[str]:
+    """Variables of the environment that nothing reads, and that look as if something should."""
+    later = [name for name in LATER_VARIABLES if environ.get(name)]
+    if later:
+        yield f"not used, since this version has no such provider yet: {', '.join(later)}"
+    for name in sorted(environ):
+        meant = missing_underscore(name, Settings)
+        if meant and environ[name]:
+            yield f"{name} is not read: a setting's name has two underscores, as in {meant}"
 
 
 def _loose_secrets(loaded: Loaded) -> Iterator[str]:
@@ -129,7 +169,7 @@ def _literal_secrets(values: object, name: str = "") -> Iterator[str]:
         yield name
 
 
-@app.command()
+@app.command(cls=Command)
 def init(
     *,
     config: ConfigOption = None,

@@ -9,7 +9,7 @@ import typer
 from inferxgate.accounts import keys as accounts
 from inferxgate.cli import options
 from inferxgate.cli.failures import CommandFailed, WrongUsage
-from inferxgate.cli.options import ConfigOption, JsonOption, opened_store
+from inferxgate.cli.options import Command, ConfigOption, JsonOption, opened_store
 from inferxgate.cli.output import (
     NANOS_PER_DOLLAR,
     Column,
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 app = options.new_app("Create, list, change, rotate and revoke API keys.")
 
 KeyArgument = Annotated[str, typer.Argument(metavar="KEY", help="The key's id, prefix or name.", show_default=False)]
-NameOption = Annotated[str | None, typer.Option("--name", help="What people call it.")]
+NameOption = Annotated[str | None, typer.Option("--name", metavar="NAME", help="What people call it.")]
 RpmOption = Annotated[
     str | None,
     typer.Option("--rpm", metavar="NUMBER", help="Requests a minute; 0: unlimited; 'default': the gateway's."),
@@ -66,12 +66,12 @@ BudgetOption = Annotated[str | None, typer.Option("--budget", hidden=True)]
 BudgetPeriodOption = Annotated[str | None, typer.Option("--budget-period", hidden=True)]
 
 
-@app.command()
+@app.command(cls=Command)
 def create(
     *,
     name: NameOption = None,
     user: Annotated[
-        str | None, typer.Option("--user", metavar="E-MAIL", help="Whose it is (address or id); else nobody's.")
+        str | None, typer.Option("--user", metavar="USER", help="Whose it is (address or id); else nobody's.")
     ] = None,
     rpm: RpmOption = None,
     models: ModelsOption = None,
@@ -87,8 +87,8 @@ def create(
     refuse_later(tpm=tpm, parallel=parallel, budget=budget, budget_period=budget_period)
     with usage():
         name = accounts.validate_name(name)
-        limit = accounts.validate_rpm(parse_rpm(rpm))
-        allowed = accounts.validate_models(parse_models(models))
+        limit = parse_rpm(rpm)
+        allowed = parse_models(models)
     expires_at_ms = parse_expiry(expires)
     with opened_store(config) as (loaded, store):
         owner = find_user(store, user) if user is not None else None
@@ -109,12 +109,12 @@ def create(
         note(f"Created {key.id}{f' for {owner.email}' if owner else ''}. It is shown this once; keep it safe.")
 
 
-@app.command("list")
+@app.command("list", cls=Command)
 def list_keys(
     *,
     show_all: Annotated[bool, typer.Option("--all", help="With the revoked ones.")] = False,
     user: Annotated[
-        str | None, typer.Option("--user", metavar="E-MAIL", help="Only this user's (address or id).")
+        str | None, typer.Option("--user", metavar="USER", help="Only this user's (address or id).")
     ] = None,
     as_json: JsonOption = False,
     config: ConfigOption = None,
@@ -159,7 +159,7 @@ def list_keys(
     )
 
 
-@app.command()
+@app.command(cls=Command)
 def show(*, key: KeyArgument, as_json: JsonOption = False, config: ConfigOption = None) -> None:
     """Show one key."""
     with opened_store(config) as (loaded, store):
@@ -186,7 +186,7 @@ def show(*, key: KeyArgument, as_json: JsonOption = False, config: ConfigOption 
         )
 
 
-@app.command()
+@app.command(cls=Command)
 def update(
     *,
     key: KeyArgument,
@@ -211,9 +211,9 @@ def update(
         if name is not None:
             changes["name"] = accounts.validate_name(name)
         if rpm is not None:
-            changes["rate_limit_rpm"] = accounts.validate_rpm(parse_rpm(rpm))
+            changes["rate_limit_rpm"] = parse_rpm(rpm)
         if models is not None:
-            changes["allowed_models"] = accounts.validate_models(parse_models(models))
+            changes["allowed_models"] = parse_models(models)
         if expires is not None:
             changes["expires_at_ms"] = parse_expiry(expires)
         if block is not None:
@@ -235,7 +235,7 @@ def update(
             note(f"Changed {_called(changed)}.")
 
 
-@app.command()
+@app.command(cls=Command)
 def revoke(*, key: KeyArgument, as_json: JsonOption = False, config: ConfigOption = None) -> None:
     """End a key for good. In force within a second, also in a running server."""
     with opened_store(config) as (_, store):
@@ -246,7 +246,7 @@ def revoke(*, key: KeyArgument, as_json: JsonOption = False, config: ConfigOptio
             note(f"Revoked {_called(revoked)}.")
 
 
-@app.command()
+@app.command(cls=Command)
 def rotate(*, key: KeyArgument, as_json: JsonOption = False, config: ConfigOption = None) -> None:
     """Give a key a new secret and print it; the old one stops within a second."""
     with opened_store(config) as (_, store):
@@ -260,16 +260,16 @@ def rotate(*, key: KeyArgument, as_json: JsonOption = False, config: ConfigOptio
 
 def _remark(store: Store, key: ApiKey, owner: User | None, loaded: Loaded, *, named: bool, limited: bool) -> None:
     """Say what is allowed, and yet not what was meant: of the name and the limit, where they have just been given."""
-    twins = [other.id for other in store.keys() if named and key.name and other.name == key.name and other.id != key.id]
+    live = store.keys(user_id=None) if named and key.name else []
+    twins = sum(other.name == key.name and other.id != key.id for other in live)
     if twins:
-        note(
-            f"Note: {plural(len(twins), 'other key')} called '{key.name}'; to show or revoke one of them, give its id."
-        )
+        note(f"Note: {plural(twins, 'other key')} called '{key.name}'; to show or revoke one of them, give its id.")
     default = loaded.settings.limits.requests_per_minute
     if limited and owner is not None and above_ceiling(key, owner, default):
         note(
-            f"Warning: {owner.email} has a ceiling of {rpm_short(owner.rate_limit_rpm, default)} requests a minute, so the"
-            f" key's own {limit_short(key, None, default)} is not reached; 'inferxgate users update {owner.email} --rpm' raises it."
+            f"Warning: {owner.email} has a ceiling of {rpm_short(owner.rate_limit_rpm, default)} requests a minute,"
+            f" so the key's own {limit_short(key, None, default)} is not reached;"
+            f" 'inferxgate users update {owner.email} --rpm NUMBER' changes the ceiling."
         )
 
 

@@ -9,7 +9,7 @@ import typer
 
 from inferxgate.cli import options
 from inferxgate.cli.failures import CommandFailed
-from inferxgate.cli.options import ConfigOption, JsonOption
+from inferxgate.cli.options import Command, ConfigOption, JsonOption
 from inferxgate.cli.output import count, note, print_fields, print_json, print_table, right
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _THINKS_BY = {"budget": "budget", "adaptive": "effort", "both": "effort or budge
 app = options.new_app("List models with their prices; show where a name goes.")
 
 
-@app.command("list")
+@app.command("list", cls=Command)
 def list_models(
     *,
     provider: Annotated[str | None, typer.Option("--provider", metavar="NAME", help="Only this provider's.")] = None,
@@ -70,7 +70,7 @@ def list_models(
     )
 
 
-@app.command()
+@app.command(cls=Command)
 def show(
     *,
     name: Annotated[str, typer.Argument(metavar="NAME", help="As a client would ask for it.", show_default=False)],

@@ -6,18 +6,20 @@ Settings and store are imported when a command opens them and not before: readin
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+import difflib
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
-from inferxgate.cli.failures import ExitCode
+from inferxgate.cli.failures import ExitCode, WrongUsage
 
 if TYPE_CHECKING:
     # Typer carries its own click and exports no name for this type.
-    from typer._click import Context
+    from typer._click import Command as AnyCommand
+    from typer._click import Context, HelpFormatter
 
     from inferxgate.config import Loaded
     from inferxgate.store.sqlite import SQLiteStore
@@ -45,14 +47,52 @@ ConfigOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
+class Command(TyperCommand):
+    """A command whose help names each argument once, in capitals, as the options name their values."""
+
+    def collect_usage_pieces(self, ctx: Context) -> list[str]:
+        names = ((_shown(each), each.required) for each in self.get_params(ctx) if isinstance(each, TyperArgument))
+        return ["[OPTIONS]", *(name if required else f"[{name}]" for name, required in names)]
+
+    def format_options(self, ctx: Context, formatter: HelpFormatter) -> None:
+        for title, kind in (("Arguments", TyperArgument), ("Options", TyperOption)):
+            found = [(each, each.get_help_record(ctx)) for each in self.get_params(ctx) if isinstance(each, kind)]
+            rows = [(_shown(each) or record[0], record[1]) for each, record in found if record is not None]
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
+
+
+def _shown(parameter: object) -> str:
+    """What the help calls an argument; nothing for an option."""
+    return parameter.metavar or parameter.name if isinstance(parameter, TyperArgument) else ""
+
+
 class Group(TyperGroup):
-    """A group of commands that prints its help when none of them is named."""
+    """A group of commands that prints its help when none of them is named, and knows slips of the finger."""
 
     def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
         if not args and not ctx.resilient_parsing:
             typer.echo(ctx.get_help(), err=True)
             ctx.exit(ExitCode.USAGE)
         return super().parse_args(ctx, args)
+
+    def resolve_command(self, ctx: Context, args: list[str]) -> tuple[str | None, AnyCommand | None, list[str]]:
+        names = self.list_commands(ctx)
+        if args[0] not in names and not args[0].startswith("-"):
+            near = nearest(args[0], names)
+            hint = f"did you mean '{near}'?" if near else f"there are {', '.join(names)}"
+            raise WrongUsage(f"No such command '{args[0]}': {hint}")
+        return super().resolve_command(ctx, args)
+
+
+_NEAR = 0.7
+"""How much of two words has to be alike (1 is all) for one to be a slip for the other."""
+
+
+def nearest(word: str, words: Collection[str]) -> str | None:
+    """The one of ``words`` that was probably meant."""
+    return next(iter(difflib.get_close_matches(word, words, n=1, cutoff=_NEAR)), None)
 
 
 def new_app(about: str, *, cls: type[TyperGroup] = Group, epilog: str | None = None) -> typer.Typer:

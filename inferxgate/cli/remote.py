@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -30,7 +31,7 @@ async def open_remote(url: str, key: str | None) -> AsyncIterator[Remote]:
         headers["authorization"] = f"Bearer {key}"
     timeout = httpx.Timeout(_SILENCE_SECONDS, connect=_CONNECT_SECONDS)
     async with httpx.AsyncClient(headers=headers, timeout=timeout) as client:
-        yield Remote(client, address)
+        yield Remote(client, address, has_key=bool(key))
 
 
 def _address(url: str) -> httpx.URL:
@@ -47,9 +48,10 @@ def _address(url: str) -> httpx.URL:
 class Remote:
     """Asks a gateway over HTTP."""
 
-    def __init__(self, client: httpx.AsyncClient, address: httpx.URL) -> None:
+    def __init__(self, client: httpx.AsyncClient, address: httpx.URL, *, has_key: bool) -> None:
         self._client = client
         self._address = address
+        self._has_key = has_key
 
     async def whole(self, body: Mapping[str, Any]) -> tuple[Mapping[str, Any], tuple[Chunk, ...]]:
         """The completion as JSON, and what it says."""
@@ -80,23 +82,37 @@ class Remote:
                     raise self._refused(response)
                 yield response
         except httpx.ConnectError as error:
-            raise CommandFailed(f"Cannot reach {self._where}: {error}; is the gateway running there?") from error
+            raise CommandFailed(f"Cannot reach {self._where}: {_advice(error)}") from error
         except httpx.TimeoutException as error:
             raise CommandFailed(f"{self._where} does not answer in time; try again later") from error
         except httpx.TransportError as error:
-            raise CommandFailed(
-                f"The connection to {self._where} failed: {str(error) or type(error).__name__}"
-            ) from error
+            reason = (str(error) or type(error).__name__).rstrip(".")
+            tls = "; if it speaks TLS, write https:// in --url" if self._address.scheme == "http" else ""
+            raise CommandFailed(f"The connection to {self._where} failed: {reason}{tls}") from error
 
     @property
     def _where(self) -> str:
         return f"{self._address.scheme}://{self._address.netloc.decode('ascii')}"
 
     def _refused(self, response: httpx.Response) -> CommandFailed:
+        if response.status_code == httpx.codes.UNAUTHORIZED and not self._has_key:
+            return CommandFailed(f"{self._where} wants an API key; give one with --key or INFERXGATE_API_KEY")
         message = _message(response.content) or f"{self._where} answered with status {response.status_code}"
         if response.status_code == httpx.codes.UNAUTHORIZED:
-            message = f"{message.rstrip('.')}; give a key with --key or INFERXGATE_API_KEY"
+            message = f"{message.rstrip('.')}; check --key or INFERXGATE_API_KEY"
         return CommandFailed(message)
+
+
+def _advice(error: httpx.ConnectError) -> str:
+    """Why there was no connection, and what to do about it."""
+    reason = str(error)
+    if "CERTIFICATE_VERIFY_FAILED" in reason:
+        found = re.search(r"certificate verify failed: ([^(]*[^( ])", reason)
+        why = f" ({found[1]})" if found else ""
+        return f"its certificate is not trusted{why}; name the file of its authority, in PEM, in SSL_CERT_FILE"
+    if "[SSL" in reason:
+        return f"{reason}; if it speaks no TLS, write http:// in --url"
+    return f"{reason}; is the gateway running there?"
 
 
 def _read(parser: openai_chat.StreamParser, event: SSEEvent) -> tuple[Chunk, ...]:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import io
 import sys
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import typer
+from typer.core import TyperArgument, TyperOption
 from typer.main import get_command as build_command
 
 from inferxgate import __version__
 from inferxgate.cli.failures import ExitCode, WrongUsage
-from inferxgate.cli.options import ConfigOption, Group, new_app
+from inferxgate.cli.options import ConfigOption, Group, nearest, new_app
 
 if TYPE_CHECKING:
     # Typer carries its own click and exports no name for these types.
@@ -56,13 +56,6 @@ class LazyGroup(Group):
         command = build_command(app)
         command.name, command.short_help = cmd_name, entry.help
         return command
-
-    def resolve_command(self, ctx: Context, args: list[str]) -> tuple[str | None, Command | None, list[str]]:
-        if args[0] not in COMMANDS and not args[0].startswith("-"):
-            near = difflib.get_close_matches(args[0], COMMANDS, n=1, cutoff=0.5)
-            hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(COMMANDS)}"
-            raise WrongUsage(f"No such command '{args[0]}': {hint}")
-        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: Context, formatter: HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -116,6 +109,30 @@ def root_command() -> Command:
     return build_command(app)
 
 
+_WORDS = (
+    ("Input should be a valid integer", "must be a whole number"),
+    ("Input should be a valid number", "must be a number"),
+)
+"""How the validation library's messages begin, and what we say in their place."""
+
+
+def _in_our_words(error: typer.TyperException) -> str:
+    """The message of a mistake in the options, with their names as they were typed."""
+    message = error.format_message().rstrip(".")
+    asked: str | None = getattr(error, "option_name", None)
+    if message.startswith("No such option") and asked:
+        # Compared without the dashes, which make short names look alike.
+        near = nearest(asked.lstrip("-"), [name.lstrip("-") for name in getattr(error, "possibilities", None) or ()])
+        return f"No such option: {asked}{f'; did you mean --{near}?' if near else ''}"
+    parameter = getattr(error, "param", None)
+    if not isinstance(parameter, TyperOption | TyperArgument) or not message.startswith("Invalid value"):
+        return message
+    name = max(parameter.opts, key=len) if isinstance(parameter, TyperOption) else parameter.display_name_raw
+    said = str(error).removeprefix("Value error, ").rstrip(".")
+    ours = next((words for begin, words in _WORDS if said.startswith(begin)), None)
+    return f"{name} {ours}" if ours else f"{name}: {said}"
+
+
 def run_command(arguments: list[str]) -> int:
     """Run one command; its exit code. Raises what the command raises, and ``WrongUsage`` for a call it cannot read."""
     for stream in (sys.stdout, sys.stderr):
@@ -127,8 +144,7 @@ def run_command(arguments: list[str]) -> int:
     except typer.TyperException as error:
         context: Context | None = getattr(error, "ctx", None)
         hint = f"; see '{context.command_path} --help'" if context is not None else ""
-        message = error.format_message().replace("Value error, ", "").rstrip(".")  # pydantic's words for its own rules
-        raise WrongUsage(f"{message}{hint}") from error
+        raise WrongUsage(f"{_in_our_words(error)}{hint}") from error
     except typer.Abort as error:
         raise KeyboardInterrupt from error
     if result == ExitCode.INTERRUPTED:

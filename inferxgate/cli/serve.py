@@ -15,7 +15,7 @@ import typer
 
 from inferxgate import __version__
 from inferxgate.cli import options
-from inferxgate.cli.options import ConfigOption
+from inferxgate.cli.options import Command, ConfigOption
 from inferxgate.cli.output import note, warn
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ LogLevel = Literal["critical", "error", "warning", "info", "debug"]
 LogFormat = Literal["text", "json"]
 
 
-@app.command()
+@app.command(cls=Command)
 def serve(
     *,
     host: Annotated[
@@ -43,9 +43,17 @@ def serve(
     workers: Annotated[
         int | None, typer.Option("--workers", metavar="NUMBER", help="Processes that serve: 1 in this version.")
     ] = None,
-    log_level: Annotated[LogLevel | None, typer.Option("--log-level", help="Least severe messages to log.")] = None,
+    log_level: Annotated[
+        LogLevel | None,
+        typer.Option(
+            "--log-level",
+            metavar="LEVEL",
+            help="Least severe messages to log: critical, error, warning, info or debug.",
+        ),
+    ] = None,
     log_format: Annotated[
-        LogFormat | None, typer.Option("--log-format", help="Log lines for people, or one JSON object a line.")
+        LogFormat | None,
+        typer.Option("--log-format", metavar="FORMAT", help="text for people, or json, one object a line."),
     ] = None,
     config: ConfigOption = None,
 ) -> None:
@@ -84,7 +92,8 @@ def _announce(loaded: Loaded, config: Path | None, url: str, runtime: Runtime) -
 
 
 def _lines(loaded: Loaded, config: Path | None, url: str, runtime: Runtime) -> Iterator[_Line]:
-    yield _Line(f"InferXgate {__version__} listens on {url} (for OpenAI's SDKs: base_url {url}/v1)")
+    yield _Line(f"InferXgate {__version__} listens on {url}")
+    yield _Line(f"For OpenAI's SDKs, base_url is {url}/v1")
     providers = ", ".join(f"{each.name} ({each.base_url})" for each in runtime.router.providers)
     yield _Line(f"Providers: {providers}")
     yield _Line(f"Configuration: {loaded.path or 'no file; defaults and the environment'}")

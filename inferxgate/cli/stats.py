@@ -12,7 +12,7 @@ import typer
 
 from inferxgate.cli import options
 from inferxgate.cli.failures import WrongUsage
-from inferxgate.cli.options import ConfigOption, JsonOption, opened_store
+from inferxgate.cli.options import Command, ConfigOption, JsonOption, opened_store
 from inferxgate.cli.output import (
     Column,
     bar,
@@ -27,22 +27,25 @@ from inferxgate.cli.output import (
     right,
     short_time,
 )
-from inferxgate.errors import GatewayError
+from inferxgate.cli.values import usage
 
 app = options.new_app("Show usage and cost.")
 
 By = Literal["model", "provider", "key", "user", "day"]
 
 _BAR_WIDTH = 20
+_OTHERS = "others"
+MOST_GROUPS = 50
+"""How many groups a terminal shows; --json and --csv have all of them."""
 
 
-@app.command()
+@app.command(cls=Command)
 def stats(
     *,
     since: Annotated[
         str, typer.Option("--since", metavar="TIME", help="From when: 30m, 24h, 7d, or a date such as 2026-11-01.")
     ] = "7d",
-    by: Annotated[By, typer.Option("--by", help="What to group by.")] = "model",
+    by: Annotated[By, typer.Option("--by", metavar="GROUP", help="model, provider, key, user or day.")] = "model",
     as_json: JsonOption = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print the groups as CSV.")] = False,
     config: ConfigOption = None,
@@ -56,10 +59,8 @@ def stats(
     from inferxgate.store.records import UsageFilter
 
     now_ms = time.time_ns() // 1_000_000
-    try:
+    with usage():
         since_ms = reports.parse_since(since, now_ms)
-    except GatewayError as error:
-        raise WrongUsage(f"--since: {error.message}") from error
     with opened_store(config) as (loaded, store):
         recover(store, journal_folder(loaded))  # what a killed gateway left counts too
         report = reports.stats(store, UsageFilter(since_ms=since_ms, until_ms=now_ms + 1))
@@ -81,13 +82,15 @@ def _print_report(by: By, report: Mapping[str, Any], groups: Sequence[Mapping[st
         return
     print_line()
     measure = "cost" if totals["cost"] else "total_tokens" if totals["total_tokens"] else "requests"
-    columns = [Column(by.capitalize()), right("Requests"), right("Errors"), right("Tokens"), right("Cost")]
+    columns = [Column(by.capitalize()), right("Requests"), right("Errors", given_up=2), right("Tokens"), right("Cost")]
+    if on_terminal():
+        groups = _first_ones(by, groups)
     rows = [_row(by, group) for group in groups]
     if on_terminal():
-        columns.append(Column(_SHARES[measure]))
-        most = max(group[measure] for group in groups)
+        columns.append(Column(_SHARES[measure], wraps=False, given_up=1))
+        most = max(group[measure] for group in groups if _OTHERS not in group)
         for row, group in zip(rows, groups, strict=True):
-            row.append(bar(group[measure], most, width=_BAR_WIDTH))
+            row.append("" if _OTHERS in group else bar(group[measure], most, width=_BAR_WIDTH))
     print_table(columns, rows)
 
 
@@ -110,6 +113,17 @@ def _summary(totals: Mapping[str, Any], refusals: Mapping[str, int]) -> list[tup
     return fields
 
 
+def _first_ones(by: By, groups: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """As many groups as a person looks through, the newest days or the largest others, and the rest as one."""
+    if len(groups) <= MOST_GROUPS:
+        return groups
+    shown, rest = (
+        (groups[-MOST_GROUPS:], groups[:-MOST_GROUPS]) if by == "day" else (groups[:MOST_GROUPS], groups[MOST_GROUPS:])
+    )
+    figures = ("requests", "errors", "total_tokens", "cost", "unpriced_requests")
+    return [*shown, {_OTHERS: True, **{name: sum(group[name] for group in rest) for name in figures}}]
+
+
 def _unpriced(requests: int) -> str:
     return f", and {plural(requests, 'request')} whose price is unknown" if requests else ""
 
@@ -126,6 +140,8 @@ def _row(by: By, group: Mapping[str, Any]) -> list[str]:
 
 
 def _name(by: By, group: Mapping[str, Any]) -> str:
+    if _OTHERS in group:
+        return "(others)"
     match by:
         case "key":
             return group["name"] or group["key_id"] or "(no key)"
@@ -154,4 +170,16 @@ def _print_csv(by: By, groups: Sequence[Mapping[str, Any]]) -> None:
         sys.stdout, [*_CSV_NAMES.get(by, (by,)), *_CSV_FIGURES], extrasaction="ignore", lineterminator="\n"
     )
     writer.writeheader()
-    writer.writerows(groups)
+    writer.writerows({**group, **{name: _plain(name, group[name]) for name in _CSV_PLACES}} for group in groups)
+
+
+_CSV_PLACES: Mapping[str, int] = {"cost": 9, "average_duration_ms": 1, "average_first_token_ms": 1}
+"""Figures that are no whole numbers, and how many decimal places say something."""
+
+
+def _plain(name: str, figure: float | None) -> str:
+    """In digits alone, which any spreadsheet reads: never 2e-06."""
+    if figure is None:
+        return ""
+    text = f"{figure:.{_CSV_PLACES[name]}f}"
+    return text.rstrip("0").rstrip(".")

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from inferxgate.accounts import users as accounts
-from inferxgate.accounts.keys import validate_name, validate_rpm
+from inferxgate.accounts.keys import validate_name
 from inferxgate.cli import options
 from inferxgate.cli.failures import CommandFailed, WrongUsage
-from inferxgate.cli.options import ConfigOption, JsonOption, opened_store
+from inferxgate.cli.options import Command, ConfigOption, JsonOption, opened_store
 from inferxgate.cli.output import (
     Column,
     ago,
@@ -43,14 +43,17 @@ ForceOption = Annotated[bool, typer.Option("--force", help="Even if no active ad
 YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
-@app.command()
+@app.command(cls=Command)
 def create(
     *,
-    email: Annotated[str, typer.Argument(metavar="E-MAIL", help="The address to sign in with.", show_default=False)],
+    email: Annotated[str, typer.Argument(metavar="EMAIL", help="The address to sign in with.", show_default=False)],
     role: Annotated[
-        RoleName | None, typer.Option("--role", help="Else the first user is an admin, and every later one a user.")
+        RoleName | None,
+        typer.Option(
+            "--role", metavar="ROLE", help="admin or user; else the first one is an admin, and every later one a user."
+        ),
     ] = None,
-    username: Annotated[str | None, typer.Option("--username", help="What people call them.")] = None,
+    username: Annotated[str | None, typer.Option("--username", metavar="NAME", help="What people call them.")] = None,
     password_stdin: PasswordStdin = False,
     as_json: JsonOption = False,
     config: ConfigOption = None,
@@ -67,7 +70,7 @@ def create(
         _report(user, f"Created {user.email} ({user.id}) with the role {user.role}.", as_json=as_json)
 
 
-@app.command("list")
+@app.command("list", cls=Command)
 def list_users(*, as_json: JsonOption = False, config: ConfigOption = None) -> None:
     """List the users, oldest first."""
     with opened_store(config) as (loaded, store):
@@ -77,7 +80,7 @@ def list_users(*, as_json: JsonOption = False, config: ConfigOption = None) -> N
     if as_json:
         print_json([_as_json(user) for user in users])
     elif not users:
-        note("There is no user yet: 'inferxgate users create E-MAIL' makes one, the first as admin.")
+        note("There is no user yet: 'inferxgate users create EMAIL' makes one, the first as admin.")
     else:
         print_table(
             [
@@ -104,7 +107,7 @@ def list_users(*, as_json: JsonOption = False, config: ConfigOption = None) -> N
         )
 
 
-@app.command()
+@app.command(cls=Command)
 def show(*, user: UserArgument, as_json: JsonOption = False, config: ConfigOption = None) -> None:
     """Show one user."""
     with opened_store(config) as (loaded, store):
@@ -127,7 +130,7 @@ def show(*, user: UserArgument, as_json: JsonOption = False, config: ConfigOptio
     )
 
 
-@app.command()
+@app.command(cls=Command)
 def update(
     *,
     user: UserArgument,
@@ -149,13 +152,13 @@ def update(
     if rpm is None:
         raise WrongUsage("There is nothing to change: give --rpm")
     with usage():
-        ceiling = validate_rpm(parse_rpm(rpm))
+        ceiling = parse_rpm(rpm)
     with opened_store(config) as (_, store):
         changed = _change(store, find_user(store, user), {"rate_limit_rpm": ceiling})
         _report(changed, f"Changed {changed.email}.", as_json=as_json)
 
 
-@app.command()
+@app.command(cls=Command)
 def disable(
     *, user: UserArgument, force: ForceOption = False, as_json: JsonOption = False, config: ConfigOption = None
 ) -> None:
@@ -167,7 +170,7 @@ def disable(
         _report(changed, f"Disabled {changed.email}.", as_json=as_json)
 
 
-@app.command()
+@app.command(cls=Command)
 def enable(*, user: UserArgument, as_json: JsonOption = False, config: ConfigOption = None) -> None:
     """Let a disabled user in again."""
     with opened_store(config) as (_, store):
@@ -175,7 +178,7 @@ def enable(*, user: UserArgument, as_json: JsonOption = False, config: ConfigOpt
         _report(changed, f"Enabled {changed.email}.", as_json=as_json)
 
 
-@app.command()
+@app.command(cls=Command)
 def passwd(
     *,
     user: UserArgument,
@@ -191,11 +194,11 @@ def passwd(
         _report(changed, f"Set a new password for {changed.email}.", as_json=as_json)
 
 
-@app.command()
+@app.command(cls=Command)
 def role(
     *,
     user: UserArgument,
-    role: Annotated[RoleName, typer.Argument(help="The new role.", show_default=False)],
+    role: Annotated[RoleName, typer.Argument(metavar="ROLE", help="admin or user.", show_default=False)],
     force: ForceOption = False,
     as_json: JsonOption = False,
     config: ConfigOption = None,
@@ -209,7 +212,7 @@ def role(
         _report(changed, f"{changed.email} has the role {changed.role} now.", as_json=as_json)
 
 
-@app.command()
+@app.command(cls=Command)
 def delete(
     *,
     user: UserArgument,
@@ -253,11 +256,13 @@ def _keep_an_admin(store: Store, user: User, *, force: bool) -> None:
 
 def _new_password_hash(*, from_stdin: bool) -> str:
     # Imported when there is a password: bcrypt is dear, and most of these commands need none.
-    from inferxgate.accounts.passwords import hash_password
+    from inferxgate.accounts.passwords import hash_password, validate_password
 
-    password = _piped_password() if from_stdin else _asked_password()
     with usage():
-        return hash_password(password)
+        password = validate_password(_piped_password() if from_stdin else _asked_password())
+        if not from_stdin:
+            _ask_again(password)
+    return hash_password(password)
 
 
 def _piped_password() -> str:
@@ -270,17 +275,18 @@ def _piped_password() -> str:
         raise WrongUsage("--password-stdin: the password is no UTF-8 text") from error
 
 
-def _asked_password() -> str:
+def _asked_password(prompt: str = "Password: ") -> str:
     if not can_ask():
         raise WrongUsage("There is no terminal to ask for the password: pipe it in with --password-stdin")
     try:
-        first = getpass.getpass("Password: ")
-        second = getpass.getpass("The same again: ")
+        return getpass.getpass(prompt)
     except EOFError as error:
         raise CommandFailed("No password was given; nothing was changed") from error
-    if first != second:
+
+
+def _ask_again(password: str) -> None:
+    if _asked_password("The same again: ") != password:
         raise CommandFailed("The two passwords differ; nothing was changed")
-    return first
 
 
 def _confirm(question: str) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
+from inferxgate.accounts.keys import LONGEST_MODEL, MOST_MODELS, MOST_PER_MINUTE, validate_models
 from inferxgate.accounts.users import effective_rpm
 from inferxgate.cli.failures import WrongUsage
 from inferxgate.errors import GatewayError
@@ -22,11 +23,11 @@ _LATEST_MS = 253_402_300_799_000
 
 @contextmanager
 def usage() -> Iterator[None]:
-    """What the rules for keys and users refuse was typed here: it is wrong usage."""
+    """What the rules for keys, users and reports refuse was typed here: it is wrong usage, of the option as typed."""
     try:
         yield
     except GatewayError as error:
-        raise WrongUsage(error.message) from error
+        raise WrongUsage(error.message.replace(f"'{error.param}'", f"--{error.param}").rstrip(".")) from error
 
 
 def refuse_later(**given: object) -> None:
@@ -48,8 +49,9 @@ def parse_rpm(text: str | None) -> int | None:
     """A number of requests a minute; None for ``default``."""
     if text is None or text == "default":
         return None
-    if not re.fullmatch(r"\d{1,10}", text, re.ASCII):
-        raise WrongUsage(f"--rpm takes a number or 'default', not '{text}'")
+    if not re.fullmatch(r"\d{1,10}", text, re.ASCII) or int(text) > MOST_PER_MINUTE:
+        wanted = f"a whole number from 0 (unlimited) to {MOST_PER_MINUTE:,}, or 'default'"
+        raise WrongUsage(f"--rpm must be {wanted}, not '{text}'")
     return int(text)
 
 
@@ -88,11 +90,18 @@ def _is_cut(key: ApiKey, in_force: int, default: int) -> bool:
     return in_force != (default if key.rate_limit_rpm is None else key.rate_limit_rpm)
 
 
-def parse_models(text: str | None) -> list[str] | None:
-    """Names with commas between them; None for ``all``."""
+def parse_models(text: str | None) -> tuple[str, ...] | None:
+    """Names with commas between them, each once; None for ``all``."""
     if text is None or text == "all":
         return None
-    return [name.strip() for name in text.split(",") if name.strip()]
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not 1 <= len(names) <= MOST_MODELS:
+        raise WrongUsage(f"--models must name from 1 to {MOST_MODELS} models with commas between them, or be 'all'")
+    try:
+        return validate_models(names)
+    except GatewayError as error:
+        wanted = f"from 1 to {LONGEST_MODEL} printable characters"
+        raise WrongUsage(f"--models must hold names of {wanted}") from error
 
 
 def parse_expiry(text: str | None) -> int | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Iterable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import orjson
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -31,6 +31,18 @@ SILENCE_SECONDS = 60.0
 """How long a body may pause before the request is given up."""
 
 _UTF8_NAMES = ("utf-8", "utf8", "us-ascii")
+
+_KINDS = {
+    "bool_type": "true or false",
+    "finite_number": "a finite number",
+    "float_type": "a number",
+    "int_from_float": "a whole number",
+    "int_type": "a whole number",
+    "list_type": "a list",
+    "string_type": "a string",
+    "string_unicode": "valid Unicode",
+}
+"""What a field must be, by the validation library's name of the mistake."""
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -158,5 +170,15 @@ def _invalid(details: list[ErrorDetails], model: type[BaseModel]) -> GatewayErro
     param = str(first["loc"][0]) if first["loc"] else None
     if first["type"] == "missing":
         return GatewayError(MISSING_FIELD, f"The field {param} is missing.", param=param)
-    whats = list(dict.fromkeys(d["msg"] for d in details if d["loc"][:1] == first["loc"][:1]))
-    return GatewayError(INVALID_VALUE, f"{param}: {'; or '.join(whats)}.", param=param)
+    same = [detail for detail in details if detail["loc"][:1] == first["loc"][:1]]
+    kinds = list(dict.fromkeys(_KINDS[detail["type"]] for detail in same if detail["type"] in _KINDS))
+    if not kinds:
+        said = "; or ".join(dict.fromkeys(detail["msg"] for detail in same))
+        return GatewayError(INVALID_VALUE, f"{param}: {said}.", param=param)
+    if "a number" in kinds and "a whole number" in kinds:
+        kinds.remove("a whole number")
+    item = next((f"(item {part + 1}) " for part in first["loc"][1:] if isinstance(part, int)), "")
+    field = model.model_fields.get(param or "")
+    if not item and "true or false" not in kinds and field is not None and type(None) in get_args(field.annotation):
+        kinds.append("null")
+    return GatewayError(INVALID_VALUE, f"{param} {item}must be {' or '.join(kinds)}.", param=param)

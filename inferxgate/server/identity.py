@@ -205,12 +205,17 @@ def _presented(headers: RawHeaders) -> bytes:
         )
     for name, value in headers:
         if name == b"x-api-key":
+            if value.count(b".") == 2 and value.lstrip().startswith(b"eyJ"):
+                raise GatewayError(
+                    INVALID_TOKEN, "X-API-Key takes an API key; send the token as 'Authorization: Bearer <token>'."
+                )
             return _key(value.strip())
     if sent:
         raise GatewayError(INVALID_API_KEY, "The Authorization header must have the form 'Bearer <key or token>'.")
     raise GatewayError(
         INVALID_API_KEY,
-        "No API key provided. Send 'Authorization: Bearer ix-api-key-...' or 'X-API-Key: ix-api-key-...'.",
+        "No API key provided. Send 'Authorization: Bearer ix-api-key-...' or 'X-API-Key: ix-api-key-...'; routes for"
+        " people take the token of POST /auth/login, as 'Authorization: Bearer <token>'.",
     )
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import socket
+import ssl
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -67,6 +71,19 @@ def start(cli: CommandLine, *arguments: str) -> subprocess.Popen[bytes]:
 def test_echo_answers_without_any_configuration(cli: CommandLine) -> None:
     done = cli.well("chat", "What a day!")
     assert (done.out, done.err) == ("What a day!\n", HINT)
+    done = cli.well("chat", "What a day!", "--json")
+    assert (done.json["choices"][0]["message"]["content"], done.err) == ("What a day!", HINT)
+
+
+def test_the_hint_comes_with_an_answer_and_not_with_a_failure(cli: CommandLine) -> None:
+    cli.data_dir.write_text("no folder")
+    assert "is not a folder" in cli.fails("chat", "What a day!")
+
+
+def test_a_key_without_a_gateway_is_wrong_usage(cli: CommandLine) -> None:
+    line = cli.fails("chat", "hi", "--key", "ix-api-key-x", code=2)
+    assert line.startswith("--key is for another gateway: name it with --url or INFERXGATE_URL")
+    assert cli.run("chat", "hi", environment={"INFERXGATE_API_KEY": "ix-api-key-x"}).code == 0
 
 
 def test_a_model_that_is_named_needs_no_hint(cli: CommandLine) -> None:
@@ -260,6 +277,23 @@ def test_a_conversation_remembers(asking: CommandLine, provider: FakeProvider) -
     ]
 
 
+def test_a_mistyped_command_is_told_and_not_sent(cli: CommandLine) -> None:
+    with cli.on_terminal("chat") as terminal:
+        for line, answer in (
+            ("/exti", "There is no command /exti; /exit leaves."),
+            ("/model gpt-5", "There is no command /model; /exit leaves."),
+            (" /exti", "\n /exti\n"),
+            ("/etc/hosts is empty", "\n/etc/hosts is empty\n"),
+        ):
+            terminal.expect("> ")
+            terminal.press(f"{line}\n")
+            terminal.expect(answer)
+        terminal.expect("> ")
+        terminal.press("/exit\n")
+        assert terminal.end() == 0
+        assert terminal.seen.count(HINT) == 1
+
+
 def test_a_conversation_outlives_errors_and_interrupts(asking: CommandLine, provider: FakeProvider) -> None:
     provider.reply_json(error_body("No."), status=400)
     provider.reply(sse_reply(begun("I was just saying")).cut_short(HANG, keep=2))
@@ -305,15 +339,47 @@ def test_a_gateway_named_by_the_environment(cli: CommandLine, gateway: GatewayPr
     environment = {"INFERXGATE_URL": gateway.url, "INFERXGATE_API_KEY": gateway.create_key()}
     for more in ([], ["--no-stream"]):
         done = cli.run("chat", "hello", *more, environment=environment)
-        assert (done.code, done.out, done.err) == (0, "hello\n", HINT)
+        assert (done.code, done.out, done.err) == (0, "hello\n", "")
     done = cli.run("chat", "hello", "--json", environment=environment)
     assert done.json["choices"][0]["message"]["content"] == "hello"
 
 
 def test_a_gateway_that_wants_a_key(cli: CommandLine, gateway: GatewayProcess) -> None:
-    for more in ([], ["--key", "wrong"]):
-        line = cli.fails("chat", "-m", "echo", "hello", "--url", gateway.url, *more)
-        assert line.endswith("; give a key with --key or INFERXGATE_API_KEY")
+    line = cli.fails("chat", "-m", "echo", "hello", "--url", gateway.url)
+    assert line == f"{gateway.url} wants an API key; give one with --key or INFERXGATE_API_KEY"
+    line = cli.fails("chat", "-m", "echo", "hello", "--url", gateway.url, "--key", "wrong")
+    assert line.endswith("; check --key or INFERXGATE_API_KEY")
+
+
+def test_a_gateway_behind_tls(tmp_path: Path, cli: CommandLine) -> None:
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *subject]
+    subprocess.run([*command, "-keyout", str(key), "-out", str(cert)], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert, key)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        address = f"127.0.0.1:{listening.getsockname()[1]}"
+
+        def answer() -> None:
+            for _ in range(2):
+                raw, _ = listening.accept()
+                with raw, contextlib.suppress(OSError):
+                    context.wrap_socket(raw, server_side=True)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        line = cli.fails("chat", "-m", "m", "hi", "--url", f"http://{address}")
+        assert line.endswith("; if it speaks TLS, write https:// in --url")
+        line = cli.fails("chat", "-m", "m", "hi", "--url", f"https://{address}")
+        assert "its certificate is not trusted (self" in line
+        assert line.endswith("in SSL_CERT_FILE")
+        thread.join()
+
+
+def test_tls_towards_a_gateway_without_it(cli: CommandLine, gateway: GatewayProcess) -> None:
+    line = cli.fails("chat", "-m", "m", "hi", "--url", gateway.url.replace("http:", "https:"))
+    assert line.endswith("; if it speaks no TLS, write http:// in --url")
 
 
 def test_a_gateway_that_refuses(cli: CommandLine, gateway: GatewayProcess) -> None:

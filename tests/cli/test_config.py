@@ -94,7 +94,13 @@ def test_show_without_any_file(cli: CommandLine) -> None:
 
 def test_path_prints_the_path_alone(cli: CommandLine) -> None:
     done = cli.well("config", "path")
-    assert (done.out, done.err) == (f"{cli.config_path}\n", "")
+    assert (done.out, done.err) == (f"{cli.config_path}\n", f"Data folder: {cli.data_dir}\n")
+
+
+def test_path_names_both_places_on_a_terminal(cli: CommandLine) -> None:
+    with cli.on_terminal("config", "path", columns=200) as terminal:
+        assert terminal.end() == 0
+        assert terminal.seen == f"Configuration file:  {cli.config_path}\nData folder:         {cli.data_dir}\n"
 
 
 def test_path_says_that_there_is_no_file_yet(cli: CommandLine) -> None:
@@ -188,6 +194,53 @@ def test_check_warns_of_what_is_seldom_meant(cli: CommandLine, text: str, warnin
     assert done.out == f"OK: {cli.config_path}\n"
     assert warning in done.err
     assert any(warning in each for each in cli.well("config", "check", "--json").json["warnings"])
+
+
+@pytest.mark.parametrize("target", ["anthropic/claude", "nowhere/m"])
+def test_check_warns_of_an_alias_that_leads_nowhere(cli: CommandLine, target: str) -> None:
+    configure(cli, f'[models.a]\ntargets = ["{target}"]\n[models.b]\ntargets = ["echo/echo"]\n')
+    err = cli.well("config", "check").err
+    assert f"models.a.targets names {target}, and there is no provider {target.partition('/')[0]}\n" in err
+    assert "models.b" not in err
+
+
+def test_check_warns_of_variables_that_nothing_reads(cli: CommandLine) -> None:
+    environment = {
+        "ANTHROPIC_API_KEY": f"sk-{CANARY}",
+        "GROQ_API_KEY": f"gsk-{CANARY}",
+        "GEMINI_API_KEY": "",
+        "INFERXGATE_SERVER_PORT": "1",
+        "INFERXGATE_PROVIDERS_X": "1",
+        "INFERXGATE_URL": "http://localhost",
+        "INFERXGATE_API_KEY": CANARY,
+    }
+    done = cli.run("config", "check", environment=environment)
+    assert done.code == 0
+    assert CANARY not in done.err
+    assert [line for line in done.err.splitlines() if "not used" in line or "not read" in line] == [
+        "Warning: not used, since this version has no such provider yet: ANTHROPIC_API_KEY, GROQ_API_KEY",
+        (
+            "Warning: INFERXGATE_PROVIDERS_X is not read: a setting's name has two underscores,"
+            " as in INFERXGATE_PROVIDERS__X"
+        ),
+        (
+            "Warning: INFERXGATE_SERVER_PORT is not read: a setting's name has two underscores,"
+            " as in INFERXGATE_SERVER__PORT"
+        ),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[server]\ntls_cert = 'bad.pem'\ntls_key = 'bad.pem'", "tls_key {folder}/bad.pem cannot be used"),
+        ("[providers.openai]\nca_file = 'bad.pem'", "({folder}/bad.pem) cannot be used: no certificates in PEM form"),
+    ],
+)
+def test_check_opens_the_certificates(cli: CommandLine, text: str, message: str) -> None:
+    (cli.folder / "bad.pem").write_text("not a pem\n")
+    configure(cli, text)
+    assert message.format(folder=cli.folder) in cli.fails("config", "check")
 
 
 def test_check_does_not_warn_without_reason(cli: CommandLine) -> None:

@@ -80,12 +80,12 @@ def test_limits_of_a_later_version_are_refused(cli: CommandLine, command: list[s
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--rpm", "-5"], "--rpm takes a number or 'default', not '-5'"),
-        (["--rpm", "9999999999"], "must be a whole number from 0"),
-        (["--name", "two\nlines"], "must not contain line breaks"),
+        (["--rpm", "-5"], "--rpm must be a whole number from 0 (unlimited) to 1,000,000,000, or 'default', not '-5'"),
+        (["--rpm", "9999999999"], "--rpm must be a whole number from 0"),
+        (["--name", "two\nlines"], "--name must not contain line breaks"),
         (["--name", "x" * 201], "at most 200 characters"),
         (["--name", b"\xff"], "control characters"),
-        (["--models", ","], "must name from 1"),
+        (["--models", ","], "--models must name from 1"),
         (["--expires", "yesterday"], "--expires takes a span"),
         (["--expires", "2001-01-01"], "has passed already"),
     ],

@@ -27,7 +27,8 @@ def test_it_says_where_it_listens_what_it_found_and_what_to_do_next(tmp_path: Pa
     with GatewayProcess(tmp_path, config=PROVIDER) as gateway:
         assert httpx.get(f"{gateway.url}/health").status_code == 200
         wait_for(gateway, "There is no key yet.")
-        assert f"listens on {gateway.url} " in gateway.log
+        assert f"listens on {gateway.url}\n" in gateway.log
+        assert f"\nFor OpenAI's SDKs, base_url is {gateway.base_url}\n" in gateway.log
         assert "Providers: local (http://127.0.0.1:1/v1), echo" in gateway.log
         assert f"Configuration: {gateway.config_path}" in gateway.log
         assert f"Data: {gateway.data_dir}" in gateway.log
@@ -131,10 +132,10 @@ def test_a_port_in_use_is_one_line(cli: CommandLine) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["--port", "many"], 2, "'--port'"),
-        (["--port", "70000"], 1, "server.port"),
+        (["--port", "many"], 2, "--port must be a whole number; see"),
+        (["--port", "70000"], 1, "--port must be 65535 or less"),
         (["--workers", "2"], 1, "more than one worker is not available in this version"),
-        (["--host", "no such host"], 1, "server.host"),
+        (["--host", "no such host"], 1, "--host must be"),
         (["--log-level", "loud"], 2, "'loud' is not one of"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -115,8 +116,8 @@ def test_json_is_the_report_of_the_interface(used: CommandLine) -> None:
 def test_csv_has_a_line_for_each_group(used: CommandLine) -> None:
     rows = list(csv.DictReader(used.well("stats", "--csv", "--by", "user").out.splitlines()))
     assert [(row["email"], row["requests"], row["cost"]) for row in rows] == [
-        ("ann@example.com", "2", "4.0"),
-        ("", "3", "1.0"),
+        ("ann@example.com", "2", "4"),
+        ("", "3", "1"),
     ]
     rows = list(csv.DictReader(used.well("stats", "--csv").out.splitlines()))
     assert [(row["model"], row["total_tokens"]) for row in rows] == [
@@ -124,6 +125,28 @@ def test_csv_has_a_line_for_each_group(used: CommandLine) -> None:
         ("small", "1500"),
         ("odd", "900"),
     ]
+
+
+def test_csv_has_plain_decimals(cli: CommandLine) -> None:
+    with opened(cli) as store:
+        records = [record("tiny", 1, 0.000_002), record("tiny", 1, 0.0), record("tiny", 1, 0.0)]
+        store.add_usage([replace(records[0], duration_ms=841), *records[1:]], [])
+        store.add_usage([replace(record("none", 0, 0.0), first_token_ms=None)], [])
+    by_model = {row["model"]: row for row in csv.DictReader(cli.well("stats", "--csv").out.splitlines())}
+    assert (by_model["tiny"]["cost"], by_model["tiny"]["average_duration_ms"]) == ("0.000002", "840.3")
+    assert (by_model["none"]["cost"], by_model["none"]["average_first_token_ms"]) == ("0", "")
+
+
+def test_a_terminal_shows_fifty_groups_and_the_rest_as_one(cli: CommandLine) -> None:
+    with opened(cli) as store:
+        store.add_usage([record(f"m{number:02}", 100, float(60 - number)) for number in range(53)], [])
+    with cli.on_terminal("stats", columns=100) as terminal:
+        assert terminal.end() == 0
+        rows = [line.split() for line in without_colour(terminal.seen).splitlines() if "$" in line][1:]
+    assert [row[0] for row in rows] == [*(f"m{number:02}" for number in range(50)), "(others)"]
+    assert rows[-1] == ["(others)", "3", "0", "450", "$27.00"]
+    assert cli.well("stats", "--csv").out.count("\n") == 54
+    assert len(cli.well("stats", "--json").json["by_model"]) == 53
 
 
 def test_a_terminal_gets_bars_in_proportion(used: CommandLine) -> None:
@@ -147,8 +170,8 @@ def test_nothing_used_yet(cli: CommandLine) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--since", "soon"], "--since: 'since' must be a span such as 30m, 24h or 7d"),
-        (["--since", "2099-01-01"], "lies in the future"),
+        (["--since", "soon"], "--since must be a span such as 30m, 24h or 7d"),
+        (["--since", "2099-01-01"], "--since lies in the future"),
         (["--json", "--csv"], "--json and --csv exclude each other: give one"),
     ],
 )

@@ -98,6 +98,16 @@ def test_a_slip_at_the_terminal_creates_nothing(cli: CommandLine, second: str, m
     assert all_users(cli) == []
 
 
+def test_a_password_that_is_too_short_is_told_before_it_is_typed_again(cli: CommandLine) -> None:
+    with cli.on_terminal("users", "create", "ann@example.com") as terminal:
+        terminal.expect("Password: ")
+        terminal.press("short\n")
+        assert terminal.end() == 2
+        assert "at least 8 characters" in terminal.seen
+        assert "again" not in terminal.seen
+    assert all_users(cli) == []
+
+
 def test_list_and_show(cli: CommandLine) -> None:
     assert "users create" in cli.well("users", "list").err
     cli.well("users", "create", "ann@example.com", "--username", "Ann", "--password-stdin", stdin=PASSWORD)

@@ -18,8 +18,20 @@ from tests.support.provider import HANG, FakeProvider, error_body, sse_reply
 FOLDER = Path(__file__).resolve().parent.parent / "sdk_node"
 NODE = shutil.which("node")
 
+OLDEST_NODE = 18
+"""The first with fetch, which the package needs."""
+
+
+def node_version() -> int:
+    """The major version of this machine's Node.js; 0 where there is none."""
+    if NODE is None:
+        return 0
+    said = subprocess.run([NODE, "--version"], capture_output=True, text=True, check=True).stdout
+    return int(said.removeprefix("v").partition(".")[0])
+
+
 pytestmark = [
-    pytest.mark.skipif(NODE is None, reason="there is no node on this machine"),
+    pytest.mark.skipif(node_version() < OLDEST_NODE, reason=f"there is no Node.js {OLDEST_NODE} or newer here"),
     pytest.mark.skipif(
         not (FOLDER / "node_modules" / "openai").is_dir(),
         reason="the openai package for Node.js is not there; npm ci --prefix tests/sdk_node installs it",

@@ -188,6 +188,25 @@ def test_a_wrong_field_is_named(model: type[BaseModel], content: object, code: s
     assert param is None or param in raised.value.message
 
 
+@pytest.mark.parametrize(
+    ("model", "content", "message"),
+    [
+        (LoginBody, {"email": 5, "password": "x"}, "email must be a string."),
+        (NewKeyBody, {"name": 5}, "name must be a string or null."),
+        (NewKeyBody, {"rate_limit_rpm": "60"}, "rate_limit_rpm must be a whole number or null."),
+        (NewKeyBody, {"rate_limit_rpm": 1.5}, "rate_limit_rpm must be a whole number or null."),
+        (NewKeyBody, {"allowed_models": "echo"}, "allowed_models must be a list or null."),
+        (NewKeyBody, {"allowed_models": ["echo", 1]}, "allowed_models (item 2) must be a string."),
+        (NewKeyBody, {"expires_at": [1]}, "expires_at must be a string or a number or null."),
+        (ChangeKeyBody, {"blocked": "yes"}, "blocked must be true or false."),
+    ],
+)
+def test_a_wrong_type_is_told_in_plain_words(model: type[BaseModel], content: object, message: str) -> None:
+    with pytest.raises(GatewayError) as raised:
+        parse_body(model, content)
+    assert raised.value.message == message
+
+
 def test_every_unknown_field_is_named() -> None:
     with pytest.raises(GatewayError, match="'one', 'two'"):
         parse_body(NewKeyBody, {"name": "x", "one": 1, "two": 2})

@@ -218,6 +218,24 @@ async def test_one_who_stops_waiting_does_not_stop_the_others(store: SQLiteStore
     assert len({await task for task in waiting[1:]}) == 1
 
 
+async def test_no_credential_is_told_of_keys_and_of_tokens(identity: Identity) -> None:
+    with pytest.raises(GatewayError) as raised:
+        await identity.look_up([])
+    assert raised.value.code == "invalid_api_key"
+    assert "X-API-Key: ix-api-key-" in raised.value.message
+    assert "the token of POST /auth/login" in raised.value.message
+
+
+async def test_a_token_in_the_header_of_keys_is_told_where_it_belongs(identity: Identity, store: SQLiteStore) -> None:
+    user = users.register(store, email="ann@example.com", password_hash="x", username=None)
+    token = TOKENS.issue(user, int(time.time()))
+    with pytest.raises(GatewayError) as raised:
+        await identity.look_up(key_header(token))
+    assert (raised.value.status, raised.value.code) == (401, "invalid_token")
+    assert "'Authorization: Bearer <token>'" in raised.value.message
+    assert token not in raised.value.message
+
+
 # --- the same in a running gateway
 
 
