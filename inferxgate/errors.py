@@ -63,6 +63,7 @@ ROUTE_NOT_FOUND = _caller("route_not_found", 404, "not_found_error")
 MODEL_NOT_FOUND = _caller("model_not_found", 404, "not_found_error")
 KEY_NOT_FOUND = _caller("key_not_found", 404, "not_found_error")
 USER_NOT_FOUND = _caller("user_not_found", 404, "not_found_error")
+NOT_FOUND = _caller("not_found", 404, "not_found_error")
 # 405, 409, 413
 METHOD_NOT_ALLOWED = _caller("method_not_allowed", 405)
 EMAIL_TAKEN = _caller("email_taken", 409)

@@ -16,7 +16,7 @@ _MAX_WORD_CHARACTERS = 128
 
 _KEPT_STATUSES: Mapping[int, Kind] = {
     400: errors.INVALID_VALUE,
-    404: errors.MODEL_NOT_FOUND,
+    404: errors.NOT_FOUND,
     413: errors.REQUEST_TOO_LARGE,
     422: errors.INVALID_VALUE,
 }

@@ -587,9 +587,9 @@ def told(status: int, data: bytes, headers: dict[str, str] | None = None, now_s:
         (401, "authentication_error", (502, "upstream_auth_error")),
         (402, "billing_error", (429, "upstream_quota_exceeded")),
         (403, "permission_error", (502, "upstream_auth_error")),
-        (404, "not_found_error", (404, "invalid_value")),
+        (404, "not_found_error", (404, "not_found")),
         (409, "conflict_error", (502, "upstream_error")),
-        (413, "request_too_large", (413, "invalid_value")),
+        (413, "request_too_large", (413, "request_too_large")),
         (429, "rate_limit_error", (429, "upstream_rate_limited")),
         (500, "api_error", (502, "upstream_error")),
         (504, "timeout_error", (504, "upstream_timeout")),
@@ -632,7 +632,7 @@ def test_money_that_is_used_up_is_not_tried_again(status: int, data: bytes) -> N
         (400, "prompt is too long: 210000 tokens > 200000 maximum", "context_length_exceeded"),
         (400, "input length and `max_tokens` exceed context limit: 1 + 2 > 2", "context_length_exceeded"),
         (404, "model: claude-0", "model_not_found"),
-        (404, "No such file", "invalid_value"),
+        (404, "No such file", "not_found"),
     ],
 )
 def test_codes_that_clients_test_are_openais(status: int, says: str, code: str) -> None:
