@@ -114,16 +114,17 @@ def test_a_hosts_spelling_goes_out_and_openais_comes_back(asker: Asker) -> None:
     assert answer.json() == completion("length")
 
 
+def last_event(reason: str) -> dict[str, Any]:
+    return {"id": "1", "choices": [{"index": 0, "delta": {}, "finish_reason": reason}]}
+
+
 def test_a_hosts_spelling_in_streams(asker: Asker) -> None:
     said = {"id": "1", "choices": [{"index": 0, "delta": {"content": "Hi"}, "finish_reason": None}]}
-    end = {"id": "1", "choices": [{"index": 0, "delta": {}, "finish_reason": "model_length"}]}
-    asker.provider.reply_sse([said, end])
+    asker.provider.reply_sse([said, last_event("model_length")])
     answer = asker.ask("mistral/mistral-small-latest", stream=True)
     events = [json.loads(line[6:]) for line in answer.text.splitlines() if line.startswith("data: {")]
-    end["choices"][0]["finish_reason"] = "length"  # type: ignore[index]  # a list of dicts in a dict of objects
-    assert events == [said, end]
-    end["choices"][0]["finish_reason"] = "error"  # type: ignore[index]  # the same
-    asker.provider.reply_sse([said, end])
+    assert events == [said, last_event("length")]
+    asker.provider.reply_sse([said, last_event("error")])
     failed = asker.ask("mistral/mistral-small-latest", stream=True).text
     assert '"type":"upstream_error"' in failed
     assert "[DONE]" not in failed
