@@ -31,7 +31,7 @@ def list_models(
     as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
-    """List the models of the configured providers: tokens, dollars per million tokens, and what sets each apart."""
+    """List the models of the configured providers, with prices in dollars per million tokens."""
     from inferxgate.accounts.callers import OPERATOR
 
     router = _router(config)

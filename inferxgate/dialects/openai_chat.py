@@ -247,7 +247,7 @@ def _message_chunks(choice: int, message: Mapping[str, Any]) -> Iterator[Chunk]:
             if isinstance(call, dict):
                 yield _tool_call(choice, position, call, call.get("function") or call.get("custom"))
     legacy = message.get("function_call")
-    if isinstance(legacy, dict):
+    if isinstance(legacy, dict) and any(legacy.values()):  # some hosts send one of nulls with every message
         yield _tool_call(choice, 0, {}, legacy)
 
 
@@ -303,18 +303,26 @@ def parse_usage(usage: Mapping[str, Any]) -> Usage:
     """OpenAI's usage object in disjoint buckets.
 
     OpenAI's ``prompt_tokens`` include what was read from or written to a cache, its ``completion_tokens`` the
-    reasoning. DeepSeek names cache reads ``prompt_cache_hit_tokens``. xAI counts reasoning beside the completion, which
-    shows in its total.
+    reasoning. DeepSeek names cache reads ``prompt_cache_hit_tokens``. Not every host includes the parts in the whole:
+    xAI counts reasoning beside the completion and Mistral audio beside the prompt, which shows in their totals, and
+    reasoning above the completion (Gemini behind Vercel's gateway, which bills it so) cannot be in it. Azure's Grok
+    counts as cached what is not in the prompt (the host's own preamble): no more is cached than there is.
     """
     prompt, completion = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
+    total = _count(usage, "total_tokens")
     inputs, outputs = _mapping(usage.get("prompt_tokens_details")), _mapping(usage.get("completion_tokens_details"))
-    cached = _count(inputs, "cached_tokens") or _count(usage, "prompt_cache_hit_tokens")
     written = _count(inputs, "cache_write_tokens")
     audio_in, image_in = _count(inputs, "audio_tokens"), _count(inputs, "image_tokens")
     reasoning = _count(outputs, "reasoning_tokens")
     audio_out, image_out = _count(outputs, "audio_tokens"), _count(outputs, "image_tokens")
-    if reasoning and _count(usage, "total_tokens") == prompt + completion + reasoning:
+    if reasoning > completion or (reasoning and total == prompt + completion + reasoning):
         completion += reasoning
+    if audio_in and total == prompt + completion + audio_in:
+        prompt += audio_in
+    cached = min(_count(inputs, "cached_tokens") or _count(usage, "prompt_cache_hit_tokens"), prompt)
+    # What is cached may have been image or audio: it is counted once, as cached.
+    image_in = min(image_in, prompt - cached)
+    audio_in = min(audio_in, prompt - cached - image_in)
     return Usage(
         input_tokens=max(0, prompt - cached - written - audio_in - image_in),
         cache_read_tokens=cached,

@@ -476,7 +476,7 @@ def messages(draw: st.DrawFn) -> list[Json]:
     """The content of an answer."""
     words = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
     plain = st.recursive(
-        st.none() | st.booleans() | st.integers(-(10**30), 10**30) | st.floats(-1e9, 1e9) | words,
+        st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(-1e9, 1e9) | words,
         lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words, inner, max_size=3),
         max_leaves=5,
     )

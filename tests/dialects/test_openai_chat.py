@@ -221,7 +221,32 @@ def test_an_error_with_status_200_is_an_error() -> None:
             Usage(input_tokens=10, output_tokens=5, reasoning_tokens=100),
         ),
         ({"prompt_tokens": "10", "completion_tokens": True, "total_tokens": -1}, Usage()),
-        ({"prompt_tokens": 1, "prompt_tokens_details": {"cached_tokens": 5}}, Usage(cache_read_tokens=5)),
+        (  # Azure's Grok: more is said to be cached than was sent
+            {"prompt_tokens": 1, "prompt_tokens_details": {"cached_tokens": 5}},
+            Usage(cache_read_tokens=1),
+        ),
+        (  # Azure's Grok again: what is cached may be an image
+            {"prompt_tokens": 265, "prompt_tokens_details": {"cached_tokens": 161, "image_tokens": 256}},
+            Usage(cache_read_tokens=161, image_input_tokens=104),
+        ),
+        (  # Gemini behind Vercel's gateway: reasoning stands beside the completion, and not in the total either
+            {
+                "prompt_tokens": 57,
+                "completion_tokens": 18,
+                "total_tokens": 75,
+                "completion_tokens_details": {"reasoning_tokens": 95},
+            },
+            Usage(input_tokens=57, output_tokens=18, reasoning_tokens=95),
+        ),
+        (  # Mistral: audio stands beside the prompt
+            {
+                "prompt_tokens": 9,
+                "completion_tokens": 248,
+                "total_tokens": 632,
+                "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 375},
+            },
+            Usage(input_tokens=9, audio_input_tokens=375, output_tokens=248),
+        ),
         ({"prompt_tokens": 3, "prompt_tokens_details": None}, Usage(input_tokens=3)),
     ],
 )

@@ -12,11 +12,23 @@ from inferxgate.errors import GatewayError
 from inferxgate.gateway.routing import Router
 from inferxgate.providers.openai import ROW
 from inferxgate.providers.provider import Provider
+from inferxgate.providers.registry import ROWS
 
 CATALOG = Catalog()
 VENDOR = "https://api.openai.com/v1"
 OPENAI = Provider(name="openai", row=ROW, base_url=VENDOR, price_id="openai")
 WORK = Provider(name="work", row=ROW, base_url=VENDOR, price_id="openai")
+ANTHROPIC = Provider(name="anthropic", row=ROWS["anthropic"], base_url="https://a", price_id="anthropic")
+GEMINI = Provider(name="gemini", row=ROWS["gemini"], base_url="https://g", price_id="google")
+ROUTER = Provider(name="openrouter", row=ROWS["openrouter"], base_url="https://o", price_id="openrouter")
+AZURE = Provider(
+    name="azure",
+    row=ROWS["azure"],
+    base_url="https://r.openai.azure.com",
+    price_id="azure",
+    models=("my-gpt",),
+    deployments={"my-gpt": "gpt-4o"},
+)
 VLLM = Provider(name="my-vllm", row=ROW, base_url="http://127.0.0.1:8000/v1", models=("llama3",))
 
 
@@ -36,6 +48,16 @@ def router(*providers: Provider, **aliases: str) -> Router:
         ((WORK, VLLM), "llama3", "my-vllm/llama3"),
         ((VLLM,), "whatever", "my-vllm/whatever"),
         ((VLLM,), "meta/whatever", "my-vllm/meta/whatever"),
+        ((VLLM, ROUTER, ANTHROPIC, GEMINI), "claude-sonnet-4-5", "anthropic/claude-sonnet-4-5"),
+        ((VLLM, ROUTER, ANTHROPIC, GEMINI), "claude-next", "anthropic/claude-next"),
+        ((VLLM, ANTHROPIC, GEMINI), "gemini-2.5-flash", "gemini/gemini-2.5-flash"),
+        ((VLLM, ANTHROPIC, GEMINI), "gemini-next", "gemini/gemini-next"),
+        ((VLLM, ANTHROPIC, GEMINI), "gemini/models/gemini-2.5-pro", "gemini/models/gemini-2.5-pro"),
+        ((VLLM, ROUTER), "anthropic/claude-opus-4.7", "openrouter/anthropic/claude-opus-4.7"),
+        ((VLLM, ROUTER, ANTHROPIC), "anthropic/claude-opus-4.7", "anthropic/claude-opus-4.7"),
+        ((AZURE, VLLM), "my-gpt", "azure/my-gpt"),
+        ((AZURE, VLLM), "azure/gpt-4o", "azure/gpt-4o"),
+        ((AZURE,), "gpt-4o", "azure/gpt-4o"),
         ((), "echo", "echo/echo"),
         ((VLLM,), "echo", "echo/echo"),
         ((), "echo/echo", "echo/echo"),
@@ -64,7 +86,12 @@ def test_adding_a_provider_does_not_move_a_name() -> None:
         ((OPENAI, VLLM), "opnai/gpt-4o", "Did you mean openai/...?"),
         ((OPENAI, VLLM), "openai/", "There is no model 'openai/'"),
         ((OPENAI, VLLM), "ech", "Did you mean echo?"),
+<<<<<<< HEAD
         ((), "echo/parrot", "There is no model 'echo/parrot'"),
+=======
+        ((AZURE, VLLM), "gpt-4o", "Configured providers: azure, my-vllm, echo"),
+        ((GEMINI, VLLM), "claude-sonnet-4-5", "Configured providers: gemini, my-vllm, echo"),
+>>>>>>> anthropic-gemini
     ],
 )
 def test_a_name_that_leads_nowhere_is_told_so_with_near_matches(
@@ -119,6 +146,14 @@ def test_every_listed_name_leads_to_what_the_list_says() -> None:
     names = router(WORK, OPENAI, VLLM, smart="openai/gpt-5", **{"gpt-4o": "my-vllm/llama3"})
     for entry in names.models(OPERATOR):
         assert names.resolve(entry.id).name == entry.target
+
+
+def test_deployments_are_listed_by_the_operators_names() -> None:
+    entries = {entry.id: entry for entry in router(AZURE).models(OPERATOR)}
+    assert entries.keys() == {"my-gpt", "echo"}
+    known = entries["my-gpt"]
+    assert (known.context_window, known.abilities.max_output_tokens) == (128_000, 16_384)
+    assert known.price == CATALOG.price("openai/gpt-4o", "openai", "gpt-4o")
 
 
 def test_one_model_can_be_asked_for_whether_or_not_it_is_listed() -> None:
