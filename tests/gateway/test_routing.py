@@ -86,12 +86,9 @@ def test_adding_a_provider_does_not_move_a_name() -> None:
         ((OPENAI, VLLM), "opnai/gpt-4o", "Did you mean openai/...?"),
         ((OPENAI, VLLM), "openai/", "There is no model 'openai/'"),
         ((OPENAI, VLLM), "ech", "Did you mean echo?"),
-<<<<<<< HEAD
         ((), "echo/parrot", "There is no model 'echo/parrot'"),
-=======
         ((AZURE, VLLM), "gpt-4o", "Configured providers: azure, my-vllm, echo"),
         ((GEMINI, VLLM), "claude-sonnet-4-5", "Configured providers: gemini, my-vllm, echo"),
->>>>>>> anthropic-gemini
     ],
 )
 def test_a_name_that_leads_nowhere_is_told_so_with_near_matches(
