@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import stat
 import tomllib
@@ -12,6 +11,7 @@ import pytest
 
 from inferxgate.config import Settings
 from inferxgate.config_listing import tables
+from tests.support.process import without_rights
 from tests.support.terminal import CommandLine, without_colour
 
 CANARY = "canary-of-more-than-thirty-two-bytes"
@@ -165,9 +165,9 @@ def test_a_folder_in_place_of_the_file(cli: CommandLine) -> None:
     assert line == f"{cli.folder} is a directory, not a configuration file"
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
 def test_a_file_that_may_not_be_read(cli: CommandLine) -> None:
     cli.config_path.chmod(0)
+    cli.prefix = without_rights()
     assert cli.fails("config", "check") == f"Cannot read the configuration file {cli.config_path}: Permission denied"
 
 

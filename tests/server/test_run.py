@@ -12,7 +12,7 @@ import stat
 import subprocess
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import httpx
@@ -21,7 +21,7 @@ import pytest
 from inferxgate.store.records import UsageFilter
 from tests.server.conftest import CHAT, World, bearer, opened
 from tests.support.certificates import AUTHORITY, SERVER
-from tests.support.process import GatewayProcess, program, provider_section
+from tests.support.process import GatewayProcess, program, provider_section, without_rights
 from tests.support.provider import FakeProvider, Reply, Wait
 
 STREAM = {"model": "openai/gpt-4o", "messages": [{"role": "user", "content": "hello"}], "stream": True}
@@ -187,11 +187,13 @@ def test_two_signals_at_once_are_one(tmp_path: Path, provider: FakeProvider) -> 
 # --- starting
 
 
-def start(folder: Path, *arguments: str, config: str = "") -> subprocess.CompletedProcess[str]:
+def start(
+    folder: Path, *arguments: str, config: str = "", prefix: Sequence[str] = ()
+) -> subprocess.CompletedProcess[str]:
     """Run serve where it cannot start."""
     process = GatewayProcess(folder, config=config)
     return subprocess.run(
-        [*program(), "serve", *arguments],
+        [*prefix, *program(), "serve", *arguments],
         env=process.environment,
         capture_output=True,
         text=True,
@@ -223,9 +225,8 @@ def test_a_host_that_is_not_ours(tmp_path: Path, host: str) -> None:
     assert "host" in refused(start(tmp_path, "--host", host, "--port", "0"))
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may listen on any port")
 def test_a_port_that_needs_rights(tmp_path: Path) -> None:
-    assert "permission" in refused(start(tmp_path, "--port", "80"))
+    assert "permission" in refused(start(tmp_path, "--port", "80", prefix=without_rights()))
 
 
 @pytest.mark.parametrize(

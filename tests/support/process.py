@@ -44,6 +44,11 @@ def provider_section(name: str, base_url: str, **settings: object) -> str:
     return "\n".join(lines) + "\n"
 
 
+def without_rights() -> list[str]:
+    """What to put before a command for it to run without root's powers over files and ports; nothing for others."""
+    return ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
+
+
 def program() -> list[str]:
     """The command under test: what ``INFERXGATE_TEST_BIN`` names (a built artefact), else this interpreter's."""
     named = os.environ.get("INFERXGATE_TEST_BIN")

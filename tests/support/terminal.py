@@ -63,13 +63,15 @@ class CommandLine:
             "INFERXGATE_DATA_DIR": str(self.data_dir),
             **(environment or {}),
         }
+        self.prefix: list[str] = []
+        """What stands before the program, such as ``without_rights()``."""
 
     def run(
         self, *arguments: str | bytes, stdin: str | bytes | None = None, environment: Mapping[str, str] | None = None
     ) -> Done:
         """Run it to its end with pipes; without ``stdin``, from the null device."""
         done = subprocess.run(
-            [*program(), *arguments],
+            [*self.prefix, *program(), *arguments],
             check=False,
             env={**self.environment, **(environment or {})},
             stdin=subprocess.DEVNULL if stdin is None else None,
