@@ -156,6 +156,8 @@ class StreamBuilder:
             "model": model,
         }
         self._begun: set[int] = set()
+        self._reasons: dict[int, str] = {}
+        """Finish reasons of translated choices. They go out last: Gemini may give one before the last of the text."""
         self._usage_event: Json | None = None
 
     def build(self, event: Event) -> bytes:
@@ -166,9 +168,10 @@ class StreamBuilder:
 
     def finish(self) -> bytes:
         """The last bytes of a stream that ended well."""
+        ends = b"".join([self._choice(index, {}, reason) for index, reason in sorted(self._reasons.items())])
         if self._include_usage and self._usage_event is not None:
-            return build_event(dumps(self._usage_event)) + DONE
-        return DONE
+            return ends + build_event(dumps(self._usage_event)) + DONE
+        return ends + DONE
 
     def _forwarded(self, event: Event, raw: bytes) -> bytes:
         """An event of the client's own dialect.
@@ -199,7 +202,8 @@ class StreamBuilder:
                 self._usage_event = {**self._base, "choices": [], "usage": build_usage(chunk.usage)}
                 return b""
             case Finish():
-                return self._choice(chunk.choice, {}, chunk.reason)
+                self._reasons[chunk.choice] = chunk.reason
+                return b""
             case _:
                 return self._choice(chunk.choice, _delta(chunk), None)
 

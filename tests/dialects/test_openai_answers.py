@@ -115,6 +115,12 @@ def test_a_stream_is_one_that_the_sdk_knows() -> None:
     assert "usage" not in json.dumps(streamed(ANSWER, include_usage=False))
 
 
+def test_a_finish_reason_goes_out_after_the_last_of_the_text() -> None:
+    events = streamed([Start("a", "m"), TextDelta(0, "Hel"), Finish(0, "stop"), TextDelta(0, "lo"), Finish(0, "stop")])
+    assert [event["choices"][0]["delta"].get("content") for event in events] == ["Hel", "lo", None]
+    assert [event["choices"][0]["finish_reason"] for event in events] == [None, None, "stop"]
+
+
 def test_an_empty_answer_still_has_its_choice() -> None:
     answer = whole([Start(None, None), Finish(0, "stop")])
     assert (answer["id"], answer["model"]) == ("chatcmpl-x", "asked")
