@@ -736,10 +736,10 @@ async def test_goes_through_the_proxy_of_the_environment(
 ) -> None:
     provider.handler = lambda seen: json_reply({"target": seen.target})
     monkeypatch.setenv("HTTP_PROXY", f"127.0.0.1:{provider.port}")
-    monkeypatch.setenv("NO_PROXY", "localhost, .direct.invalid")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1, .direct.invalid")
     async with engine() as upstream:
         assert b"http://provider.test/x" in await exchange(upstream, request("http://provider.test", path="/x"))
-        assert await exchange(upstream, request(f"http://localhost:{provider.port}", path="/x")) == b'{"target":"/x"}'
+        assert await exchange(upstream, request(f"http://127.0.0.1:{provider.port}", path="/x")) == b'{"target":"/x"}'
         assert (await failure(upstream, request("http://a.direct.invalid"))).kind is UPSTREAM_UNREACHABLE
 
 
