@@ -27,22 +27,7 @@ _LATER: tuple[Loc, ...] = (
 )
 """Settings of later versions: known, so that nobody looks for a typing mistake, and refused."""
 
-LATER_VARIABLES = (
-    "ANTHROPIC_API_KEY",
-    "AZURE_OPENAI_API_KEY",
-    "CEREBRAS_API_KEY",
-    "COHERE_API_KEY",
-    "DEEPSEEK_API_KEY",
-    "FIREWORKS_API_KEY",
-    "GEMINI_API_KEY",
-    "GOOGLE_API_KEY",
-    "GROQ_API_KEY",
-    "MISTRAL_API_KEY",
-    "OPENROUTER_API_KEY",
-    "PERPLEXITY_API_KEY",
-    "TOGETHER_API_KEY",
-    "XAI_API_KEY",
-)
+LATER_VARIABLES = ("AWS_BEARER_TOKEN_BEDROCK", "COHERE_API_KEY", "REPLICATE_API_TOKEN")
 """Variables with the credentials of providers that later versions have."""
 
 _NOT_YET = "is a setting of a later version and not available in this one"

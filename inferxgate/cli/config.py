@@ -126,9 +126,10 @@ def _warnings(loaded: Loaded) -> Iterator[str]:
     if "*" in server.cors_origins:
         yield "server.cors_origins has *: pages of any web site may call the gateway"
     if not loaded.settings.providers:
-        yield "no provider is configured: only echo answers (OPENAI_API_KEY or [providers.openai] adds one)"
+        yield "no provider is configured: only echo answers (OPENAI_API_KEY and its like, or a section, adds one)"
     for name, provider in loaded.settings.providers.items():
-        if provider.base_url is None and provider.api_key is None and not provider.headers:
+        needs_key = bool(ROWS[provider.type or name].key_variables)  # hosts on one's own machine have none
+        if needs_key and provider.base_url is None and provider.api_key is None and not provider.headers:
             yield f"providers.{name} has no api_key"
         url = urlsplit(provider.base_url or "")
         if url.scheme == "http" and provider.api_key and not is_loopback(url.hostname or ""):

@@ -180,6 +180,7 @@ def test_a_file_that_may_not_be_read(cli: CommandLine) -> None:
         ("server.cors_origins = ['*']", "server.cors_origins has *"),
         ("", "no provider is configured: only echo answers"),
         ("[providers.openai]", "providers.openai has no api_key"),
+        ("[providers.anthropic]", "providers.anthropic has no api_key"),
         (
             "[providers.openai]\napi_key = 'x'\nbase_url = 'http://10.0.0.1/v1'",
             "its api_key crosses the network in the clear",
@@ -206,9 +207,9 @@ def test_check_warns_of_an_alias_that_leads_nowhere(cli: CommandLine, target: st
 
 def test_check_warns_of_variables_that_nothing_reads(cli: CommandLine) -> None:
     environment = {
-        "ANTHROPIC_API_KEY": f"sk-{CANARY}",
-        "GROQ_API_KEY": f"gsk-{CANARY}",
-        "GEMINI_API_KEY": "",
+        "COHERE_API_KEY": f"sk-{CANARY}",
+        "REPLICATE_API_TOKEN": f"r8-{CANARY}",
+        "AWS_BEARER_TOKEN_BEDROCK": "",
         "INFERXGATE_SERVER_PORT": "1",
         "INFERXGATE_PROVIDERS_X": "1",
         "INFERXGATE_URL": "http://localhost",
@@ -218,7 +219,7 @@ def test_check_warns_of_variables_that_nothing_reads(cli: CommandLine) -> None:
     assert done.code == 0
     assert CANARY not in done.err
     assert [line for line in done.err.splitlines() if "not used" in line or "not read" in line] == [
-        "Warning: not used, since this version has no such provider yet: ANTHROPIC_API_KEY, GROQ_API_KEY",
+        "Warning: not used, since this version has no such provider yet: COHERE_API_KEY, REPLICATE_API_TOKEN",
         (
             "Warning: INFERXGATE_PROVIDERS_X is not read: a setting's name has two underscores,"
             " as in INFERXGATE_PROVIDERS__X"
