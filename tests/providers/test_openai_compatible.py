@@ -8,7 +8,7 @@ import pytest
 
 from inferxgate.accounts.callers import OPERATOR
 from inferxgate.catalog.abilities import Abilities
-from inferxgate.catalog.catalog import Catalog
+from inferxgate.catalog.catalog import NO_COST, Catalog
 from inferxgate.dialects import openai_chat
 from inferxgate.dialects.protocol import Call
 from inferxgate.dialects.quirks import Quirks
@@ -61,7 +61,7 @@ def test_where_each_host_is_and_how_it_is_signed(row: Row) -> None:
 def test_what_rows_say_is_there(row: Row) -> None:
     assert row.dialect in DIALECTS
     packages = Catalog()._packages
-    assert row.price_id in {None, "echo", *packages}
+    assert row.price_id in {None, NO_COST, *packages}
     assert not row.quirks.drops & row.quirks.refuses
     assert not row.quirks.renames.keys() & row.quirks.drops
 
