@@ -45,7 +45,7 @@ def _listen(family: int, address: tuple[object, ...], host: str) -> socket.socke
         sock.bind(address)
         sock.listen(BACKLOG)
         sock.settimeout(0)  # the event loop waits, not the socket
-    except BaseException:
+    except BaseException:  # whatever stopped it, the socket must not stay open; the caller says why
         sock.close()
         raise
     return sock

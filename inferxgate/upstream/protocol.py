@@ -1,7 +1,8 @@
 """The seam towards providers: one request out, one response in. Every network failure becomes a ``GatewayError``.
 
-What may be raised, by ``send`` and by reading alike: ``upstream_unreachable`` (refused, reset, no such host, TLS),
-``upstream_timeout`` (connecting, first byte, silence between bytes, the total for a whole answer) and
+What may be raised, by ``send`` and by reading alike: ``upstream_unreachable`` (nothing was sent: refused, no such host,
+TLS), ``upstream_error`` (sent, and the connection ended without an answer or within one: the provider may have done the
+work), ``upstream_timeout`` (connecting, first byte, silence between bytes, the total for a whole answer) and
 ``upstream_invalid_response`` (not HTTP, broken encoding, larger than allowed). None of their messages holds a header, a
 credential or a query string.
 """
