@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, assert_never
 
 from inferxgate.canonical.usage import Usage
 
@@ -233,6 +233,8 @@ class ChatResponse:
                 call.signature = chunk.signature or call.signature
             case Finish():
                 self._choice(chunk.choice).finish_reason = chunk.reason
+            case _:
+                assert_never(chunk)
 
     def _choice(self, index: int) -> Choice:
         return self.choices.setdefault(index, Choice())

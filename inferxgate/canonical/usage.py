@@ -45,9 +45,6 @@ class Usage:
     def total_tokens(self) -> int:
         return self.prompt_tokens + self.completion_tokens
 
-    def __add__(self, other: Usage) -> Usage:
-        return Usage(*(getattr(self, name) + getattr(other, name) for name in BUCKETS))
-
 
 BUCKETS: tuple[str, ...] = tuple(field.name for field in dataclasses.fields(Usage))
 """The names of all buckets, in order."""

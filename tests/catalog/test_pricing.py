@@ -78,6 +78,4 @@ def test_the_cost_is_the_exact_sum(counts: list[int], dollars: list[Decimal]) ->
 
 @given(st.lists(COUNTS, min_size=len(BUCKETS), max_size=len(BUCKETS)))
 def test_totals_are_the_sum_of_the_buckets(counts: list[int]) -> None:
-    usage = Usage(*counts)
-    assert usage.total_tokens == sum(counts)
-    assert (usage + usage).total_tokens == 2 * sum(counts)
+    assert Usage(*counts).total_tokens == sum(counts)

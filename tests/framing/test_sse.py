@@ -96,6 +96,8 @@ def test_byte_by_byte_is_the_same_as_at_once(stream: bytes) -> None:
         (b"data: no line end", [(b"no line end", "")]),
         (b"\n\n\ndata: a\n\n\n\ndata: b\n\n\n", [(b"a", ""), (b"b", "")]),
         (b"", []),
+        (b"\xef\xbb\xbfdata: a\n\n", [(b"a", "")]),
+        (b"\xef\xbb", []),
     ],
 )
 def test_decodes(stream: bytes, events: list[tuple[bytes, str]]) -> None:
@@ -127,6 +129,13 @@ def test_an_event_over_the_limit_is_refused_however_it_comes(size: int) -> None:
     assert caught.value.kind is UPSTREAM_INVALID_RESPONSE
 
 
+def test_an_event_over_the_limit_is_refused_in_one_read_too() -> None:
+    assert len(decode(b"data: " + b"x" * 94 + b"\n\n", max_event_bytes=100)) == 1
+    with pytest.raises(GatewayError) as caught:
+        decode(b"data: " + b"x" * 95 + b"\n\n", max_event_bytes=100)
+    assert caught.value.kind is UPSTREAM_INVALID_RESPONSE
+
+
 def test_a_stream_without_any_blank_line_is_refused() -> None:
     decoder = SSEDecoder(max_event_bytes=10_000)
     for _ in range(10):
@@ -150,9 +159,25 @@ def test_what_is_built_is_what_is_decoded(data: bytes) -> None:
     assert decode(build_event(data)) == [(re.sub(rb"\r\n|\r", b"\n", data), "")]
 
 
+def test_a_byte_order_mark_may_be_cut_anywhere() -> None:
+    stream = b"\xef\xbb\xbfdata: a\n\n"
+    for place in range(4):
+        assert decode(stream[:place], b"", stream[place:]) == [(b"a", "")]
+    assert decode(b"\xef\xbb", b"data: a\n\n") == [], "the start of a mark that does not come is a part of its line"
+
+
+def test_a_pause_within_a_line_end_is_no_end_of_an_event() -> None:
+    assert decode(b"data: a\r", b"", b"\ndata: b\n\n") == [(b"a\nb", "")]
+
+
 def test_builds_one_line_as_it_is() -> None:
     assert build_event(b'{"a":1}') == b'data: {"a":1}\n\n'
     assert build_event(b"[DONE]") == b"data: [DONE]\n\n"
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+def test_builds_a_line_of_data_for_each_line(end: bytes) -> None:
+    assert build_event(end.join([b"a", b"", b"b"])) == b"data: a\ndata: \ndata: b\n\n"
 
 
 def _pieces(stream: bytes, size: int) -> list[bytes]:
