@@ -138,19 +138,10 @@ class UsageReport:
     usage: Usage
 
 
-Chunk = (
-    Start
-    | TextDelta
-    | ReasoningDelta
-    | ReasoningSeal
-    | TextSeal
-    | RefusalDelta
-    | ToolCallDelta
-    | Citation
-    | ImageOutput
-    | Finish
-    | UsageReport
-)
+Piece = TextDelta | ReasoningDelta | ReasoningSeal | TextSeal | RefusalDelta | ToolCallDelta | Citation | ImageOutput
+"""What a choice says, a piece at a time."""
+
+Chunk = Start | Piece | Finish | UsageReport
 
 
 @dataclass(slots=True)

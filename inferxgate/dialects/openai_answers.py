@@ -10,7 +10,7 @@ of documents, ``images`` for images.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, assert_never
 
 import orjson
 
@@ -21,6 +21,7 @@ from inferxgate.canonical.chat import (
     Citation,
     Finish,
     ImageOutput,
+    Piece,
     ReasoningDelta,
     ReasoningSeal,
     RefusalDelta,
@@ -215,30 +216,30 @@ class StreamBuilder:
         return build_event(orjson.dumps({**self._base, "choices": [choice]}))
 
 
-def _delta(chunk: Chunk) -> Json:
-    match chunk:
+def _delta(piece: Piece) -> Json:
+    match piece:
         case TextDelta():
-            return {"content": chunk.text}
+            return {"content": piece.text}
         case ReasoningDelta():
-            block = {"type": "thinking", "thinking": chunk.text}
-            return {"reasoning_content": chunk.text, "thinking_blocks": [block]}
+            block = {"type": "thinking", "thinking": piece.text}
+            return {"reasoning_content": piece.text, "thinking_blocks": [block]}
         case ReasoningSeal(redacted=str(data)):
             return {"thinking_blocks": [{"type": "redacted_thinking", "data": data}]}
         case ReasoningSeal():
-            return {"thinking_blocks": [{"type": "thinking", "thinking": "", "signature": chunk.signature}]}
+            return {"thinking_blocks": [{"type": "thinking", "thinking": "", "signature": piece.signature}]}
         case TextSeal():
-            return {"extra_content": _google(chunk.signature)}
+            return {"extra_content": _google(piece.signature)}
         case RefusalDelta():
-            return {"refusal": chunk.text}
+            return {"refusal": piece.text}
         case ToolCallDelta():
-            return {"tool_calls": [_tool_delta(chunk)]}
+            return {"tool_calls": [_tool_delta(piece)]}
         case Citation():
-            name, value = _cited(chunk)
+            name, value = _cited(piece)
             return {name: [value]}
         case ImageOutput():
-            return {"images": [_image(chunk)]}
+            return {"images": [_image(piece)]}
         case _:
-            return {}
+            assert_never(piece)
 
 
 def _tool_delta(chunk: ToolCallDelta) -> Json:

@@ -251,7 +251,7 @@ def _message_chunks(choice: int, message: Mapping[str, Any]) -> Iterator[Chunk]:
         yield _tool_call(choice, 0, {}, legacy)
 
 
-def _part_chunks(choice: int, parts: Sequence[object]) -> Iterator[Chunk]:
+def _part_chunks(choice: int, parts: Sequence[object]) -> Iterator[TextDelta | ReasoningDelta]:
     for part in parts:
         if not isinstance(part, dict):
             continue
@@ -262,8 +262,7 @@ def _part_chunks(choice: int, parts: Sequence[object]) -> Iterator[Chunk]:
             yield ReasoningDelta(choice, thinking)
         elif isinstance(thinking, list):
             for chunk in _part_chunks(choice, thinking):
-                if isinstance(chunk, TextDelta):
-                    yield ReasoningDelta(choice, chunk.text)
+                yield ReasoningDelta(choice, chunk.text)
 
 
 def _tool_call(choice: int, position: int, call: Mapping[str, Any], function: object) -> ToolCallDelta:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from inferxgate import errors
@@ -154,18 +155,8 @@ def _parts(message: Json, where: str) -> tuple[Part, ...]:
         return (Text(content, mark),)
     parts = [_part(part, f"{where}.content.{index}") for index, part in enumerate(_list(content, f"{where}.content"))]
     if mark is not None and parts and isinstance(parts[-1], Text | Image | Document) and parts[-1].cache is None:
-        parts[-1] = _marked(parts[-1], mark)
+        parts[-1] = replace(parts[-1], cache=mark)
     return tuple(parts)
-
-
-def _marked(part: Text | Image | Document, mark: CacheMark) -> Part:
-    match part:
-        case Text():
-            return Text(part.text, mark)
-        case Image():
-            return Image(part.source, part.detail, mark)
-        case Document():
-            return Document(part.source, part.filename, mark)
 
 
 def _part(part: object, where: str) -> Part:

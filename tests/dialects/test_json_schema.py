@@ -138,6 +138,14 @@ def test_the_corpus_has_a_hundred_schemas() -> None:
         ({"type": "string", "format": "email", "pattern": "(a)\\1"}, {"type": "string"}),
         (
             {
+                "description": "Near.",
+                "minLength": 2,
+                "allOf": [{"type": "string", "maxLength": 9}, {"description": "Far.", "minLength": 3, "maxLength": 12}],
+            },
+            {"type": "string", "description": "Near.", "minLength": 3, "maxLength": 9},
+        ),
+        (
+            {
                 "$ref": "#/$defs/N",
                 "$defs": {"N": {"type": "object", "properties": {"n": {"$ref": "#/$defs/N"}}}},
             },

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
@@ -126,6 +128,18 @@ def test_an_empty_answer_still_has_its_choice() -> None:
     assert (answer["id"], answer["model"]) == ("chatcmpl-x", "asked")
     assert answer["choices"][0]["message"]["content"] == ""
     assert "usage" not in answer
+
+
+@dataclass
+class Hologram:
+    """A kind of piece that nobody has a place for."""
+
+    choice: int = 0
+
+
+def test_a_piece_without_a_place_is_not_lost_without_a_word() -> None:
+    with pytest.raises(AssertionError):
+        streamed([Hologram()])  # type: ignore[list-item]  # the mistake that the type checker would find
 
 
 TEXT = st.text(alphabet=st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)

@@ -10,7 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inferxgate import errors
-from inferxgate.canonical.chat import ChatRequest, Chunk, collect
+from inferxgate.canonical.chat import (
+    ChatRequest,
+    ChatResponse,
+    Chunk,
+    Finish,
+    Start,
+    ToolCall,
+    UsageReport,
+    collect,
+)
 from inferxgate.canonical.usage import Usage
 from inferxgate.catalog.abilities import Abilities
 from inferxgate.dialects import openai_chat
@@ -160,10 +169,34 @@ def test_a_whole_answer_says_what_it_holds() -> None:
     assert response.usage == Usage(input_tokens=10, output_tokens=5)
 
 
-def test_content_in_parts_is_read() -> None:
-    parts = [{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}, {"type": "text", "text": "Hi"}, 7]
+@pytest.mark.parametrize(
+    "thinking",
+    ["hm", [{"type": "text", "text": "hm"}], [{"type": "thinking", "thinking": "h"}, 7, {"type": "text", "text": "m"}]],
+)
+def test_content_in_parts_is_read(thinking: object) -> None:
+    parts = [{"type": "thinking", "thinking": thinking}, {"type": "text", "text": "Hi"}, 7, {"type": "image", "x": 1}]
     choice = openai_chat.response_of(json.dumps(answer(content=parts)).encode()).choices[0]
     assert (choice.text, choice.reasoning) == ("Hi", "hm")
+
+
+def test_the_deprecated_function_call_is_a_tool_call() -> None:
+    body = answer(content=None, function_call={"name": "f", "arguments": "{}"})
+    assert openai_chat.response_of(json.dumps(body).encode()).choices[0].tool_calls == {0: ToolCall("", "f", "{}")}
+
+
+def test_what_a_message_holds_but_does_not_say_is_nothing() -> None:
+    body = answer(content="", refusal=None, reasoning="", tool_calls=[None, "f"], function_call={"name": None})
+    _, chunks = openai_chat.parse_response(json.dumps(body).encode())
+    assert chunks == (
+        Start("chatcmpl-1", "gpt-4o-2024-08-06"),
+        Finish(0, "stop"),
+        UsageReport(Usage(input_tokens=10, output_tokens=5)),
+    )
+
+
+@pytest.mark.parametrize("choice", [{"index": 0}, {"message": None, "finish_reason": None}, {"message": "Hi"}])
+def test_an_answer_that_leaves_out_message_reason_and_usage_is_one_that_says_nothing(choice: dict[str, Any]) -> None:
+    assert openai_chat.response_of(json.dumps({"id": 7, "choices": [choice]}).encode()) == ChatResponse()
 
 
 @pytest.mark.parametrize(
@@ -348,6 +381,22 @@ def test_azures_empty_opening_is_dropped() -> None:
     assert sent(text) == [delta("Hi"), delta(reason="stop"), "[DONE]"]
 
 
+@pytest.mark.parametrize("data", [b"", b" ", b"\n"])
+def test_a_keep_alive_without_data_says_nothing(data: bytes) -> None:
+    parser = openai_chat.StreamParser()
+    assert parser.feed(SSEEvent(data)) is None
+    assert not parser.done
+
+
+@pytest.mark.parametrize("choices", [None, 7, {"index": 0}, [], ["Hi"], [{"index": 0}], [{"delta": "Hi"}]])
+def test_an_event_whose_choices_make_no_sense_goes_through_and_says_nothing(choices: object) -> None:
+    data, parser = json.dumps({"choices": choices}).encode(), openai_chat.StreamParser()
+    event = parser.feed(SSEEvent(data))
+    assert event is not None
+    assert (event.raw, event.chunks) == (data, ())
+    assert not parser.complete
+
+
 def test_a_stream_is_complete_when_each_choice_has_its_reason() -> None:
     _, parser = relay(delta("a"), delta("b", index=1), delta(reason="stop"), include_usage=False)
     assert not parser.complete
@@ -370,6 +419,8 @@ def test_nothing_is_not_a_complete_stream() -> None:
         ({"error": {"message": "boom"}}, errors.UPSTREAM_ERROR),
         ({"error": {"message": "busy", "code": 503}, **delta(reason="error")}, errors.UPSTREAM_OVERLOADED),
         ({"error": {"message": "bad", "status_code": 400}}, errors.INVALID_VALUE),
+        ({"error": {"message": "slow down", "code": "429"}}, errors.UPSTREAM_RATE_LIMITED),
+        ({"error": {"message": "boom", "code": 200, "status": 503}}, errors.UPSTREAM_OVERLOADED),
         ({"error": "broke"}, errors.UPSTREAM_ERROR),
         ({"x_groq": {"error": "broke"}, "choices": []}, errors.UPSTREAM_ERROR),
         ("{", errors.UPSTREAM_INVALID_RESPONSE),
@@ -494,6 +545,7 @@ def test_a_used_up_quota_is_not_worth_a_retry() -> None:
         ({"error": ["a", "b"]}, "a; b"),
         ({"object": "error", "message": "m", "type": "t"}, "m"),
         ({"detail": [{"loc": ["body", "n"], "msg": "extra", "type": "x"}]}, "body.n: extra"),
+        ({"detail": [{"msg": "extra"}, {"loc": ["n"]}, 7]}, 'extra; {"loc":["n"]}; 7'),
         ({"detail": "m"}, "m"),
         ([{"error": {"message": "m"}}], "m"),
         ({"error": {"message": {"detail": ["x"]}}}, '{"detail":["x"]}'),
@@ -503,7 +555,9 @@ def test_every_spelling_of_an_error_is_read(body: Any, message: str) -> None:
     assert openai_chat.parse_error(400, {}, json.dumps(body).encode(), 0).message == message
 
 
-@pytest.mark.parametrize("data", [b"", b"<html><body>no</body></html>", b"null", b"7", b"\xff"])
+@pytest.mark.parametrize(
+    "data", [b"", b"<html><body>no</body></html>", b"null", b"7", b"[]", b"\xff", b'{"error": 7}', b'{"error": true}']
+)
 def test_an_error_without_words_still_says_something(data: bytes) -> None:
     error = openai_chat.parse_error(400, {}, data, 0)
     assert "status 400" in error.message

@@ -89,19 +89,31 @@ def test_roles() -> None:
         ),
         ({"type": "file", "file": {"file_data": "https://h/a.pdf"}}, Document(Url("https://h/a.pdf"))),
         ({"type": "refusal", "refusal": "no"}, Refused("no")),
+        ({"type": "thinking", "thinking": "hm", "signature": "S"}, Reasoning("hm", signature="S")),
+        ({"type": "redacted_thinking", "data": "D"}, Reasoning("", redacted="D")),
     ],
 )
 def test_parts(part: Any, value: Any) -> None:
     assert parts(part) == (value,)
 
 
-def test_a_mark_on_a_message_goes_to_its_last_part() -> None:
-    marked = {
-        "role": "user",
-        "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}],
-        "cache_control": {},
-    }
-    assert read(marked).messages[0].parts == (Text("a"), Text("b", CacheMark()))
+IMAGE = {"type": "image_url", "image_url": {"url": "https://h/i.png", "detail": "low"}}
+FILE = {"type": "file", "file": {"file_id": "file-1", "filename": "a.pdf"}}
+
+
+@pytest.mark.parametrize(
+    ("last", "marked"),
+    [
+        ({"type": "text", "text": "b"}, Text("b", CacheMark("1h"))),
+        (IMAGE, Image(Url("https://h/i.png"), "low", CacheMark("1h"))),
+        (FILE, Document(FileId("file-1"), "a.pdf", CacheMark("1h"))),
+        ({"type": "text", "text": "b", "cache_control": {"ttl": "5m"}}, Text("b", CacheMark("5m"))),
+        ({"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}}, Audio(Bytes("audio/wav", "AAAA"))),
+    ],
+)
+def test_a_mark_on_a_message_goes_to_its_last_part_where_that_can_have_one(last: Any, marked: Any) -> None:
+    message = {"role": "user", "content": [{"type": "text", "text": "a"}, last], "cache_control": {"ttl": "1h"}}
+    assert read(message).messages[0].parts == (Text("a"), marked)
 
 
 def test_an_assistants_turn_keeps_thought_text_and_calls_in_order() -> None:
@@ -247,6 +259,10 @@ def test_a_wrong_setting_is_named(fields: dict[str, Any], param: str) -> None:
         ({"role": "assistant", "tool_calls": [{"id": "c"}]}, "messages.0.tool_calls.0.function"),
         ({"role": "assistant", "tool_calls": [{"function": {"name": "f"}}]}, "messages.0.tool_calls.0.id"),
         ({"role": "assistant", "tool_calls": "f"}, "messages.0.tool_calls"),
+        (
+            {"role": "assistant", "tool_calls": [CALL, {"id": "c", "type": "custom", "custom": {"name": "f"}}]},
+            "messages.0.tool_calls.1",
+        ),
     ],
 )
 def test_a_wrong_message_is_named(message: dict[str, Any], param: str) -> None:

@@ -197,6 +197,13 @@ def test_finish_reasons_become_openais(host: str, theirs: str, ours: str) -> Non
     assert json.loads(mend(whole(theirs), ROWS[host].quirks)) == json.loads(whole(ours))
 
 
+def test_of_several_choices_only_those_with_the_hosts_own_reason_change() -> None:
+    reasons = ["stop", "eos", None, "length", "eos"]
+    data = json.dumps({"choices": [{"index": n, "finish_reason": reason} for n, reason in enumerate(reasons)]}).encode()
+    mended = json.loads(mend(data, Quirks(finish_reasons={"eos": "stop"})))["choices"]
+    assert [choice["finish_reason"] for choice in mended] == ["stop", "stop", None, "length", "stop"]
+
+
 @pytest.mark.parametrize(
     ("host", "reason", "status"),
     [
