@@ -15,7 +15,7 @@ import binascii
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, assert_never
 
 import orjson
 
@@ -321,6 +321,8 @@ class _Builder:
                 spelt = {"type": "url", "url": source.url}
             case FileId():
                 spelt = {"type": "file", "file_id": source.id}
+            case _:
+                assert_never(source)
         return {"type": "image", "source": spelt} if image else _document(spelt, title)
 
     # all of them

@@ -11,7 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inferxgate import errors
-from inferxgate.canonical.chat import ChatResponse, Chunk, Citation, Finish, Start, Thought, ToolCallDelta, collect
+from inferxgate.canonical.chat import (
+    ChatResponse,
+    Chunk,
+    Citation,
+    Finish,
+    ReasoningDelta,
+    ReasoningSeal,
+    Start,
+    Thought,
+    ToolCallDelta,
+    collect,
+)
 from inferxgate.canonical.usage import Usage
 from inferxgate.dialects.anthropic_messages import DIALECT, parse_usage
 from inferxgate.dialects.anthropic_requests import JSON_ANSWER_TOOL
@@ -370,6 +381,18 @@ def test_a_stream_tells_its_parts_as_they_come() -> None:
     assert response.usage == Usage(input_tokens=10, cache_read_tokens=4, output_tokens=30, reasoning_tokens=20)
     named = [chunk for chunk in said if isinstance(chunk, ToolCallDelta) and (chunk.id or chunk.name)]
     assert len(named) == 3  # id and name come once for each call
+
+
+@pytest.mark.parametrize("nothing", ["", None])
+def test_a_thought_that_is_not_shown_and_has_no_signature_says_nothing(nothing: str | None) -> None:
+    hidden = block(
+        0,
+        {"type": "thinking", "thinking": "", "signature": ""},
+        {"type": "thinking_delta", "thinking": nothing},
+        {"type": "signature_delta", "signature": nothing},
+    )
+    said = list(chunks([starts(), *hidden, *ends()]))
+    assert not [chunk for chunk in said if isinstance(chunk, ReasoningDelta | ReasoningSeal)]
 
 
 def test_counts_that_come_only_at_the_end_are_taken() -> None:

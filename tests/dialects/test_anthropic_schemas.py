@@ -154,6 +154,10 @@ def test_a_schema_of_any_depth_does_not_break_it() -> None:
             {**closed(a={}), "required": ["a"]},
         ),
         (
+            {"anyOf": [closed(a=TEXT), closed(b=TEXT)], "additionalProperties": {"type": "integer"}},
+            {"type": "object", "properties": {"a": TEXT, "b": TEXT}, "additionalProperties": {"type": "integer"}},
+        ),
+        (
             {"anyOf": [{"$ref": "#/$defs/A"}, {"required": ["b"]}], "$defs": {"A": closed(a=TEXT)}, **closed(b=TEXT)},
             {"type": "object", "properties": {"b": TEXT, "a": TEXT}, "$defs": {"A": closed(a=TEXT)}},
         ),

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from inferxgate.canonical.conversation import (
     Conversation,
+    Image,
     Message,
     Part,
     Reasoning,
@@ -136,6 +137,11 @@ def test_the_beginning_of_the_answer() -> None:
     blank = {"role": "assistant", "content": "\n"}
     assert len(said(USER, blank, abilities=ADAPTIVE)) == 1
     assert len(said(USER, {"role": "assistant", "content": "a"}, blank)) == 2
+    drawn = {"role": "assistant", "content": [{"type": "text", "text": "I drew "}, image("https://h/i.png")]}
+    assert said(USER, drawn)[-1]["content"] == [
+        {"type": "text", "text": "I drew "},
+        {"type": "image", "source": {"type": "url", "url": "https://h/i.png"}},
+    ]
 
 
 def test_a_participants_name_is_left_out_and_named() -> None:
@@ -394,6 +400,12 @@ def test_what_cannot_stand_in_a_message_is_a_400() -> None:
     with pytest.raises(GatewayError) as caught:
         build_body(odd, BuildTarget("h", "m", PLAIN))
     assert caught.value.param == "messages.0.content.0"
+
+
+def test_a_medium_of_a_kind_without_a_spelling_is_not_lost_without_a_word() -> None:
+    odd = Image("i.png")  # type: ignore[arg-type]  # the mistake that the type checker would find
+    with pytest.raises(AssertionError):
+        build_body(Conversation(messages=(Message("user", (odd,)),)), BuildTarget("h", "m", PLAIN))
 
 
 # --- what the model thought
