@@ -11,8 +11,8 @@ Decisions, beside the contract's:
   (Gemini 3 and later), and after all responses for others.
 - A model that demands thought signatures (Gemini 3 and later) gets Google's documented stand-in on the first call of
   a turn that has none, as in a history from another model or from a client that drops what it does not know.
-- A plain ``https`` URL is a 400 that says how to send the data: nothing is fetched here, and what an operator allows to
-  be fetched is a data URL before it comes here.
+- A plain ``https`` URL needs its bytes (``MediaNeeded``), which the gateway may have been allowed to fetch; without
+  them, and for every other address, the request is a 400 that says how to send the data.
 - A function's parameters and the answer's form go as full JSON Schema, for models that take it. ``strict`` tools ask
   for ``VALIDATED`` calls of the models known to have that mode.
 - The client's ``google`` object (also inside ``extra_body``), and fields under the API's own names, are put into the
@@ -57,7 +57,7 @@ from inferxgate.canonical.conversation import (
 )
 from inferxgate.dialects.gemini_thinking import thinking_config
 from inferxgate.dialects.json_schema import openapi_subset
-from inferxgate.dialects.protocol import BuildTarget
+from inferxgate.dialects.protocol import BuildTarget, MediaNeeded, Wanted
 from inferxgate.errors import GatewayError, Kind
 
 Json = dict[str, Any]
@@ -68,12 +68,15 @@ _FUNCTION_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.:-]{0,127}")
 _FILE_NAME = re.compile(r"files/[a-z0-9-]{1,40}")
 _FILES = "https://generativelanguage.googleapis.com/v1beta/"
 _VIDEO_HOSTS = frozenset({"youtube.com", "www.youtube.com", "m.youtube.com", "youtu.be"})
+_IMAGES = frozenset({"image/png", "image/jpeg", "image/webp", "image/heic", "image/heif"})
+"""What the API takes, by https://ai.google.dev/gemini-api/docs/image-understanding#supported-formats."""
+_FILES_TAKEN = _IMAGES | {"application/pdf"}
 
 
 def build_body(conversation: Conversation, target: BuildTarget) -> tuple[Json, tuple[str, ...]]:
     """The request's JSON, and the parameters that were left out, by the client's names.
 
-    Raises ``GatewayError`` (400) that names what the target cannot be asked for.
+    Raises ``GatewayError`` (400) that names what the target cannot be asked for, and ``MediaNeeded``.
     """
     limits = _Limits(target)
     _refuse(conversation, limits)
@@ -87,6 +90,8 @@ def build_body(conversation: Conversation, target: BuildTarget) -> tuple[Json, t
         body["generationConfig"] = config
     _leave_out(conversation, limits)
     _put_natives(body, conversation.extra, limits)
+    if limits.wanted:
+        raise MediaNeeded(_send_the_data(limits.wanted[0].where, target.provider), limits.wanted)
     return body, tuple(dict.fromkeys(limits.dropped))
 
 
@@ -96,6 +101,8 @@ class _Limits:
     def __init__(self, target: BuildTarget) -> None:
         self.target = target
         self.dropped: list[str] = []
+        self.wanted: list[Wanted] = []
+        """What has to be fetched before the body can be built."""
 
     @property
     def signatures(self) -> bool:
@@ -266,7 +273,16 @@ class _Contents:
     def _media(self, part: Image | Audio | Document, where: str) -> Json:
         if isinstance(part, Image) and part.detail not in (None, "auto"):
             self._limits.drop(f"{where}.image_url.detail")
-        return media_part(part.source, getattr(part, "filename", None), where, self._limits.target.provider)
+        source = part.source
+        if isinstance(source, Url) and _is_elsewhere(source.url):
+            fetched = self._limits.target.fetched.get(source.url)
+            if fetched is None:
+                self._limits.wanted.append(
+                    Wanted(source.url, where, _IMAGES if isinstance(part, Image) else _FILES_TAKEN)
+                )
+                return {}
+            source = fetched
+        return _media_part(source, getattr(part, "filename", None), where, self._limits.target.provider)
 
     # --- the model's turns ---
 
@@ -382,18 +398,13 @@ def _thought(part: Reasoning) -> Iterator[Json]:
         yield thought | {"thoughtSignature": part.signature} if part.signature else thought
 
 
-def media_part(source: MediaSource, filename: str | None, where: str, provider: str) -> Json:
-    """An image, sound or file as a part. Raises ``GatewayError`` (400) for what would have to be fetched."""
+def _media_part(source: MediaSource, filename: str | None, where: str, provider: str) -> Json:
+    """An image, sound or file as a part. Raises ``GatewayError`` (400) for an address that leads nowhere."""
     if isinstance(source, Bytes):
         return {"inlineData": {"mimeType": source.media_type, "data": source.base64}}
     uri = _file_uri(source)
     if uri is None:
-        raise _wrong(
-            where,
-            f"{provider} cannot be given '{where}' by this address: send the data itself as a data URL (for an image, "
-            "data:image/png;base64,...), a file of Google's Files API (files/...), a gs:// address or a YouTube video.",
-            errors.UNSUPPORTED_PARAMETER,
-        )
+        raise _wrong(where, _send_the_data(where, provider), errors.UNSUPPORTED_PARAMETER)
     data: Json = {"fileUri": uri}
     media_type = mimetypes.guess_type(filename or urlsplit(uri).path)[0]
     if _is_video(uri):
@@ -401,6 +412,18 @@ def media_part(source: MediaSource, filename: str | None, where: str, provider: 
     if media_type is not None:
         data["mimeType"] = media_type
     return {"fileData": data}
+
+
+def _send_the_data(where: str, provider: str) -> str:
+    return (
+        f"{provider} cannot be given '{where}' by this address: send the data itself as a data URL (for an image, "
+        "data:image/png;base64,...), a file of Google's Files API (files/...), a gs:// address or a YouTube video."
+    )
+
+
+def _is_elsewhere(url: str) -> bool:
+    """Whether somebody other than Google has it, who can be asked for it."""
+    return url[:8].lower() == "https://" and _file_uri(Url(url)) is None
 
 
 def _file_uri(source: Url | FileId) -> str | None:

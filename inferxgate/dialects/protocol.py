@@ -6,11 +6,13 @@ randomness, no logging. What a build needs to know about its target comes in as 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from inferxgate import errors
 from inferxgate.canonical.chat import ChatRequest, Chunk
+from inferxgate.canonical.conversation import Bytes
 from inferxgate.catalog.abilities import Abilities
 from inferxgate.dialects.quirks import Quirks
 from inferxgate.errors import GatewayError
@@ -29,6 +31,34 @@ class BuildTarget:
     quirks: Quirks = field(default_factory=Quirks)
     strict: bool = False
     """Whether an unsupported tuning parameter is a 400 (``params.unsupported = "strict"``) instead of dropped."""
+    fetched: Mapping[str, Bytes] = field(default_factory=dict, repr=False)
+    """By the URL as the client wrote it: what an earlier ``MediaNeeded`` asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Media that the client named by a URL, and that the target takes only as bytes."""
+
+    url: str
+    """As the client wrote it; nothing about it is known but that it begins with ``https://``."""
+    where: str
+    """Its place in the request, in dotted form (``messages.0.content.1``)."""
+    accepts: frozenset[str]
+    """The media types that the target takes there."""
+
+
+class MediaNeeded(GatewayError):
+    """A request can be built, but for bytes that the client named by URLs.
+
+    Whoever may fetch them builds again with ``BuildTarget.fetched``; for everybody else this is the 400 that says how
+    the client can send them. It is raised only where nothing else is wrong with the request, so that nothing is
+    fetched in vain.
+    """
+
+    def __init__(self, message: str, wanted: Sequence[Wanted]) -> None:
+        """``wanted``: at least one."""
+        super().__init__(errors.UNSUPPORTED_PARAMETER, message, param=wanted[0].where)
+        self.wanted = tuple(wanted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +105,7 @@ class Dialect:
 
     name: str
     build_request: Callable[[ChatRequest, BuildTarget], Call]
-    """Raises ``GatewayError`` (400) for what the target cannot be asked for."""
+    """Raises ``GatewayError`` (400) for what the target cannot be asked for, and ``MediaNeeded``."""
     parse_response: Callable[[bytes], tuple[Mapping[str, Any], tuple[Chunk, ...]]]
     """The JSON of a whole answer with status 200, and its meaning. Raises ``GatewayError`` for nonsense and errors."""
     stream_reader: Callable[[], StreamReader]

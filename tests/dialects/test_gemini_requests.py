@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from inferxgate.canonical.conversation import Bytes
+from inferxgate.dialects.protocol import MediaNeeded
 from tests.dialects.gemini_asking import (
     LEVELS,
     STAND_IN,
@@ -136,6 +139,52 @@ def test_what_would_have_to_be_fetched_is_refused_and_told_how_to_be_sent(part: 
     error = refusal({"messages": [user("a"), user([{"type": "text", "text": "x"}, part])]})
     assert (error.code, error.param) == ("unsupported_parameter", "messages.1.content.1")
     assert "data URL" in error.message
+
+
+PICTURE = {"type": "image_url", "image_url": {"url": "HTTPS://example.com/a.png?x"}}
+PAPER = {"type": "file", "file": {"file_id": "https://example.com/a.pdf", "filename": "a.pdf"}}
+IN_A_RESULT = [user("q"), assistant(None, tool_call(signature="cw==")), result([PICTURE])]
+
+
+def test_what_would_have_to_be_fetched_is_named_with_what_is_taken_there() -> None:
+    with pytest.raises(MediaNeeded) as raised:
+        call_for({"messages": [*IN_A_RESULT, user([PAPER, PICTURE])]})
+    picture, paper = "HTTPS://example.com/a.png?x", "https://example.com/a.pdf"
+    either = {"image/png", "application/pdf"}
+    wanted = {each.where: (each.url, either & each.accepts) for each in raised.value.wanted}
+    assert wanted == {
+        "messages.2.content.0": (picture, {"image/png"}),
+        "messages.3.content.0": (paper, either),
+        "messages.3.content.1": (picture, {"image/png"}),
+    }
+    assert raised.value.param in wanted
+
+
+def test_what_was_fetched_stands_where_its_urls_did() -> None:
+    fetched = {
+        "HTTPS://example.com/a.png?x": Bytes("image/png", "AA=="),
+        "https://example.com/a.pdf": Bytes("application/pdf", "BB=="),
+    }
+    built = contents(*IN_A_RESULT, user([PAPER, PICTURE]), to=replace(LEVELS, fetched=fetched))
+    picture = {"inlineData": {"mimeType": "image/png", "data": "AA=="}}
+    paper = {"inlineData": {"mimeType": "application/pdf", "data": "BB=="}}
+    assert built[2]["parts"][0]["functionResponse"]["parts"] == [picture]
+    assert built[2]["parts"][1:] == [paper, picture]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"logprobs": True},
+        {"stop": ["a"] * 6},
+        {"google": {"contents": []}},
+        {"messages": [user([PICTURE]), user([{"type": "file", "file": {"file_id": "file-abc"}}])]},
+    ],
+)
+def test_nothing_is_fetched_for_what_is_refused_anyway(wrong: Json) -> None:
+    assert not isinstance(refusal({"messages": [user([PICTURE])], **wrong}), MediaNeeded)
+    with pytest.raises(MediaNeeded):
+        call_for({"messages": [user([PICTURE])]})
 
 
 def test_details_and_names_are_left_out_and_named() -> None:
