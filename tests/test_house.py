@@ -393,6 +393,16 @@ def ignores(module: Module) -> Iterator[Finding]:
                 yield Finding(module.path, line, "an ignore without a reason after the code")
 
 
+UNCOUNTED = re.compile(r"#\s*pragma\W*no\W*(?:cover|branch)", re.IGNORECASE)
+REASONED_UNCOUNTED = re.compile(r"# pragma: no (?:cover|branch) - (?:\S+ ){2}\S")
+
+
+def uncounted_lines(module: Module) -> Iterator[Finding]:
+    for line, comment in module.comments.items():
+        if UNCOUNTED.search(comment) and not REASONED_UNCOUNTED.search(comment):
+            yield Finding(module.path, line, "a line that coverage is not to count, without a reason")
+
+
 def broad_excepts(module: Module) -> Iterator[int]:
     def broad(node: ast.expr | None) -> bool:
         nodes = node.elts if isinstance(node, ast.Tuple) else [node]
@@ -612,6 +622,25 @@ RULES: Sequence[Rule] = (
         ],
     ),
     Rule(
+        "what coverage does not count has a reason",
+        "a line that no test reaches may not work, so a reader must see why none can; one without a reason would"
+        " be counted all the same, for the settings of coverage ask for it too",
+        "write a test that reaches it, or remove what cannot be reached, or write # pragma: no cover - and a sentence",
+        each(uncounted_lines),
+        breaks=[
+            {"inferxgate/a.py": "if x:  # pragma: no cover\n    y = 1\n"},
+            {"inferxgate/a.py": "if x:  # pragma: no branch\n    y = 1\n"},
+            {"inferxgate/a.py": "if x:  # pragma: no cover - never\n    y = 1\n"},
+            {"inferxgate/a.py": "if x:  #pragma:nocover because of something else\n    y = 1\n"},
+            {"tests/a.py": "if x:  # PRAGMA NO COVER\n    y = 1\n"},
+        ],
+        keeps=[
+            {"inferxgate/a.py": "if x:  # pragma: no cover - only Python 3.11 comes here\n    y = 1\n"},
+            {"inferxgate/a.py": "while x:  # pragma: no branch - its body always returns\n    y = 1\n"},
+            {"inferxgate/a.py": "x = '# pragma: no cover'\n"},
+        ],
+    ),
+    Rule(
         "every broad except says why",
         "it catches the mistakes of tomorrow as well, so a reader must see why that is wanted here",
         "catch what the call can raise; where everything must be caught, add the sentence that says why",
@@ -705,6 +734,17 @@ def test_sql_made_of_strings_is_an_error_of_the_linter() -> None:
     assert not waived, (
         f"a query made of strings is open to injection; use parameters instead of ignoring S608: {waived}"
     )
+
+
+def test_coverage_leaves_out_only_what_says_why() -> None:
+    """Coverage's own lists would leave out any line with the bare words, and some without a word."""
+    report = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["coverage"]["report"]
+    left_out = {name: value for name, value in report.items() if name not in {"show_missing", "fail_under"}}
+    assert {name: len(patterns) for name, patterns in left_out.items()} == {"exclude_lines": 1, "partial_branches": 1}
+    for name, words in (("exclude_lines", "no cover"), ("partial_branches", "no branch")):
+        assert re.search(left_out[name][0], f"x = 1  # pragma: {words} - only Python 3.11 comes here")
+        assert not re.search(left_out[name][0], f"x = 1  # pragma: {words}")
+        assert not re.search(left_out[name][0], f"x = 1  # pragma: {words} - never")
 
 
 BREAKS = [(rule, sample) for rule in RULES for sample in rule.breaks]

@@ -204,7 +204,7 @@ def _exact(data: bytes, content: list[Any]) -> list[Any]:
     """The content again, with whole numbers of any length as they are: orjson makes floats of the longest."""
     try:
         exact = json.loads(data)["content"]
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError):  # pragma: no cover - only Python 3.11 gives up on what orjson could read
         return content
     return exact if isinstance(exact, list) else content
 
@@ -389,7 +389,7 @@ def _dumps(value: object) -> str:
         return value
     try:
         return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    except (ValueError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # pragma: no cover - only Python 3.11 gives up at these depths
         raise nonsense("the input of a tool call is nested too deeply") from error
 
 
