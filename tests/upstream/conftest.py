@@ -16,8 +16,8 @@ from tests.support.provider import FakeProvider
 def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item
 ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """The HTTP engine works the same on the standard library's loop and on uvloop."""
-    if item.path.name == "test_http.py":
+    """What opens connections works the same on the standard library's loop and on uvloop."""
+    if item.path.name in {"test_http.py", "test_media.py"}:
         return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
     return {"asyncio": asyncio.new_event_loop}
 
