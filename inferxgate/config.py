@@ -149,6 +149,16 @@ class ParamSettings(Section):
     )
 
 
+class MediaSettings(Section):
+    """Images and PDFs that requests name by their URLs."""
+
+    fetch_urls: Flag = Field(
+        default=False,
+        description="Whether to fetch https URLs for providers that take only the data itself: from public addresses"
+        " only, directly and never through a proxy. Off, such a request is a 400 that says how to send the data.",
+    )
+
+
 class ReasoningSettings(Section):
     """What models thought before they called a tool, kept in memory for clients that do not send it back."""
 
@@ -311,6 +321,7 @@ class Settings(BaseSettings):
     limits: LimitSettings = Field(LimitSettings(), description="Limits of keys that have none of their own.")
     storage: StorageSettings = Field(StorageSettings(), description="The database.")
     params: ParamSettings = Field(ParamSettings(), description="Parameters that a model does not take.")
+    media: MediaSettings = Field(MediaSettings(), description="Images and PDFs that requests name by their URLs.")
     reasoning: ReasoningSettings = Field(ReasoningSettings(), description="Thought between the turns of a tool loop.")
     chat: ChatSettings = Field(ChatSettings(), description="Defaults of 'inferxgate chat'.")
     providers: dict[str, ProviderSettings] = Field(

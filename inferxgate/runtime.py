@@ -22,6 +22,7 @@ from inferxgate.storage import journal_folder, open_store
 from inferxgate.store.protocol import Store
 from inferxgate.upstream.echo import EchoUpstream
 from inferxgate.upstream.http import HttpOptions, HttpUpstream
+from inferxgate.upstream.media import HttpsFetch, MediaFetcher, NoFetch
 from inferxgate.upstream.protocol import Upstream
 from inferxgate.workers.limits import RateLimits
 from inferxgate.workers.metrics import Metrics
@@ -62,6 +63,8 @@ async def open_runtime(loaded: Loaded) -> AsyncIterator[Runtime]:
         providers = [build_provider(name, section) for name, section in settings.providers.items()]
         router = build_router(settings, catalog, providers)
         upstream = await _open_upstream(stack, settings, providers)
+        media: MediaFetcher = HttpsFetch() if settings.media.fetch_urls else NoFetch()
+        stack.push_async_callback(media.close)
         gateway = Gateway(
             router=router,
             catalog=catalog,
@@ -70,6 +73,7 @@ async def open_runtime(loaded: Loaded) -> AsyncIterator[Runtime]:
             ledger=ledger,
             metrics=metrics,
             reasoning=ReasoningMemory(settings.reasoning.keep_hours * 3600),
+            media=media,
             strict=settings.params.unsupported == "strict",
         )
         yield Runtime(loaded, store, ledger, catalog, router, limits, metrics, gateway)

@@ -84,6 +84,7 @@ def test_the_defaults_are_those_of_the_contract(folder: Folder) -> None:
         20,
     )
     assert loaded.settings.limits.requests_per_minute == 60
+    assert loaded.settings.media.fetch_urls is False
     assert loaded.settings.storage.database_url == "sqlite:///inferxgate.db"
     assert (loaded.settings.providers, loaded.settings.models, loaded.settings.pricing) == ({}, {}, {})
     assert set(loaded.origins.values()) == {"default"}

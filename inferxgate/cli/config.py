@@ -112,7 +112,9 @@ def _open_certificates(loaded: Loaded) -> None:
 
 def _warnings(loaded: Loaded) -> Iterator[str]:
     """What is allowed, and yet seldom meant."""
-    # Imported here: the other commands do without the server's library.
+    # Imported here: the other commands do without these libraries.
+    from urllib.request import getproxies_environment
+
     from inferxgate.server.addresses import is_loopback
 
     server = loaded.settings.server
@@ -127,6 +129,8 @@ def _warnings(loaded: Loaded) -> Iterator[str]:
         yield "server.cors_origins has *: pages of any web site may call the gateway"
     if not loaded.settings.providers:
         yield "no provider is configured: only echo answers (OPENAI_API_KEY and its like, or a section, adds one)"
+    if loaded.settings.media.fetch_urls and getproxies_environment().keys() & {"https", "all"}:
+        yield "media.fetch_urls is on: URLs are fetched directly, and not through the proxy that the environment names"
     for name, provider in loaded.settings.providers.items():
         needs_key = bool(ROWS[provider.type or name].key_variables)  # hosts on one's own machine have none
         if needs_key and provider.base_url is None and provider.api_key is None and not provider.headers:

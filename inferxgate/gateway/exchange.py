@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from inferxgate import errors
 from inferxgate.canonical.chat import ChatRequest, Chunk
+from inferxgate.canonical.conversation import Bytes
 from inferxgate.catalog.abilities import Abilities
 from inferxgate.dialects.protocol import BuildTarget, Event
 from inferxgate.dialects.registry import DIALECTS
@@ -35,9 +37,14 @@ class Exchange:
         self.failure: GatewayError | None = None
         """What went wrong in the stream, after the events that were returned so far."""
 
-    def http_request(self) -> HttpRequest:
-        """The signed request. Raises ``GatewayError`` (400) for what cannot be written."""
-        call = self._dialect.build_request(self._request, self._build_target)
+    def http_request(self, fetched: Mapping[str, Bytes] | None = None) -> HttpRequest:
+        """The signed request.
+
+        Raises ``MediaNeeded`` where bytes have to be fetched and given, by URL, as ``fetched``; ``GatewayError`` (400)
+        for what cannot be written.
+        """
+        target = replace(self._build_target, fetched=fetched) if fetched is not None else self._build_target
+        call = self._dialect.build_request(self._request, target)
         self.dropped = call.dropped
         return self._target.provider.request(call, model=self._target.model, stream=self._request.stream)
 

@@ -19,7 +19,7 @@ from inferxgate.accounts.callers import Caller
 from inferxgate.canonical.chat import ChatRequest, ChatResponse, Chunk, ReasoningDelta, ReasoningSeal, ToolCallDelta
 from inferxgate.catalog.catalog import Catalog
 from inferxgate.dialects import openai_chat
-from inferxgate.dialects.protocol import Event
+from inferxgate.dialects.protocol import Event, MediaNeeded
 from inferxgate.errors import GatewayError
 from inferxgate.gateway.admission import Admission
 from inferxgate.gateway.exchange import Exchange
@@ -28,6 +28,7 @@ from inferxgate.gateway.metering import Meter
 from inferxgate.gateway.reasoning import restored, thoughts_of
 from inferxgate.gateway.routing import ModelEntry, Router, Target
 from inferxgate.store.records import Status
+from inferxgate.upstream.media import MediaFetcher, NoFetch
 from inferxgate.upstream.protocol import HttpResponse, Upstream
 from inferxgate.workers.limits import RateLimits
 from inferxgate.workers.metrics import Metrics
@@ -95,9 +96,11 @@ class Gateway:
         ledger: Ledger,
         metrics: Metrics,
         reasoning: ReasoningMemory,
+        media: MediaFetcher | None = None,
         strict: bool = False,
     ) -> None:
-        """``upstream``: the engine for each provider by its name; ``strict``: see ``Exchange``."""
+        """``upstream``: the engine for each provider by its name; ``media``: fetches what clients name by URLs, by
+        default nothing; ``strict``: see ``Exchange``."""
         self._router = router
         self._admission = Admission(router, limits, ledger, metrics)
         self.catalog = catalog
@@ -105,6 +108,7 @@ class Gateway:
         self.ledger = ledger
         self.metrics = metrics
         self.reasoning = reasoning
+        self.media = media or NoFetch()
         self.strict = strict
 
     def models(self, caller: Caller) -> list[ModelEntry]:
@@ -149,6 +153,8 @@ class _Attempt:
             self._answer = ChatResponse()
             request = restored(request, provider.name, lambda call: gateway.reasoning.recall(tenant, call))
         self._exchange = Exchange(request, target, abilities, strict=gateway.strict)
+        self._media = gateway.media
+        self._request_id = request_id
         self._ledger = gateway.ledger
         self._metrics = gateway.metrics
         self._meter = Meter(
@@ -230,7 +236,11 @@ class _Attempt:
 
     async def _send(self) -> HttpResponse:
         """The provider's answer with status 200. Raises ``GatewayError`` for any other."""
-        http_request = self._exchange.http_request()
+        try:
+            http_request = self._exchange.http_request()
+        except MediaNeeded as needed:
+            fetched = await self._media.fetch(needed, request_id=self._request_id)
+            http_request = self._exchange.http_request(fetched)
         self._meter.sent = True
         response = await self._upstream.send(http_request)
         if 200 <= response.status < 300:

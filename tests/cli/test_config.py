@@ -197,6 +197,19 @@ def test_check_warns_of_what_is_seldom_meant(cli: CommandLine, text: str, warnin
     assert any(warning in each for each in cli.well("config", "check", "--json").json["warnings"])
 
 
+def test_check_warns_of_a_proxy_that_fetching_does_not_use(cli: CommandLine) -> None:
+    warning = "media.fetch_urls is on: URLs are fetched directly, and not through the proxy"
+    proxy = {"HTTPS_PROXY": f"http://user:{CANARY}@proxy.internal:3128"}
+    configure(cli, "media.fetch_urls = true")
+    cli.config_path.chmod(0o600)
+    done = cli.run("config", "check", environment=proxy)
+    assert warning in done.err
+    assert CANARY not in done.err
+    assert warning not in cli.well("config", "check").err
+    configure(cli, "")
+    assert warning not in cli.run("config", "check", environment=proxy).err
+
+
 @pytest.mark.parametrize("target", ["anthropic/claude", "nowhere/m"])
 def test_check_warns_of_an_alias_that_leads_nowhere(cli: CommandLine, target: str) -> None:
     configure(cli, f'[models.a]\ntargets = ["{target}"]\n[models.b]\ntargets = ["echo/echo"]\n')
