@@ -146,12 +146,14 @@ _MAX_WAIT_SECONDS = 86_400.0
 """A day. A client that believed more would never come back."""
 _DECIMAL = re.compile(r"\d{1,12}(\.\d{1,12})?")
 _INTEGER = re.compile(r"[0-9]{1,15}")
+_MAX_COUNT = 1_000_000_000
+"""What claims to be more is no count: no request has so many tokens, and sums of their costs must fit 64 bits."""
 
 
 def plain_integer(value: object) -> int:
     """A count as a provider may write it: 0 for what is no count. Some hosts write numbers as strings or floats."""
     if isinstance(value, str) and _INTEGER.fullmatch(value):
         value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e15:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _MAX_COUNT:
         return 0
     return int(value)

@@ -36,6 +36,7 @@ from inferxgate.dialects.failures import (
     MAX_MESSAGE_CHARACTERS,
     dumps,
     nonsense,
+    plain_integer,
     provider_error,
     retry_after,
     spelt,
@@ -340,14 +341,7 @@ def _mapping(value: object) -> Mapping[str, Any]:
 
 
 def _count(values: Mapping[str, Any], name: str) -> int:
-    value = values.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _MAX_COUNT:
-        return 0  # also for NaN, which no comparison holds for
-    return int(value)
-
-
-_MAX_COUNT = 1e12
-"""Tokens. What claims to be more is no count."""
+    return plain_integer(values.get(name))
 
 
 # --- the provider's end: streams ----------------------------------------------------------------------------------

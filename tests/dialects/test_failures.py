@@ -24,6 +24,8 @@ from inferxgate.dialects.failures import plain_integer
         ("seven", 0),
         (float("nan"), 0),
         (float("inf"), 0),
+        (10**9, 10**9),
+        (10**9 + 1, 0),
         (10**15, 0),
         ("1" * 16, 0),
         ("1" * 5_000, 0),

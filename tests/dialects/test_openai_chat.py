@@ -253,7 +253,7 @@ def test_an_error_with_status_200_is_an_error() -> None:
             },
             Usage(input_tokens=10, output_tokens=5, reasoning_tokens=100),
         ),
-        ({"prompt_tokens": "10", "completion_tokens": True, "total_tokens": -1}, Usage()),
+        ({"prompt_tokens": "10", "completion_tokens": True, "total_tokens": -1}, Usage(input_tokens=10)),
         (  # Azure's Grok: more is said to be cached than was sent
             {"prompt_tokens": 1, "prompt_tokens_details": {"cached_tokens": 5}},
             Usage(cache_read_tokens=1),
@@ -647,8 +647,9 @@ def test_json_too_deep_to_write_again_is_no_crash(depth: int) -> None:
 
 
 def test_counts_that_are_no_counts_are_none() -> None:
-    usage = {"prompt_tokens": 1e300, "completion_tokens": float("nan"), "total_tokens": "7"}
+    usage = {"prompt_tokens": 1e300, "completion_tokens": float("nan"), "total_tokens": -7}
     assert openai_chat.parse_usage(usage) == Usage()
+    assert openai_chat.parse_usage({"prompt_tokens": "7", "completion_tokens": 2.0}) == Usage(7, output_tokens=2)
 
 
 def test_errors_have_openais_form() -> None:
