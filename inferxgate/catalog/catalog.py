@@ -53,6 +53,8 @@ _VENDOR_PREFIXES = (
 
 _OPENAI = "openai"
 _GOOGLE = "google"
+_GOOGLE_FOLDER = "models/"
+"""Before a model's name in Google's own lists."""
 _VENDOR_NAMES = {_OPENAI: "openai", "anthropic": "anthropic", _GOOGLE: "gemini"}
 """Our provider types by the package's ids, for vendors whose models have names of their own."""
 
@@ -92,7 +94,9 @@ class Catalog:
         self._found: dict[tuple[str, str], types.ModelInfo | None] = {}
 
     def vendor_of(self, model: str) -> str | None:
-        """The provider type whose own model this is, or None."""
+        """The provider type whose own model this is, or None. No vendor's own names have slashes."""
+        if "/" in model.removeprefix(_GOOGLE_FOLDER):
+            return None
         for package_id, vendor in _VENDOR_NAMES.items():
             if self._find(package_id, model) is not None:
                 return vendor
@@ -103,8 +107,6 @@ class Catalog:
 
     def knows(self, package_id: str | None, model: str) -> bool:
         """Whether the package lists this model for this provider."""
-        if package_id == _GOOGLE and not _GOOGLE_NAMES.match(model.lower()):
-            return False
         return package_id is not None and self._find(package_id, model) is not None
 
     def price(
@@ -157,7 +159,9 @@ class Catalog:
             if len(self._found) >= _MAX_CACHED:  # names come from callers, so the cache must not grow without end
                 self._found.clear()
             package = self._packages.get(package_id)
-            name = model.lower().removeprefix("models/")  # as Google's own lists write it
+            name = model.lower().removeprefix(_GOOGLE_FOLDER)
+            if package_id == _GOOGLE and not _GOOGLE_NAMES.match(name):
+                package = None
             self._found[key] = package.find_model(name, all_providers=package_providers) if package else None
         return self._found[key]
 
@@ -165,7 +169,7 @@ class Catalog:
 _NOT_CHAT = re.compile("embed|audio|realtime|transcribe|tts|image|moderation|search|whisper|dall-e|ocr")
 _NOT_CHAT_AT_OPENAI = re.compile("instruct|text-|ada|babbage|curie|davinci|computer-use|codex|deep-research|:|-$")
 """Models of other OpenAI APIs, and two patterns of the package that are no names, such as ``ft:gpt-4o-``."""
-_GOOGLE_NAMES = re.compile("(models/)?(gemini|gemma|learnlm)")
+_GOOGLE_NAMES = re.compile("gemini|gemma|learnlm")
 """The package knows Claude and others under Google as well, whose cloud has them; the Gemini API has not."""
 _OF_GOOGLE = re.compile(r"gem(ini|ma)-\d(?!.*(embed|audio|live|tts|omni|robotics))")
 """Google's chat models, of which some make images."""

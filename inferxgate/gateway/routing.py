@@ -16,10 +16,12 @@ from inferxgate import errors
 from inferxgate.accounts.callers import Caller
 from inferxgate.catalog.abilities import Abilities
 from inferxgate.catalog.catalog import Catalog
+from inferxgate.catalog.models import plain_name
 from inferxgate.catalog.pricing import Price
 from inferxgate.errors import GatewayError
 from inferxgate.providers.echo import ECHO
 from inferxgate.providers.provider import Provider
+from inferxgate.providers.registry import ROWS
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,14 +136,25 @@ class Router:
             return Target(vendor, name)
         configured = [provider for provider in self._providers.values() if provider is not ECHO]
         for provider in configured:
-            if name in provider.models or self._catalog.knows(provider.listed_id, name):
+            if self._serves(provider, name):
                 return Target(provider, name)
         return Target(configured[0], name) if len(configured) == 1 else None
+
+    def _serves(self, provider: Provider, model: str) -> bool:
+        """Whether a provider is known to have a model of this name."""
+        if model in provider.models:
+            return True
+        if "/" in model and not provider.row.slashed_names:
+            return False
+        return self._catalog.knows(provider.listed_id, model)
+
+    def _models_of(self, provider: Provider) -> Iterable[str]:
+        return (*provider.models, *self._catalog.chat_models(provider.listed_id))
 
     def _listed_names(self) -> Iterable[str]:
         yield from self._aliases
         for provider in self._providers.values():
-            for model in (*provider.models, *self._catalog.chat_models(provider.listed_id)):
+            for model in self._models_of(provider):
                 bare = self._find(model)
                 same = bare is not None and bare.provider is provider and bare.model == model
                 yield model if same and model not in self._aliases else f"{provider.name}/{model}"
@@ -149,14 +162,41 @@ class Router:
     def _not_found(self, name: str) -> str:
         if name in self._aliases:
             return f"The alias '{name}' leads to '{self._aliases[name]}', which no configured provider serves."
-        prefix, slash, _ = name.partition("/")
-        if slash and difflib.get_close_matches(prefix, self._providers, n=1):
-            near = [f"{each}/..." for each in difflib.get_close_matches(prefix, self._providers, n=3)]
-        else:
-            near = difflib.get_close_matches(name, [*dict.fromkeys(self._listed_names())], n=3)
+        near = self._near_of_providers(name) or _alike(name, self._listed_names())
         hint = f" Did you mean {' or '.join(near)}?" if near else ""
+        prefix, slash, _ = name.partition("/")
+        absent = f" The provider {prefix} is not configured here." if slash and prefix in ROWS else ""
         names = ", ".join(self._providers)
         return (
-            f"There is no model '{name}'.{hint} Configured providers: {names}; "
+            f"There is no model '{name}'.{absent}{hint} Configured providers: {names}; "
             "GET /v1/models lists what can be asked for, and 'provider/model' reaches any model of a provider."
         )
+
+    def _near_of_providers(self, name: str) -> list[str]:
+        """What a name probably meant whose provider is one letter or two away from a configured one."""
+        prefix, slash, rest = name.partition("/")
+        if not slash or prefix in ROWS:
+            return []
+        near = []
+        for each in difflib.get_close_matches(prefix, self._providers, n=_MOST_NEAR):
+            provider = self._providers[each]
+            models = [rest] if self._serves(provider, rest) else _alike(rest, self._models_of(provider))
+            near += [f"{each}/{model}" for model in models or ["..."]]
+        return near[:_MOST_NEAR]
+
+
+_MOST_NEAR = 3
+
+
+def _alike(name: str, listed: Iterable[str]) -> list[str]:
+    """The listed names most like another, the likeliest first: other spellings of the same model, else near ones.
+
+    They are compared as their vendors spell them, so that ``claude-sonnet-4-5`` is ``anthropic/claude-sonnet-4.5``
+    and not ``anthropic/claude-3-sonnet``.
+    """
+    by_plain_name: dict[str, list[str]] = {}
+    for each in dict.fromkeys(listed):
+        by_plain_name.setdefault(plain_name(each), []).append(each)
+    asked = plain_name(name)
+    plain = [asked] if asked in by_plain_name else difflib.get_close_matches(asked, by_plain_name, n=_MOST_NEAR)
+    return [each for found in plain for each in by_plain_name[found]][:_MOST_NEAR]

@@ -21,6 +21,7 @@ GROQ = Row(
     url=_CHAT,
     key_variables=("GROQ_API_KEY",),
     price_id="groq",
+    slashed_names=True,
     quirks=Quirks(
         # Groq's page on OpenAI compatibility: each of these is a 400 where it is supplied, `n` where it is not 1.
         refuses=frozenset({"n", "logprobs", "top_logprobs"}),
@@ -109,6 +110,7 @@ OPENROUTER = Row(
     url=_CHAT,
     key_variables=("OPENROUTER_API_KEY",),
     price_id="openrouter",
+    slashed_names=True,
     quirks=Quirks(
         # Its list of normalised reasons has `error` for a model's host that failed on the way.
         failed_reasons={"error": 500},
@@ -123,6 +125,7 @@ TOGETHER = Row(
     url=_CHAT,
     key_variables=("TOGETHER_API_KEY",),
     price_id="together",
+    slashed_names=True,
     quirks=Quirks(
         # Its library (together 3.1) has no `max_completion_tokens`.
         renames={"max_completion_tokens": "max_tokens"},
@@ -139,6 +142,7 @@ FIREWORKS = Row(
     url=_CHAT,
     key_variables=("FIREWORKS_API_KEY",),
     price_id="fireworks",
+    slashed_names=True,
 )
 
 PERPLEXITY = Row(
@@ -149,6 +153,7 @@ PERPLEXITY = Row(
     url=_CHAT,
     key_variables=("PERPLEXITY_API_KEY",),
     price_id="perplexity",
+    slashed_names=True,
     quirks=Quirks(
         # Its library (perplexityai 0.46) has no `max_completion_tokens`, and four roles.
         renames={"max_completion_tokens": "max_tokens"},
@@ -173,6 +178,7 @@ HUGGINGFACE = Row(
     base_url="https://router.huggingface.co/v1",
     url=_CHAT,
     key_variables=("HF_TOKEN",),
+    slashed_names=True,
     # No price id: what a model costs depends on the host that the router picks.
     quirks=Quirks(
         # Text Generation Inference, which many of the models behind the router run on, has reasons of its own.

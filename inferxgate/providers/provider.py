@@ -90,6 +90,8 @@ class Row:
     """The quirks at one base URL and version of the API, where they are not the same for all."""
     check_base_url: Callable[[str], object] | None = None
     """Raises ``ValueError`` for an address that cannot be right; the message goes on from the setting's name."""
+    slashed_names: bool = False
+    """Whether names of its models have slashes (``meta-llama/llama-4-scout``); without, such a name is never one."""
     own_names: bool = False
     """Whether names of models are the operator's own, so that nothing follows from them (Azure's deployments)."""
 

@@ -31,6 +31,10 @@ def catalog() -> Catalog:
         ("llama3", None),
         ("omni", None),
         ("mistral-small-latest", None),
+        ("models/gemini-2.5-flash", "gemini"),
+        ("dead/claude-sonnet-4-5", None),
+        ("dead/moderation", None),
+        ("gpt-oss/whatever", None),
     ],
 )
 def test_a_bare_name_leads_to_its_vendor(catalog: Catalog, model: str, vendor: str | None) -> None:
@@ -100,6 +104,7 @@ def test_google_is_listed_without_what_only_its_cloud_has(catalog: Catalog) -> N
     assert not [name for name in names if "claude" in name or "embed" in name or "tts" in name or "live" in name]
     assert not catalog.knows("google", "claude-opus-4-7")
     assert catalog.knows("google", "models/gemini-2.5-pro")
+    assert catalog.price("gemini/dead/claude-opus-4-7", "google", "dead/claude-opus-4-7") is None
 
 
 def test_listed_models_are_chat_models(catalog: Catalog) -> None:

@@ -21,6 +21,11 @@ WORK = Provider(name="work", row=ROW, base_url=VENDOR, price_id="openai")
 ANTHROPIC = Provider(name="anthropic", row=ROWS["anthropic"], base_url="https://a", price_id="anthropic")
 GEMINI = Provider(name="gemini", row=ROWS["gemini"], base_url="https://g", price_id="google")
 ROUTER = Provider(name="openrouter", row=ROWS["openrouter"], base_url="https://o", price_id="openrouter")
+XAI = Provider(name="xai", row=ROWS["xai"], base_url="https://x", price_id="x-ai")
+GROQ = Provider(name="groq", row=ROWS["groq"], base_url="https://q", price_id="groq")
+TOGETHER = Provider(name="together", row=ROWS["together"], base_url="https://t", price_id="together")
+FIREWORKS = Provider(name="fireworks", row=ROWS["fireworks"], base_url="https://f", price_id="fireworks")
+_AT_FIREWORKS = "fireworks/accounts/fireworks/models/deepseek-v3p2"
 AZURE = Provider(
     name="azure",
     row=ROWS["azure"],
@@ -55,6 +60,11 @@ def router(*providers: Provider, **aliases: str) -> Router:
         ((VLLM, ANTHROPIC, GEMINI), "gemini/models/gemini-2.5-pro", "gemini/models/gemini-2.5-pro"),
         ((VLLM, ROUTER), "anthropic/claude-opus-4.7", "openrouter/anthropic/claude-opus-4.7"),
         ((VLLM, ROUTER, ANTHROPIC), "anthropic/claude-opus-4.7", "anthropic/claude-opus-4.7"),
+        ((XAI, ROUTER), "x-ai/grok-4.5", "openrouter/x-ai/grok-4.5"),
+        ((GROQ, GEMINI), "openai/gpt-oss-120b", "groq/openai/gpt-oss-120b"),
+        ((GEMINI, TOGETHER), "google/gemma-2b-it", "together/google/gemma-2b-it"),
+        ((GEMINI, FIREWORKS), "accounts/fireworks/models/deepseek-v3p2", _AT_FIREWORKS),
+        ((ANTHROPIC, GEMINI), "models/gemini-2.5-pro", "gemini/models/gemini-2.5-pro"),
         ((AZURE, VLLM), "my-gpt", "azure/my-gpt"),
         ((AZURE, VLLM), "azure/gpt-4o", "azure/gpt-4o"),
         ((AZURE,), "gpt-4o", "azure/gpt-4o"),
@@ -65,6 +75,17 @@ def router(*providers: Provider, **aliases: str) -> Router:
 )
 def test_names_lead_to_targets(providers: tuple[Provider, ...], name: str, target: str) -> None:
     assert router(*providers).resolve(name).name == target
+
+
+@pytest.mark.parametrize("model", ["claude-sonnet-4-5", "gpt-4o", "o4-mini", "moderation", "gemini-2.5-pro", "grok-4.5"])
+def test_no_vendor_serves_a_name_with_a_prefix_that_nobody_has(model: str) -> None:
+    everyone = [
+        Provider(name=name, row=row, base_url="https://a", price_id=row.price_id)
+        for name, row in ROWS.items()
+        if not row.own_names
+    ]
+    with pytest.raises(GatewayError, match=f"There is no model 'dead/{model}'"):
+        router(*everyone).resolve(f"dead/{model}")
 
 
 def test_an_alias_comes_first() -> None:
@@ -83,7 +104,15 @@ def test_adding_a_provider_does_not_move_a_name() -> None:
     [
         ((), "gpt-4o", "Configured providers: echo"),
         ((OPENAI, VLLM), "lama3", "Did you mean llama3?"),
-        ((OPENAI, VLLM), "opnai/gpt-4o", "Did you mean openai/...?"),
+        ((OPENAI, VLLM), "opnai/gpt-4o", "Did you mean openai/gpt-4o?"),
+        ((OPENAI, VLLM), "opnai/gtp-4o", "Did you mean openai/gpt-4o or "),
+        ((OPENAI, AZURE), "azur/whatever", "Did you mean azure/...?"),
+        ((ANTHROPIC, GEMINI, AZURE), "antropic/claude-sonnet-4-5", "Did you mean anthropic/claude-sonnet-4-5?"),
+        ((ANTHROPIC, GEMINI, AZURE), "dead/claude-sonnet-4-5", "Did you mean claude-sonnet-4-5?"),
+        ((ANTHROPIC, GEMINI, AZURE), "openai/o4-mini", "The provider openai is not configured here."),
+        ((GROQ, ROUTER), "claude-sonnet-4-5", "Did you mean anthropic/claude-sonnet-4.5?"),
+        ((GROQ, ROUTER), "claude-sonet-4-5", "Did you mean anthropic/claude-sonnet-4.5 or "),
+        ((GROQ, ROUTER), "antropic/claude-opus-4.7", "Did you mean anthropic/claude-opus-4.7?"),
         ((OPENAI, VLLM), "openai/", "There is no model 'openai/'"),
         ((OPENAI, VLLM), "ech", "Did you mean echo?"),
         ((), "echo/parrot", "There is no model 'echo/parrot'"),
