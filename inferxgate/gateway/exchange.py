@@ -112,7 +112,8 @@ class Exchange:
         """Put the provider's name into an error's message, and take every secret out of all that it says."""
         provider = self._target.provider
         message = self._masked(error.message)
-        if message.startswith(("The provider ", "The provider's ")):
+        named = message.startswith(f"The provider {provider.name} ")
+        if message.startswith(("The provider ", "The provider's ")) and not named:
             message = f"The provider {provider.name}" + message.removeprefix("The provider")
         error.message = message
         error.args = (message,)

@@ -114,6 +114,18 @@ def test_a_hosts_spelling_goes_out_and_openais_comes_back(asker: Asker) -> None:
     assert answer.json() == completion("length")
 
 
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ("mistral/mistral-small-latest", "The provider mistral does not take 'functions'."),
+        ("echo", "The provider echo does not take 'functions'."),
+    ],
+)
+def test_a_refusal_names_the_provider_once(asker: Asker, model: str, said: str) -> None:
+    answer = asker.ask(model, functions=[{"name": "f"}])
+    assert (answer.status_code, answer.json()["error"]["message"]) == (400, said)
+
+
 def last_event(reason: str) -> dict[str, Any]:
     return {"id": "1", "choices": [{"index": 0, "delta": {}, "finish_reason": reason}]}
 

@@ -77,7 +77,9 @@ def test_names_lead_to_targets(providers: tuple[Provider, ...], name: str, targe
     assert router(*providers).resolve(name).name == target
 
 
-@pytest.mark.parametrize("model", ["claude-sonnet-4-5", "gpt-4o", "o4-mini", "moderation", "gemini-2.5-pro", "grok-4.5"])
+@pytest.mark.parametrize(
+    "model", ["claude-sonnet-4-5", "gpt-4o", "o4-mini", "moderation", "gemini-2.5-pro", "grok-4.5"]
+)
 def test_no_vendor_serves_a_name_with_a_prefix_that_nobody_has(model: str) -> None:
     everyone = [
         Provider(name=name, row=row, base_url="https://a", price_id=row.price_id)
