@@ -105,7 +105,7 @@ class HttpUpstream(Upstream):
         self._under_way.add(attempt)
         try:
             url = URL(request.url, encoded=True)
-            attempt.host = url.host or attempt.host
+            attempt.host = url.host_port_subcomponent or attempt.host
             proxy = self._proxies.find(url)
             attempt.proxied = proxy is not None
             async with asyncio.timeout_at(attempt.deadline) as attempt.clock:
@@ -197,7 +197,8 @@ class _Attempt:
     def __init__(self, loop: asyncio.AbstractEventLoop, request: HttpRequest) -> None:
         self._loop = loop
         self.timeouts = request.timeouts
-        self.host = "the provider"
+        self.host = "its base_url"
+        """The host's name, and its port where the scheme has another; it stands after ``The provider at``."""
         self.proxied = False
         self.connected = False
         self.transport: asyncio.Transport | None = None
@@ -228,32 +229,37 @@ class _Attempt:
             self.transport.abort()
 
     def explain(self, error: Exception) -> GatewayError:
-        """The failure in our words; of the error's own text only what OpenSSL and the system call it."""
+        """The failure in our words; of the error's own text only what OpenSSL and the system call it.
+
+        Each sentence begins with ``The provider``, so that the provider's name can be put in.
+        """
         host = self.host
+        unreached = f"The provider at {host} could not be reached"
         if self.clock is not None and self.clock.expired():
             return self._explain_timeout()
         if isinstance(error, aiohttp.ClientConnectorCertificateError):
-            return _unreachable(f"The certificate of {host} is not trusted{_certificate_fault(error)}.")
+            fault = _certificate_fault(error)
+            return _unreachable(f"The provider at {host} showed a certificate that is not trusted{fault}.")
         if isinstance(error, aiohttp.ClientConnectorSSLError):
-            return _unreachable(f"No TLS connection to {host} could be made.")
+            return _unreachable(f"{unreached}: no TLS connection could be made.")
         if isinstance(error, aiohttp.ClientConnectorDNSError):
-            whose = f"the proxy on the way to {host}" if self.proxied else host
-            return _unreachable(f"The name of {whose} could not be resolved.")
+            whose = "the proxy on the way there" if self.proxied else "its host"
+            return _unreachable(f"{unreached}: the name of {whose} could not be resolved.")
         if isinstance(error, aiohttp.ClientProxyConnectionError):
-            return _unreachable(f"The proxy on the way to {host} could not be reached{_reason(error)}.")
+            return _unreachable(f"{unreached}: the proxy on the way there is not reachable{_reason(error)}.")
         if isinstance(error, aiohttp.ClientHttpProxyError):
-            return _unreachable(f"The proxy refused the way to {host} (status {error.status}).")
+            return _unreachable(f"{unreached}: the proxy refused the way there (status {error.status}).")
         if isinstance(error, aiohttp.ClientResponseError):
             return _not_http(host)
         if isinstance(error, aiohttp.NonHttpUrlClientError | ValueError):
-            message = f"The request to {host} is not fit for HTTP: check the provider's base_url and headers."
+            message = f"The provider at {host} cannot be asked in HTTP: check its base_url and headers."
             return GatewayError(INTERNAL_ERROR, message)
         if isinstance(error, RuntimeError):
             return _unreachable("The gateway is closing its connections to providers.")
         if self.connected:
             message = f"The provider at {host} ended the connection without an answer{_reason(error)}."
             return GatewayError(UPSTREAM_ERROR, message)
-        return _unreachable(f"The provider at {host} could not be reached{_reason(error)}.")
+        return _unreachable(f"{unreached}{_reason(error)}.")
 
     def _explain_timeout(self) -> GatewayError:
         if self.deadline >= self.total_at:
@@ -282,7 +288,9 @@ def _timeout(message: str) -> GatewayError:
 
 
 def _not_http(host: str) -> GatewayError:
-    return GatewayError(UPSTREAM_INVALID_RESPONSE, f"What {host} answered is not HTTP that can be understood.")
+    return GatewayError(
+        UPSTREAM_INVALID_RESPONSE, f"The provider at {host} answered in something that is not HTTP; check its base_url."
+    )
 
 
 def _reason(error: Exception) -> str:

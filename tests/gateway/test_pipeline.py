@@ -259,6 +259,14 @@ async def test_absurd_counts_are_recorded_as_none(setup: Setup) -> None:
     assert 'llm_gateway_active_requests{provider="openai"} 0.0' in setup.metrics.render().decode()
 
 
+async def test_a_provider_that_ends_the_connection_is_named_with_its_port(setup: Setup) -> None:
+    setup.provider.reply(Reply((RESET,)))
+    with pytest.raises(GatewayError) as caught:
+        await setup.chat()
+    whose = f"The provider openai at 127.0.0.1:{setup.provider.port}"
+    assert caught.value.message.startswith(f"{whose} ended the connection without an answer")
+
+
 async def test_refusals_leave_no_record_but_a_count(setup: Setup) -> None:
     for _ in range(3):
         await setup.read(stream=False)

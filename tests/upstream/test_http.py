@@ -73,13 +73,17 @@ async def engine(**options: str) -> AsyncIterator[HttpUpstream]:
 
 
 async def failure(upstream: HttpUpstream, what: HttpRequest, *, whole: bool = False) -> GatewayError:
-    """The error that sending and reading ends with. It never holds a secret, in its text or behind it."""
+    """The error that sending and reading ends with. It never holds a secret, in its text or behind it.
+
+    It begins with the words after which the provider's name is put in, unless it is about the gateway itself.
+    """
     with pytest.raises(GatewayError) as caught:
         await exchange(upstream, what, whole=whole)
     error = caught.value
     assert error.__context__ is None
     assert SECRET not in error.message
     assert error.message == str(error)
+    assert error.message.startswith(("The provider ", "The provider's ", "The gateway is closing"))
     assert error.message.endswith(".")
     return error
 
@@ -408,15 +412,18 @@ async def test_no_cookie_is_kept(upstream: HttpUpstream, provider: FakeProvider)
 async def test_a_provider_that_is_not_there(upstream: HttpUpstream) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
-        error = await failure(upstream, request(f"http://127.0.0.1:{closed.getsockname()[1]}", path=f"/?key={SECRET}"))
+        port = closed.getsockname()[1]
+        error = await failure(upstream, request(f"http://127.0.0.1:{port}", path=f"/?key={SECRET}"))
     assert error.kind is UPSTREAM_UNREACHABLE
-    assert error.message == "The provider at 127.0.0.1 could not be reached (Connection refused)."
+    assert error.message == f"The provider at 127.0.0.1:{port} could not be reached (Connection refused)."
 
 
 async def test_a_name_that_does_not_exist(upstream: HttpUpstream) -> None:
     error = await failure(upstream, request("http://does-not-exist.invalid"))
     assert error.kind is UPSTREAM_UNREACHABLE
-    assert "does-not-exist.invalid" in error.message
+    assert error.message == (
+        "The provider at does-not-exist.invalid could not be reached: the name of its host could not be resolved."
+    )
 
 
 # ---------------------------------------------------------------------------------------------------- timeouts
@@ -426,7 +433,7 @@ async def test_connecting_has_a_timeout(upstream: HttpUpstream) -> None:
     with full_backlog() as port:
         error = await failure(upstream, request(f"http://127.0.0.1:{port}", connect=0.2))
     assert error.kind is UPSTREAM_TIMEOUT
-    assert error.message == "The provider at 127.0.0.1 could not be reached within 0.2 seconds."
+    assert error.message == f"The provider at 127.0.0.1:{port} could not be reached within 0.2 seconds."
 
 
 async def test_a_tls_greeting_counts_as_connecting(upstream: HttpUpstream, provider: FakeProvider) -> None:
@@ -652,7 +659,8 @@ async def test_trusts_the_file_of_the_environment(secure: FakeProvider, monkeypa
 async def test_trusts_nothing_else(upstream: HttpUpstream, secure: FakeProvider) -> None:
     error = await failure(upstream, request(secure))
     assert error.kind is UPSTREAM_UNREACHABLE
-    assert error.message.startswith("The certificate of 127.0.0.1 is not trusted (")
+    who = f"The provider at 127.0.0.1:{secure.port}"
+    assert error.message.startswith(f"{who} showed a certificate that is not trusted (")
     assert secure.requests == []
 
 
@@ -709,7 +717,8 @@ async def test_a_proxy_that_refuses_is_said(secure: FakeProvider) -> None:
         async with engine(proxy=proxy.url) as upstream:
             error = await failure(upstream, request(secure))
     assert error.kind is UPSTREAM_UNREACHABLE
-    assert error.message == "The proxy refused the way to 127.0.0.1 (status 407)."
+    unreached = f"The provider at 127.0.0.1:{secure.port} could not be reached"
+    assert error.message == f"{unreached}: the proxy refused the way there (status 407)."
 
 
 async def test_a_proxy_that_is_not_there_is_said() -> None:
@@ -717,7 +726,10 @@ async def test_a_proxy_that_is_not_there_is_said() -> None:
         for url in ("http://provider.test", "https://provider.test"):
             error = await failure(upstream, request(url))
             assert error.kind is UPSTREAM_UNREACHABLE
-            assert error.message == "The proxy on the way to provider.test could not be reached (Connection refused)."
+            assert error.message == (
+                "The provider at provider.test could not be reached: "
+                "the proxy on the way there is not reachable (Connection refused)."
+            )
 
 
 @pytest.mark.parametrize("proxy", [f"socks5://user:{SECRET}@host", "http://", "", "http://host:port"])
