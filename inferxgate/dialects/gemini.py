@@ -45,7 +45,7 @@ from inferxgate.canonical.usage import Usage
 from inferxgate.dialects.failures import nonsense, plain_integer, provider_error, retry_after
 from inferxgate.dialects.gemini_requests import build_body
 from inferxgate.dialects.openai_conversation import parse_conversation
-from inferxgate.dialects.protocol import BuildTarget, Call, Dialect, Event
+from inferxgate.dialects.protocol import BuildTarget, Call, Dialect, Event, FailedAnswer
 from inferxgate.errors import GatewayError
 from inferxgate.framing.sse import SSEEvent
 
@@ -76,10 +76,10 @@ def parse_response(data: bytes) -> tuple[Json, tuple[Chunk, ...]]:
     body = _loads(data)
     error = _error_of(body)
     if error is not None:
-        raise _failure(_status_of(error), error)
+        raise FailedAnswer(_failure(_status_of(error), error), tuple(_count(_mapping(body))))
     if not isinstance(body, dict):
         raise nonsense("it is JSON, but not an object")
-    chunks = tuple(_Reader().read(body))
+    chunks = _all(_Reader(), body)
     if not any(isinstance(chunk, Finish) for chunk in chunks) and not _list(body.get("candidates")):
         raise nonsense("it has no candidates and does not say why")
     return body, chunks
@@ -110,10 +110,10 @@ class StreamReader:
         if error is None and event.event == "error":
             error = _mapping(body)
         if error is not None:
-            raise _failure(_status_of(error), error)
+            raise FailedAnswer(_failure(_status_of(error), error), tuple(_count(_mapping(body))))
         if not isinstance(body, dict):
             raise nonsense("an event of its stream is not an object")
-        return Event(None, body, tuple(self._reader.read(body)))
+        return Event(None, body, _all(self._reader, body))
 
 
 # --- candidates ---------------------------------------------------------------------------------------------------
@@ -188,9 +188,7 @@ class _Reader:
             words = _text(blocked.get("blockReasonMessage"))
             yield RefusalDelta(0, f"The provider blocked the prompt ({reason})" + (f": {words}" if words else "."))
             yield Finish(0, "content_filter")
-        usage = _mapping(body.get("usageMetadata"))
-        if any(name.endswith("TokenCount") for name in usage):
-            yield UsageReport(parse_usage(usage))
+        yield from _count(body)
 
     def _candidate(self, candidate: _Candidate, given: Json) -> Iterator[Chunk]:
         placed: list[tuple[int, str]] = []
@@ -245,6 +243,17 @@ class _Reader:
         if not call_id:
             call_id = _call_id(self._answer_id, candidate.index, ordinal, name, written)
         return ToolCallDelta(candidate.index, ordinal, call_id, name, written, signature)
+
+
+def _all(reader: _Reader, body: Json) -> tuple[Chunk, ...]:
+    """What one body says. Raises ``FailedAnswer`` with what came, the count included, where it says that it failed."""
+    chunks: list[Chunk] = []
+    try:
+        for chunk in reader.read(body):
+            chunks.append(chunk)  # noqa: PERF402 - what came before a failure is wanted too
+    except GatewayError as error:
+        raise FailedAnswer(error, (*chunks, *_count(body))) from error
+    return tuple(chunks)
 
 
 _SEALED_ELSEWHERE = frozenset({"functionCall", "executableCode", "codeExecutionResult", "toolCall", "toolResponse"})
@@ -395,6 +404,13 @@ def parse_usage(usage: Json) -> Usage:
         audio_output_tokens=audio_out,
         image_output_tokens=image_out,
     )
+
+
+def _count(body: Json) -> Iterator[UsageReport]:
+    """The count that a body holds, if it does."""
+    usage = _mapping(body.get("usageMetadata"))
+    if any(name.endswith("TokenCount") for name in usage):
+        yield UsageReport(parse_usage(usage))
 
 
 def _by_modality(usage: Json, name: str) -> dict[str, int]:

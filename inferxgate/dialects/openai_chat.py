@@ -42,7 +42,7 @@ from inferxgate.dialects.failures import (
     spelt,
     word,
 )
-from inferxgate.dialects.protocol import BuildTarget, Call, Dialect, Event
+from inferxgate.dialects.protocol import BuildTarget, Call, Dialect, Event, FailedAnswer
 from inferxgate.errors import GatewayError
 from inferxgate.framing.sse import SSEEvent
 
@@ -196,14 +196,14 @@ def parse_response(data: bytes) -> tuple[Mapping[str, Any], tuple[Chunk, ...]]:
     if not isinstance(body, dict):
         raise nonsense(f"its answer is JSON, but {_kind_of(body)}")
     if "error" in body and body["error"] and not body.get("choices"):
-        raise _error_in_success(body["error"])
+        raise _failed(_error_in_success(body["error"]), body)
     choices = body.get("choices")
     if not isinstance(choices, list):
-        raise nonsense("its answer has no 'choices'")
+        raise _failed(nonsense("its answer has no 'choices'"), body)
     chunks: list[Chunk] = [_start(body)]
     for position, choice in enumerate(choices):
         if not isinstance(choice, dict):
-            raise nonsense(f"choice {position} of its answer is {_kind_of(choice)}")
+            raise _failed(nonsense(f"choice {position} of its answer is {_kind_of(choice)}"), body)
         index = _integer(choice.get("index"), position)
         message = choice.get("message")
         if isinstance(message, dict):
@@ -376,11 +376,11 @@ class StreamParser:
         if not isinstance(body, dict):
             raise nonsense(f"an event of its stream is {_kind_of(body)}")
         if body.get("error"):
-            raise _error_in_success(body["error"])
+            raise _failed(_error_in_success(body["error"]), body)
         if event.event == "error":
-            raise _error_in_success(body)
+            raise _failed(_error_in_success(body), body)
         if "x_groq" in body and (error := _mapping(body["x_groq"]).get("error")):
-            raise _error_in_success(error)
+            raise _failed(_error_in_success(error), body)
         return Event(data, body, self._chunks(body))
 
     def _chunks(self, body: Mapping[str, Any]) -> tuple[Chunk, ...]:
@@ -449,6 +449,12 @@ def _error_in_success(error: object) -> GatewayError:
         names = (str(details.get("type")), str(details.get("code")))
         status = next((_STATUS_BY_TYPE[name] for name in names if name in _STATUS_BY_TYPE), 500)
     return _provider_error(status, {"error": error}, retry_after_seconds=None)
+
+
+def _failed(error: GatewayError, body: Mapping[str, Any]) -> GatewayError:
+    """The error, with the count that may stand beside it."""
+    usage = usage_of(body)
+    return error if usage is None else FailedAnswer(error, [UsageReport(usage)])
 
 
 def _status(value: object) -> int | None:

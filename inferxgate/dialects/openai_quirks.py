@@ -15,7 +15,6 @@ from typing import Any
 import orjson
 
 from inferxgate import errors
-from inferxgate.dialects.failures import provider_error
 from inferxgate.dialects.protocol import BuildTarget
 from inferxgate.dialects.quirks import Quirks
 from inferxgate.errors import GatewayError
@@ -115,7 +114,7 @@ def short_id(call_id: str) -> str:
 def mend(data: bytes, quirks: Quirks) -> bytes:
     """A whole answer, or the data of a stream's event, with OpenAI's finish reasons in place of the host's own.
 
-    Raises ``GatewayError`` for a finish reason that says that the host failed.
+    One with a finish reason that says that the host failed becomes an error, with the host's count beside it.
     """
     if not any(f'"{reason}"'.encode() in data for reason in (*quirks.finish_reasons, *quirks.failed_reasons)):
         return data
@@ -130,8 +129,11 @@ def mend(data: bytes, quirks: Quirks) -> bytes:
         if not isinstance(reason, str):
             continue
         if reason in quirks.failed_reasons and not body.get("error"):
-            status = quirks.failed_reasons[reason]
-            raise provider_error(status, f"the answer broke off with the finish reason '{reason}'")
+            error = {
+                "message": f"the answer broke off with the finish reason '{reason}'",
+                "code": quirks.failed_reasons[reason],
+            }
+            return orjson.dumps({"error": error, "usage": body.get("usage")})
         if reason in quirks.finish_reasons:
             choice["finish_reason"] = quirks.finish_reasons[reason]
             changed = True

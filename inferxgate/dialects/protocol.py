@@ -61,6 +61,25 @@ class MediaNeeded(GatewayError):
         self.wanted = tuple(wanted)
 
 
+class FailedAnswer(GatewayError):
+    """An answer that failed although some of it had come: what the provider counted is paid for all the same."""
+
+    def __init__(self, error: GatewayError, chunks: Sequence[Chunk]) -> None:
+        """``error``: what the client is told; ``chunks``: what came with it, the provider's count above all."""
+        super().__init__(
+            error.kind,
+            error.message,
+            param=error.param,
+            status=error.status,
+            error_type=error.type,
+            code=error.code,
+            retry_after_seconds=error.retry_after_seconds,
+            headers=error.headers,
+            upstream_status=error.upstream_status,
+        )
+        self.chunks = tuple(chunks)
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """A request in a provider's wire format, before the provider's row adds its address and signature."""
@@ -96,7 +115,10 @@ class StreamReader(Protocol):
         """Whether the answer was finished: every choice that was begun has its finish reason, and at least one has."""
 
     def feed(self, event: SSEEvent) -> Event | None:
-        """What one event says; None where it says nothing. Raises ``GatewayError`` for errors and nonsense."""
+        """What one event says; None where it says nothing.
+
+        Raises ``GatewayError`` for errors and nonsense, ``FailedAnswer`` where something came with them.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +129,15 @@ class Dialect:
     build_request: Callable[[ChatRequest, BuildTarget], Call]
     """Raises ``GatewayError`` (400) for what the target cannot be asked for, and ``MediaNeeded``."""
     parse_response: Callable[[bytes], tuple[Mapping[str, Any], tuple[Chunk, ...]]]
-    """The JSON of a whole answer with status 200, and its meaning. Raises ``GatewayError`` for nonsense and errors."""
+    """The JSON of a whole answer with status 200, and its meaning.
+
+    Raises ``GatewayError`` for nonsense and errors, ``FailedAnswer`` where something came with them.
+    """
     stream_reader: Callable[[], StreamReader]
     parse_error: Callable[[int, Mapping[str, str], bytes, float], GatewayError]
     """From status, headers (lower-case names), body and the time in Unix seconds."""
     mend: Callable[[bytes, Quirks], bytes] | None = None
     """Puts right what a host gets wrong in a whole answer or in an event's data, before it is read and forwarded.
 
-    Called only for hosts whose quirks are in their answers. Raises ``GatewayError`` where the host says that it failed.
+    Called only for hosts whose quirks are in their answers.
     """

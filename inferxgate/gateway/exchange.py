@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from inferxgate import errors
-from inferxgate.canonical.chat import ChatRequest, Chunk
+from inferxgate.canonical.chat import ChatRequest, Chunk, collect
 from inferxgate.canonical.conversation import Bytes
 from inferxgate.catalog.abilities import Abilities
-from inferxgate.dialects.protocol import BuildTarget, Event
+from inferxgate.dialects.protocol import BuildTarget, Event, FailedAnswer
 from inferxgate.dialects.registry import DIALECTS
 from inferxgate.errors import GatewayError
 from inferxgate.framing.sse import SSEDecoder, SSEEvent
@@ -51,11 +51,14 @@ class Exchange:
     def whole(self, data: bytes) -> tuple[bytes, tuple[Chunk, ...]]:
         """A whole answer, put right where its host gets things wrong, and its meaning.
 
-        Raises ``GatewayError`` for nonsense and for errors within.
+        Raises ``GatewayError`` for nonsense, for errors within, and where one that is to be translated has no end.
         """
         if self._mend is not None:
             data = self._mend(data, self._quirks)
-        return data, self._dialect.parse_response(data)[1]
+        chunks = self._dialect.parse_response(data)[1]
+        if not self.verbatim and not _is_finished(chunks):
+            raise FailedAnswer(_unfinished("answer"), chunks)
+        return data, chunks
 
     @staticmethod
     def is_document(beginning: bytes) -> bool:
@@ -88,10 +91,7 @@ class Exchange:
         """What the end of the bytes says; sets ``failure`` where the stream broke off."""
         events = self._parse(self._decoder.flush()) if not self._parser.done else []
         if self.failure is None and not self._parser.complete:
-            self.failure = GatewayError(
-                errors.UPSTREAM_ERROR,
-                "The provider's stream ended before the answer was finished (no finish reason came).",
-            )
+            self.failure = _unfinished("stream")
         return events
 
     @property
@@ -142,3 +142,15 @@ class Exchange:
             if event is not None:
                 events.append(event)
         return events
+
+
+def _is_finished(chunks: tuple[Chunk, ...]) -> bool:
+    choices = collect(chunks).choices
+    return bool(choices) and all(choice.finish_reason for choice in choices.values())
+
+
+def _unfinished(what: str) -> GatewayError:
+    return GatewayError(
+        errors.UPSTREAM_ERROR,
+        f"The provider's {what} ended before the answer was finished (no finish reason came).",
+    )

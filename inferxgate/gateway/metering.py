@@ -1,7 +1,7 @@
 """What one admitted request used and cost: watches the chunks, and makes one record whatever the end.
 
-The provider's own count is taken where one came. Where none did and the provider had begun to work, tokens are
-estimated at four UTF-8 bytes each and the record says so.
+The provider's own count is taken where one came. Where none did and the provider had begun to work, or where it counts
+nothing for an answer that says something, tokens are estimated at four UTF-8 bytes each and the record says so.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class Meter:
         )
 
     def _usage(self, status: Status) -> tuple[Usage, UsageSource]:
-        if self._reported is not None:
+        if self._reported is not None and (self._reported.total_tokens or self._first_token is None):
             return self._reported, "provider"
         worked = status in ("ok", "client_closed") or self._first_token is not None
         if not worked or not self.sent:

@@ -19,7 +19,7 @@ from inferxgate.accounts.callers import Caller
 from inferxgate.canonical.chat import ChatRequest, ChatResponse, Chunk, ReasoningDelta, ReasoningSeal, ToolCallDelta
 from inferxgate.catalog.catalog import Catalog
 from inferxgate.dialects import openai_chat
-from inferxgate.dialects.protocol import Event, MediaNeeded
+from inferxgate.dialects.protocol import Event, FailedAnswer, MediaNeeded
 from inferxgate.errors import GatewayError
 from inferxgate.gateway.admission import Admission
 from inferxgate.gateway.exchange import Exchange
@@ -178,6 +178,8 @@ class _Attempt:
         try:
             yield
         except GatewayError as error:
+            if isinstance(error, FailedAnswer):
+                self._meter.observe(error.chunks)
             self._exchange.name(error)
             self._meter.answered = error.upstream_status is not None or self._meter.answered
             status: Status = "gateway_error" if error.kind.fault is errors.Fault.GATEWAY else "provider_error"

@@ -29,6 +29,7 @@ from inferxgate.canonical.chat import (
 from inferxgate.canonical.usage import Usage
 from inferxgate.dialects import gemini
 from inferxgate.dialects.openai_answers import build_response
+from inferxgate.dialects.protocol import FailedAnswer
 from inferxgate.errors import GatewayError
 from inferxgate.framing.sse import SSEDecoder, SSEEvent
 from tests.dialects.gemini_asking import LEVELS, STAND_IN, Json, contents, result, user
@@ -153,6 +154,23 @@ def test_reasons_that_are_failures(reason: str) -> None:
             gemini.parse_response(orjson.dumps(body))
         assert (raised.value.status, raised.value.code) == (502, "upstream_error")
     assert "because" in raised.value.message
+
+
+FAILING: list[Json] = [
+    answer({"text": "x"}, reason="MALFORMED_FUNCTION_CALL"),
+    answer({"text": "x"}, {"functionCall": {"args": {}}}),
+    {**answer({"text": "x"}), "error": {"code": 503, "message": "full"}},
+]
+
+
+@pytest.mark.parametrize("body", FAILING)
+def test_what_was_counted_before_a_failure_is_told_with_it(body: Json) -> None:
+    counted = {**body, "usageMetadata": {"promptTokenCount": 9, "thoughtsTokenCount": 70}}
+    for read in (gemini.parse_response, lambda data: gemini.StreamReader().feed(SSEEvent(data))):
+        with pytest.raises(FailedAnswer) as raised:
+            read(orjson.dumps(counted))
+        assert raised.value.chunks[-1] == UsageReport(Usage(input_tokens=9, reasoning_tokens=70))
+        assert not any(isinstance(chunk, Finish) for chunk in raised.value.chunks)
 
 
 def test_a_blocked_prompt() -> None:

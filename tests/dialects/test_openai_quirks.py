@@ -9,12 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inferxgate.canonical.chat import UsageReport
+from inferxgate.canonical.usage import Usage
 from inferxgate.catalog.abilities import Abilities
 from inferxgate.dialects import openai_chat, openai_quirks
+from inferxgate.dialects.openai_chat import StreamParser, parse_response
 from inferxgate.dialects.openai_quirks import mend, short_id
-from inferxgate.dialects.protocol import BuildTarget
+from inferxgate.dialects.protocol import BuildTarget, FailedAnswer
 from inferxgate.dialects.quirks import Quirks
 from inferxgate.errors import GatewayError
+from inferxgate.framing.sse import SSEEvent
 from inferxgate.providers.registry import ROWS
 
 USER = {"role": "user", "content": "x"}
@@ -214,9 +218,13 @@ def test_of_several_choices_only_those_with_the_hosts_own_reason_change() -> Non
     ],
 )
 def test_a_reason_that_is_a_failure_is_no_answer(host: str, reason: str, status: int) -> None:
-    with pytest.raises(GatewayError, match=reason) as caught:
-        mend(whole(reason), ROWS[host].quirks)
-    assert caught.value.status == status
+    answer = {**json.loads(whole(reason)), "usage": {"prompt_tokens": 7, "completion_tokens": 2}}
+    mended = mend(json.dumps(answer).encode(), ROWS[host].quirks)
+    for read in (parse_response, lambda data: StreamParser().feed(SSEEvent(data))):
+        with pytest.raises(FailedAnswer, match=reason) as caught:
+            read(mended)
+        assert caught.value.status == status
+        assert caught.value.chunks == (UsageReport(Usage(input_tokens=7, output_tokens=2)),)
 
 
 @pytest.mark.parametrize(

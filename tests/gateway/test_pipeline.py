@@ -19,6 +19,7 @@ from inferxgate.errors import GatewayError
 from inferxgate.gateway.ledger import Ledger
 from inferxgate.gateway.pipeline import CLIENT_GONE, Gateway, StreamReply, Told, WholeReply
 from inferxgate.gateway.routing import Router
+from inferxgate.providers import anthropic
 from inferxgate.providers.openai import ROW
 from inferxgate.providers.provider import Provider
 from inferxgate.store.records import UsageFilter, UsageRecord
@@ -77,11 +78,13 @@ async def setup(tmp_path: Path) -> AsyncIterator[Setup]:
     upstream = HttpUpstream()
     with FakeProvider() as fake:
         provider = Provider(name="openai", row=ROW, base_url=fake.base_url, api_key=SECRET)
-        router = Router([provider, replace(provider, name="unpriced", base_url=fake.base_url)], {}, catalog)
+        unpriced = replace(provider, name="unpriced", base_url=fake.base_url)
+        claude = Provider(name="claude", row=anthropic.ROW, base_url=fake.url, api_key=SECRET)
+        router = Router([provider, unpriced, claude], {}, catalog)
         gateway = Gateway(
             router=router,
             catalog=catalog,
-            upstream={"openai": upstream, "unpriced": upstream, "echo": EchoUpstream()},
+            upstream={"openai": upstream, "unpriced": upstream, "claude": upstream, "echo": EchoUpstream()},
             limits=RateLimits(),
             ledger=ledger,
             metrics=metrics,
@@ -187,6 +190,36 @@ async def test_a_whole_answer_to_a_streaming_request_is_an_error(setup: Setup) -
     with pytest.raises(GatewayError) as caught:
         await setup.chat(stream=True)
     assert caught.value.code == "upstream_quota_exceeded"
+
+
+def message(**fields: Any) -> dict[str, Any]:
+    """A whole answer of Anthropic's."""
+    usage = {"input_tokens": 7, "output_tokens": 2}
+    return {"content": [{"type": "text", "text": "Hello!"}], "stop_reason": "end_turn", "usage": usage} | fields
+
+
+@pytest.mark.parametrize("lost", [{"stop_reason": None}, {"stop_reason": None, "content": []}])
+async def test_a_whole_answer_without_a_finish_reason_is_an_error_and_is_paid_for(
+    setup: Setup, lost: dict[str, Any]
+) -> None:
+    setup.provider.reply_json(message())
+    assert await setup.read(stream=False, model="claude/c") == "Hello!"
+    setup.provider.reply_json(message(**lost))
+    with pytest.raises(GatewayError, match="no finish reason"):
+        await setup.read(stream=False, model="claude/c")
+    failed, fine = setup.records()
+    assert (fine.status, failed.status, failed.error_code) == ("ok", "provider_error", "upstream_error")
+    assert (failed.usage, failed.usage_source) == (Usage(input_tokens=7, output_tokens=2), "provider")
+
+
+async def test_no_count_of_nothing_is_believed(setup: Setup) -> None:
+    setup.provider.reply_json(message(usage={"input_tokens": -7, "output_tokens": 10**12}))
+    assert await setup.read(stream=False, model="claude/c") == "Hello!"
+    setup.provider.reply_json(message(content=[], usage={"input_tokens": 0, "output_tokens": 0}))
+    assert await setup.read(stream=False, model="claude/c") == ""
+    nothing, absurd = setup.records()
+    assert (absurd.usage, absurd.usage_source) == (Usage(input_tokens=2, output_tokens=2), "estimated")
+    assert (nothing.usage, nothing.usage_source) == (Usage(), "provider")
 
 
 @pytest.mark.parametrize("stream", [False, True])
