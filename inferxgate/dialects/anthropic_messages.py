@@ -15,7 +15,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 
@@ -34,7 +34,7 @@ from inferxgate.canonical.chat import (
 from inferxgate.canonical.usage import Usage
 from inferxgate.dialects.anthropic_requests import JSON_ANSWER_TOOL, build_request
 from inferxgate.dialects.failures import nonsense, plain_integer, provider_error, retry_after
-from inferxgate.dialects.protocol import Dialect, Event
+from inferxgate.dialects.protocol import Dialect, Event, FailedAnswer
 from inferxgate.errors import GatewayError
 from inferxgate.framing.sse import SSEEvent
 
@@ -58,7 +58,8 @@ _FINISH_REASONS: Mapping[str, str] = {
 class _Block:
     """One content block that is being read."""
 
-    kind: str
+    kind: Literal["text", "thinking", "call", "answer", "other"]
+    """``answer``: the call that stands for an answer in JSON; ``other``: what says nothing to a client."""
     ordinal: int = 0
     """Among the message's tool calls, or its thoughts."""
     arguments: str = ""
@@ -80,37 +81,64 @@ class _Blocks:
         self._characters = 0
 
     def start(self, index: int, block: Json) -> Iterator[Chunk]:
-        kind = block.get("type")
-        match kind:
+        yield from self.stop(index)  # a number that is given twice: its first block is over
+        match block.get("type"):
             case "text":
-                self._open[index] = _Block("text", text_start=self._characters)
+                opened = self._begin_text(index)
                 yield from self._text(block.get("text"))
-                self._open[index].citations += _objects(block.get("citations"))
+                opened.citations += _objects(block.get("citations"))
             case "thinking":
-                self._open[index] = opened = _Block("thinking", self._thoughts)
-                self._thoughts += 1
+                opened = self._begin_thought(index)
                 if text := _string(block.get("thinking")):
                     yield ReasoningDelta(0, text, opened.ordinal)
                 if signature := _string(block.get("signature")):
                     yield ReasoningSeal(0, opened.ordinal, signature=signature)
             case "redacted_thinking":
+                self._open[index] = _Block("other")
                 if data := _string(block.get("data")):
                     yield ReasoningSeal(0, self._thoughts, redacted=data)
                     self._thoughts += 1
             case "tool_use":
-                given = block.get("input")
-                arguments = _dumps(given) if given else ""
-                if block.get("name") == JSON_ANSWER_TOOL:
-                    self._open[index] = _Block("answer", arguments=arguments)
-                else:
-                    self._open[index] = _Block("call", self._calls, arguments)
-                    yield ToolCallDelta(0, self._calls, _string(block.get("id")), _string(block.get("name")), "")
-                    self._calls += 1
+                yield from self._begin_call(index, block)
+            case _:
+                self._open[index] = _Block("other")
+
+    def _begin_text(self, index: int) -> _Block:
+        self._open[index] = opened = _Block("text", text_start=self._characters)
+        return opened
+
+    def _begin_thought(self, index: int) -> _Block:
+        self._open[index] = opened = _Block("thinking", self._thoughts)
+        self._thoughts += 1
+        return opened
+
+    def _begin_call(self, index: int, block: Json) -> Iterator[Chunk]:
+        given = block.get("input")
+        arguments = _dumps(given) if given else ""
+        if block.get("name") == JSON_ANSWER_TOOL:
+            self._open[index] = _Block("answer", arguments=arguments)
+            return
+        call_id, name = _string(block.get("id")), _string(block.get("name"))
+        if call_id is None or name is None:
+            raise nonsense("a tool call in it has no id or no name")
+        self._open[index] = _Block("call", self._calls, arguments)
+        yield ToolCallDelta(0, self._calls, call_id, name, "")
+        self._calls += 1
+
+    def _unannounced(self, index: int, delta: Json) -> _Block:
+        """The block of a delta that came without its start; words are kept, but a call without a name is none."""
+        match delta.get("type"):
+            case "text_delta" | "citations_delta":
+                return self._begin_text(index)
+            case "thinking_delta" | "signature_delta":
+                return self._begin_thought(index)
+            case "input_json_delta" if _string(delta.get("partial_json")):
+                raise nonsense("it has arguments of a tool call that was never begun")
+            case _:
+                return _Block("other")
 
     def delta(self, index: int, delta: Json) -> Iterator[Chunk]:
-        opened = self._open.get(index)
-        if opened is None:
-            return
+        opened = self._open.get(index) or self._unannounced(index, delta)
         match delta.get("type"), opened.kind:
             case "text_delta", "text":
                 yield from self._text(delta.get("text"))
@@ -188,16 +216,19 @@ def parse_response(data: bytes) -> tuple[Json, tuple[Chunk, ...]]:
         raise nonsense("its answer has no 'content'")
     if b'"tool_use"' in data:
         content = _exact(data, content)
+    usage = body.get("usage")
+    counted = (UsageReport(parse_usage(usage)),) if isinstance(usage, dict) else ()
     chunks: list[Chunk] = [Start(_string(body.get("id")), _string(body.get("model")))]
     blocks = _Blocks()
-    for index, block in enumerate(content):
-        if isinstance(block, dict):
-            chunks += blocks.start(index, block)
-            chunks += blocks.stop(index)
+    try:
+        for index, block in enumerate(content):
+            if isinstance(block, dict):
+                chunks += blocks.start(index, block)
+                chunks += blocks.stop(index)
+    except GatewayError as error:
+        raise FailedAnswer(error, (*chunks, *counted)) from error
     chunks += blocks.finish(body.get("stop_reason"), body.get("stop_details"))
-    if isinstance(usage := body.get("usage"), dict):
-        chunks.append(UsageReport(parse_usage(usage)))
-    return body, tuple(chunks)
+    return body, (*chunks, *counted)
 
 
 def _exact(data: bytes, content: list[Any]) -> list[Any]:

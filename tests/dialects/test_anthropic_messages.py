@@ -21,11 +21,13 @@ from inferxgate.canonical.chat import (
     Start,
     Thought,
     ToolCallDelta,
+    UsageReport,
     collect,
 )
 from inferxgate.canonical.usage import Usage
 from inferxgate.dialects.anthropic_messages import DIALECT, parse_usage
 from inferxgate.dialects.anthropic_requests import JSON_ANSWER_TOOL
+from inferxgate.dialects.protocol import FailedAnswer
 from inferxgate.errors import GatewayError
 from inferxgate.framing.sse import SSEDecoder, SSEEvent
 
@@ -438,14 +440,14 @@ def test_a_block_that_is_never_closed_is_closed_by_the_end() -> None:
         {"type": "of_the_future", "x": 1},
         {"type": "ping"},
         {"no": "type"},
-        {"type": "content_block_delta", "index": 9, "delta": {"type": "text_delta", "text": "nowhere"}},
+        {"type": "content_block_delta", "index": 9, "delta": {"type": "of_the_future", "text": "nowhere"}},
+        {"type": "content_block_delta", "index": 9, "delta": {"type": "input_json_delta", "partial_json": ""}},
         {"type": "content_block_delta"},
         {"type": "content_block_delta", "index": [], "delta": []},
         {"type": "content_block_delta", "index": 0, "delta": {"type": "thinking_delta", "thinking": "not here"}},
         {"type": "content_block_delta", "index": 0, "delta": {"type": "of_the_future"}},
         {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": None}},
         {"type": "content_block_delta", "index": 0, "delta": {"type": "citations_delta", "citation": "x"}},
-        {"type": "content_block_delta", "index": 3, "delta": {"type": "text_delta", "text": "nowhere"}},
         {"type": "content_block_stop", "index": 9},
         {"type": "content_block_stop", "index": 9.5},
         {"type": "content_block_start", "index": 4},
@@ -459,6 +461,43 @@ def test_odd_events_are_passed_over(odd: Json) -> None:
     response = streamed(starts(), opened, {"type": "x"}, odd, stopped, *ends())
     assert response.choices[0].text == "a"
     assert response.choices[0].finish_reason == "stop"
+
+
+def test_words_without_the_start_of_their_block_are_kept() -> None:
+    def delta(index: int, **fields: str) -> Json:
+        return {"type": "content_block_delta", "index": index, "delta": fields}
+
+    choice = streamed(
+        starts(),
+        delta(0, type="thinking_delta", thinking="hm"),
+        delta(0, type="signature_delta", signature="sig"),
+        delta(1, type="text_delta", text="not "),
+        delta(1, type="text_delta", text="lost"),
+        *ends(),
+    ).choices[0]
+    assert (choice.text, choice.thoughts) == ("not lost", {0: Thought("hm", "sig")})
+    with pytest.raises(GatewayError, match="never begun"):
+        streamed(starts(), delta(0, **piece('{"a":1}')), *ends("tool_use"))
+
+
+def test_a_number_that_is_given_twice_is_two_blocks() -> None:
+    first, second = block(0, call("f", {}))[:1], block(0, call("g", {"a": 1}, "toolu_2"))
+    calls = streamed(starts(), *first, *second, *ends("tool_use")).choices[0].tool_calls
+    assert [(one.id, one.name, one.arguments) for one in calls.values()] == [
+        ("toolu_1", "f", "{}"),
+        ("toolu_2", "g", '{"a":1}'),
+    ]
+
+
+@pytest.mark.parametrize("missing", ["id", "name"])
+def test_a_call_that_cannot_be_answered_is_nonsense_and_its_tokens_are_told(missing: str) -> None:
+    half = {name: value for name, value in call("f", {}).items() if name != missing}
+    with pytest.raises(FailedAnswer, match="no id or no name") as caught:
+        DIALECT.parse_response(message(text("x"), half))
+    assert caught.value.chunks[-1] == UsageReport(Usage(input_tokens=10, output_tokens=5))
+    assert caught.value.kind is errors.UPSTREAM_INVALID_RESPONSE
+    with pytest.raises(GatewayError, match="no id or no name"):
+        streamed(starts(), *block(0, half))
 
 
 def test_empty_data_and_pings_say_nothing() -> None:
