@@ -14,7 +14,7 @@ from starlette.types import Message, Scope, Send
 
 from inferxgate import reports
 from inferxgate.dialects import openai_chat
-from inferxgate.errors import INTERNAL_ERROR, UPSTREAM_QUOTA_EXCEEDED, GatewayError
+from inferxgate.errors import INTERNAL_ERROR, UPSTREAM_QUOTA_EXCEEDED, Fault, GatewayError
 from inferxgate.workers.limits import RateState
 
 JSON = (b"content-type", b"application/json")
@@ -61,9 +61,21 @@ def error_response(error: GatewayError, request_id: str) -> tuple[int, Headers, 
         headers.append((b"www-authenticate", b"Bearer"))
     if error.upstream_status is not None:
         headers.append((b"x-inferxgate-upstream-status", b"%d" % error.upstream_status))
-    for name, value in error.headers.items():
+    further = error.headers
+    if _is_final(error):
+        further = {_SHOULD_RETRY: "false", **further}
+    for name, value in further.items():
         headers.append((name.lower().encode("latin-1", "replace"), _one_line(value)))
     return error.status, headers, openai_chat.build_error(error)
+
+
+_SHOULD_RETRY = "x-should-retry"
+
+
+def _is_final(error: GatewayError) -> bool:
+    """Whether an SDK that tries again after this status, as all do, would only ask in vain: it heeds this header."""
+    tried_again = error.status == 429 or error.status >= 500
+    return tried_again and not error.kind.retryable and error.kind.fault is not Fault.GATEWAY
 
 
 def error_body(error: GatewayError) -> dict[str, Any]:

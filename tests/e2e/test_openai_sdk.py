@@ -175,6 +175,23 @@ def test_a_providers_errors_become_the_sdks_exceptions(
         assert "the provider's words" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("status", "asked"), [(401, 1), (403, 1), (402, 1), (500, 3)], ids=["key", "forbidden", "quota", "failed"]
+)
+def test_the_sdk_tries_again_only_where_that_can_help(
+    gateway: GatewayProcess, key: str, provider: FakeProvider, status: int, asked: int
+) -> None:
+    patient = OpenAI(base_url=gateway.base_url, api_key=key, max_retries=2)
+    before = len(provider.requests)
+    for _ in range(asked):
+        provider.reply_json({"error": {"message": "no"}}, status=status)
+    with pytest.raises(openai.APIStatusError) as caught:
+        patient.chat.completions.create(model="gpt-4o", messages=HELLO)
+    assert len(provider.requests) - before == asked
+    told = caught.value.response.headers.get_list("x-should-retry")
+    assert told == ([] if asked > 1 else ["false"])
+
+
 def test_an_error_within_a_stream_is_an_exception(client: OpenAI, provider: FakeProvider) -> None:
     first = {
         "id": "c",
