@@ -125,6 +125,8 @@ class GatewayError(Exception):
         """The status that the provider answered with, where one did."""
         self.target: str | None = None
         """``provider/model`` that the request was for, once it is known; for the log."""
+        self.withheld: str | None = None
+        """What a provider said that only the gateway's operator may read, without secrets; for the log."""
 
 
 class StartError(Exception):

@@ -11,9 +11,12 @@ import orjson
 
 from inferxgate.accounts.callers import OPERATOR
 from inferxgate.canonical.chat import Chunk, collect
+from inferxgate.cli.failures import CommandFailed
 from inferxgate.config import Loaded
+from inferxgate.config_sources import dotted
 from inferxgate.dialects import openai_chat
 from inferxgate.dialects.openai_answers import build_response
+from inferxgate.errors import GatewayError
 from inferxgate.gateway.pipeline import Gateway, StreamReply, WholeReply
 from inferxgate.ids import new_id
 from inferxgate.runtime import open_runtime
@@ -23,14 +26,15 @@ from inferxgate.runtime import open_runtime
 async def open_inside(loaded: Loaded) -> AsyncIterator[Inside]:
     """A gateway with these settings. Raises ``StartError``."""
     async with open_runtime(loaded) as runtime:
-        yield Inside(runtime.gateway)
+        yield Inside(runtime.gateway, loaded)
 
 
 class Inside:
     """Asks a gateway of our own."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: Gateway, loaded: Loaded) -> None:
         self._gateway = gateway
+        self._loaded = loaded
 
     async def whole(self, body: Mapping[str, Any]) -> tuple[Mapping[str, Any], tuple[Chunk, ...]]:
         """The completion as JSON, and what it says."""
@@ -57,4 +61,26 @@ class Inside:
             await reply.close("client_closed")
 
     async def _ask(self, body: Mapping[str, Any]) -> WholeReply | StreamReply:
-        return await self._gateway.chat(OPERATOR, openai_chat.parse_request(body), request_id=new_id("req_"))
+        try:
+            return await self._gateway.chat(OPERATOR, openai_chat.parse_request(body), request_id=new_id("req_"))
+        except GatewayError as error:
+            if error.withheld is None or error.target is None:
+                raise
+            provider = error.target.partition("/")[0]
+            raise CommandFailed(
+                f"The provider {provider} refused the credential (status {error.upstream_status}); "
+                f"look at {_credential_of(provider, self._loaded)}. It said: {error.withheld}"
+            ) from None
+
+
+def _credential_of(provider: str, loaded: Loaded) -> str:
+    """Where the credential of a provider is set, or could be."""
+    setting = dotted(("providers", provider, "api_key"))
+    origin, _, variable = loaded.origins[setting].partition(" ")
+    match origin:
+        case "environment":
+            return f"the environment variable {variable} ({setting})"
+        case "file":
+            return f"{setting} in {loaded.path}"
+        case _:
+            return f"{setting}, which is not set"

@@ -5,16 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+import orjson
+
 from inferxgate import errors
 from inferxgate.canonical.chat import ChatRequest, Chunk, collect
 from inferxgate.canonical.conversation import Bytes
 from inferxgate.catalog.abilities import Abilities
+from inferxgate.dialects.failures import spelt
 from inferxgate.dialects.protocol import BuildTarget, Event, FailedAnswer
 from inferxgate.dialects.registry import DIALECTS
 from inferxgate.errors import GatewayError
 from inferxgate.framing.sse import SSEDecoder, SSEEvent
 from inferxgate.gateway.routing import Target
 from inferxgate.providers.http import HttpRequest
+
+_MAX_WITHHELD = 1_000
+"""Characters of a provider's words that go to the log."""
 
 
 class Exchange:
@@ -106,7 +112,21 @@ class Exchange:
 
     def error(self, status: int, headers: Mapping[str, str], data: bytes, *, now_s: float) -> GatewayError:
         """The error that an answer with another status than 200 amounts to."""
-        return self._dialect.parse_error(status, headers, data, now_s)
+        error = self._dialect.parse_error(status, headers, data, now_s)
+        if error.kind is errors.UPSTREAM_AUTH_ERROR:
+            error.withheld = self._withheld(data)
+        return error
+
+    def _withheld(self, data: bytes) -> str:
+        """What a provider said when it refused our credential, which it may have repeated: that is masked.
+
+        JSON is written anew, because another writer's escapes would hide a credential from the search for it.
+        """
+        try:
+            said = spelt(orjson.loads(data))
+        except ValueError:
+            said = data.decode("utf-8", "replace")
+        return self._masked(" ".join(said.split()))[:_MAX_WITHHELD] or "nothing"
 
     def name(self, error: GatewayError) -> None:
         """Put the provider's name into an error's message, and take every secret out of all that it says."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,8 @@ from inferxgate.server.responses import JSON, Headers, request_id_of, start_mess
 if TYPE_CHECKING:
     from inferxgate.canonical.chat import ChatRequest
     from inferxgate.runtime import Runtime
+
+log = logging.getLogger("inferxgate.server")
 
 _STREAM_HEADERS: Headers = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -88,7 +91,13 @@ class ChatEndpoint:
 
     async def _chat(self, scope: Scope, request: ChatRequest, told: Told) -> WholeReply | StreamReply:
         state = scope["state"]
-        reply = await self._gateway.chat(state["caller"], request, request_id=request_id_of(scope), told=told)
+        request_id = request_id_of(scope)
+        try:
+            reply = await self._gateway.chat(state["caller"], request, request_id=request_id, told=told)
+        except GatewayError as error:
+            if error.withheld is not None:  # clients are not told, so that whoever can mend it has to read it here
+                log.warning("request %s to %s: %s It said: %s", request_id, error.target, error.message, error.withheld)
+            raise
         state["target"] = reply.target.name
         return reply
 

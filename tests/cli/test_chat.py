@@ -235,6 +235,24 @@ def test_a_refusal_of_the_provider_is_one_line(asking: CommandLine, provider: Fa
     assert "That model is asleep." in asking.fails("chat", "hi")
 
 
+def test_a_refused_credential_is_one_line_that_names_where_it_is_set(tmp_path: Path, provider: FakeProvider) -> None:
+    section = f'[providers.fake]\ntype = "openai"\nbase_url = "{provider.base_url}"\n'
+    refused = 'The provider fake refused the credential (status 401); look at {}. It said: {{"error":{{"message":"No"'
+    for config, environment, place in [
+        ('api_key = "key-of-a-file"\n', {}, f"providers.fake.api_key in {tmp_path / 'config.toml'}"),
+        ("", {}, "providers.fake.api_key, which is not set"),
+        (
+            "",
+            {"INFERXGATE_PROVIDERS__FAKE__API_KEY": "key-of-a-variable"},
+            "the environment variable INFERXGATE_PROVIDERS__FAKE__API_KEY (providers.fake.api_key)",
+        ),
+    ]:
+        for more in ([], ["--no-stream"]):
+            provider.reply_json(error_body("No"), status=401)
+            asking = CommandLine(tmp_path, config=section + config, environment=environment)
+            assert asking.fails("chat", "-m", "fake/m", "hi", *more).startswith(refused.format(place))
+
+
 def test_an_unknown_model_is_one_line(cli: CommandLine) -> None:
     assert "There is no model 'gtp-5'" in cli.fails("chat", "-m", "gtp-5", "hi")
 

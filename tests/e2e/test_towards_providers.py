@@ -67,6 +67,36 @@ def test_providers_own_environment_names_need_no_file(tmp_path: Path) -> None:
             assert provider.last.headers["authorization"] == "Bearer sk-env-only"
 
 
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("status", [401, 403])
+def test_why_a_credential_was_refused_reaches_the_log_alone(tmp_path: Path, status: int, stream: bool) -> None:
+    secret = "canary+key/0123456789"
+    with FakeProvider() as provider:
+        config = provider_section("openai", provider.base_url, api_key=secret)
+        with GatewayProcess(tmp_path, config=config) as gateway:
+            said = {"error": {"message": f"The key {secret} is of an archived\nproject." + " Sorry." * 1000}}
+            escaped = json.dumps(said).replace("+", "\\u002b").replace("/", "\\/").encode()
+            provider.reply_body(escaped, status=status)
+            answer = ask(gateway, gateway.create_key(), stream=stream)
+            assert (answer.status_code, answer.json()["error"]["code"]) == (502, "upstream_auth_error")
+            assert "archived" not in answer.text
+            assert gateway.stop() == 0
+            [line] = [line for line in gateway.lines if "archived" in line]
+            assert f"request {answer.headers['x-request-id']} to openai/gpt-4o: The provider " in line
+            assert "The key **** is of an archived" in line
+            assert len(line) < 1500
+            assert secret not in gateway.log
+
+
+def test_a_refusal_that_is_no_json_is_logged_as_it_came(tmp_path: Path) -> None:
+    with FakeProvider() as provider:
+        with GatewayProcess(tmp_path, config=provider_section("openai", provider.base_url)) as gateway:
+            provider.reply_body(b"<h1>Blocked by\r\n\x1b[31mthe firewall</h1>", status=403)
+            assert ask(gateway, gateway.create_key()).status_code == 502
+            assert gateway.stop() == 0
+            assert "It said: <h1>Blocked by \\x1b[31mthe firewall</h1>\n" in gateway.log
+
+
 LEAVING = {
     "before headers": Reply((HANG,)),
     "before the first event": Reply((STREAM_HEAD, HANG)),
