@@ -89,12 +89,14 @@ def test_why_a_credential_was_refused_reaches_the_log_alone(tmp_path: Path, stat
 
 
 def test_a_refusal_that_is_no_json_is_logged_as_it_came(tmp_path: Path) -> None:
-    with FakeProvider() as provider:
-        with GatewayProcess(tmp_path, config=provider_section("openai", provider.base_url)) as gateway:
-            provider.reply_body(b"<h1>Blocked by\r\n\x1b[31mthe firewall</h1>", status=403)
-            assert ask(gateway, gateway.create_key()).status_code == 502
-            assert gateway.stop() == 0
-            assert "It said: <h1>Blocked by \\x1b[31mthe firewall</h1>\n" in gateway.log
+    with (
+        FakeProvider() as provider,
+        GatewayProcess(tmp_path, config=provider_section("openai", provider.base_url)) as own,
+    ):
+        provider.reply_body(b"<h1>Blocked by\r\n\x1b[31mthe firewall</h1>", status=403)
+        assert ask(own, own.create_key()).status_code == 502
+        assert own.stop() == 0
+        assert "It said: <h1>Blocked by \\x1b[31mthe firewall</h1>\n" in own.log
 
 
 LEAVING = {
