@@ -78,9 +78,10 @@ class StreamReply:
     dropped: tuple[str, ...]
     """Parameters that the target does not take and that were left out."""
     events: AsyncGenerator[list[Event], None]
-    close: Callable[[Status], Awaitable[None]]
+    close: Callable[[Status | GatewayError], Awaitable[None]]
     """To be called whatever the end, after the last bytes have gone to the client; with the status of the record where
-    the stream was not read to its end: ``client_closed`` or ``gateway_error``."""
+    the stream was not read to its end (``client_closed`` or ``gateway_error``), or with what was wrong with an event.
+    """
 
 
 class Gateway:
@@ -225,10 +226,14 @@ class _Attempt:
             raise
         events = self._events(first, batches)
 
-        async def close(status: Status) -> None:
-            self._ended = status
+        async def close(end: Status | GatewayError) -> None:
             try:
-                await events.aclose()
+                if isinstance(end, GatewayError):
+                    with contextlib.suppress(GatewayError, StopAsyncIteration):
+                        await events.athrow(end)  # named and recorded there, unless it came from there
+                else:
+                    self._ended = end
+                    await events.aclose()
                 if self._exchange.done:
                     await _drain(data)
             finally:

@@ -173,16 +173,24 @@ class _StreamAnswer:
     async def relay(self, reply: WholeReply | StreamReply) -> None:
         """Send every event of a reply, then the end."""
         assert isinstance(reply, StreamReply)  # noqa: S101 - a request with stream has a stream reply
+        failure: GatewayError | None = None
         try:
             async for events in reply.events:
-                data = b"".join([self._builder.build(event) for event in events])
-                if data:
-                    await self._write(data, reply=reply)
+                pieces: list[bytes] = []
+                try:
+                    for event in events:
+                        pieces.append(self._builder.build(event))  # noqa: PERF401 - those before one that fails go out
+                finally:
+                    if data := b"".join(pieces):
+                        await self._write(data, reply=reply)
             self._watcher.answered()
             await self._write(self._builder.finish(), reply=reply, last=True)
+        except GatewayError as error:  # the stream's own, or an event that cannot be written
+            failure = error
+            raise
         finally:
             # Only a client that left is one; everything else that ends the relay early is a matter of ours.
-            await reply.close("client_closed" if self._watcher.client_left else "gateway_error")
+            await reply.close(failure or ("client_closed" if self._watcher.client_left else "gateway_error"))
 
     async def fail(self, error: GatewayError) -> None:
         """End a stream that has begun with its error: no finish reason is made up, and no ``[DONE]`` is sent."""

@@ -15,7 +15,7 @@ from inferxgate.canonical.chat import collect
 from inferxgate.canonical.usage import Usage
 from inferxgate.catalog.catalog import Catalog
 from inferxgate.dialects.openai_chat import parse_request
-from inferxgate.errors import GatewayError
+from inferxgate.errors import UPSTREAM_INVALID_RESPONSE, GatewayError
 from inferxgate.gateway.ledger import Ledger
 from inferxgate.gateway.pipeline import CLIENT_GONE, Gateway, StreamReply, Told, WholeReply
 from inferxgate.gateway.routing import Router
@@ -255,6 +255,28 @@ async def test_a_relay_that_fails_is_not_the_clients_leaving(setup: Setup) -> No
     await anext(reply.events)
     await reply.close("gateway_error")
     assert [(record.status, record.error_code) for record in setup.records()] == [("gateway_error", "internal_error")]
+
+
+async def test_an_event_that_cannot_be_written_is_the_providers_failure(setup: Setup) -> None:
+    reply = await setup.chat(stream=True)
+    assert isinstance(reply, StreamReply)
+    await anext(reply.events)
+    error = GatewayError(UPSTREAM_INVALID_RESPONSE, f"The provider's answer is {SECRET}")
+    await reply.close(error)
+    assert error.message == "The provider openai's answer is ****"
+    [record] = setup.records()
+    assert (record.status, record.error_code) == ("provider_error", "upstream_invalid_response")
+
+
+async def test_a_failure_of_the_stream_itself_is_recorded_once(setup: Setup) -> None:
+    setup.provider.reply_sse([DELTA])
+    reply = await setup.chat(stream=True)
+    assert isinstance(reply, StreamReply)
+    with pytest.raises(GatewayError) as caught:
+        async for _ in reply.events:
+            pass
+    await reply.close(caught.value)
+    assert [record.error_code for record in setup.records()] == ["upstream_error"]
 
 
 async def test_a_finished_answer_whose_connection_breaks_is_whole(setup: Setup) -> None:
