@@ -211,13 +211,13 @@ def parse_response(data: bytes) -> tuple[Json, tuple[Chunk, ...]]:
         raise nonsense("its answer is JSON, but no object")
     if body.get("type") == "error" or body.get("error"):
         raise _told_error(body)
-    content = body.get("content")
-    if not isinstance(content, list):
-        raise nonsense("its answer has no 'content'")
-    if b'"tool_use"' in data:
-        content = _exact(data, content)
     usage = body.get("usage")
     counted = (UsageReport(parse_usage(usage)),) if isinstance(usage, dict) else ()
+    content = body.get("content")
+    if not isinstance(content, list):
+        raise FailedAnswer(nonsense("its answer has no 'content'"), counted)
+    if b'"tool_use"' in data:
+        content = _exact(data, content)
     chunks: list[Chunk] = [Start(_string(body.get("id")), _string(body.get("model")))]
     blocks = _Blocks()
     try:

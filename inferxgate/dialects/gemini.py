@@ -81,7 +81,7 @@ def parse_response(data: bytes) -> tuple[Json, tuple[Chunk, ...]]:
         raise nonsense("it is JSON, but not an object")
     chunks = _all(_Reader(), body)
     if not any(isinstance(chunk, Finish) for chunk in chunks) and not _list(body.get("candidates")):
-        raise nonsense("it has no candidates and does not say why")
+        raise FailedAnswer(nonsense("it has no candidates and does not say why"), chunks)
     return body, chunks
 
 
@@ -212,24 +212,20 @@ class _Reader:
 
     def _part(self, candidate: _Candidate, part: Json) -> Iterator[Chunk]:
         signature = _text(part.get("thoughtSignature"))
-        thought = part.get("thought") is True and "functionCall" not in part
+        call, data = part.get("functionCall"), _mapping(part.get("inlineData"))
+        thought = part.get("thought") is True and call is None
         if candidate.thinking and not thought:
             candidate.blocks += 1
         candidate.thinking = thought
         if thought:
             yield from _thought(candidate, part, signature)
-        elif "functionCall" in part:
-            yield self._call(candidate, _mapping(part["functionCall"]), signature)
-        elif "inlineData" in part:
-            data = _mapping(part["inlineData"])
-            yield ImageOutput(
-                candidate.index,
-                _text(data.get("mimeType")) or "application/octet-stream",
-                _text(data.get("data")) or "",
-            )
+        elif call is not None:
+            yield self._call(candidate, _mapping(call), signature)
+        elif inline := _text(data.get("data")):
+            yield ImageOutput(candidate.index, _text(data.get("mimeType")) or "application/octet-stream", inline)
         elif text := _text(part.get("text")) or _rendered(part):
             yield _say(candidate, text)
-        if signature is not None and not thought and not _SEALED_ELSEWHERE & part.keys():
+        if signature is not None and not thought and all(part.get(name) is None for name in _SEALED_ELSEWHERE):
             yield TextSeal(candidate.index, signature)
 
     def _call(self, candidate: _Candidate, call: Json, signature: str | None) -> ToolCallDelta:

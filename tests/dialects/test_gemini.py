@@ -161,6 +161,14 @@ FAILING: list[Json] = [
     answer({"text": "x"}, {"functionCall": {"args": {}}}),
     {**answer({"text": "x"}), "error": {"code": 503, "message": "full"}},
 ]
+NULLS = dict.fromkeys(("functionCall", "inlineData", "executableCode", "codeExecutionResult", "thought", "fileData"))
+
+
+def test_fields_that_are_null_are_as_good_as_absent() -> None:
+    choice = collect(chunks_of(answer({"text": "x", "thoughtSignature": "c2ln", **NULLS}))).choices[0]
+    assert (choice.text, choice.text_signature, choice.tool_calls, choice.images) == ("x", "c2ln", {}, [])
+    choice = collect(chunks_of(answer({"text": None, "inlineData": {"mimeType": "image/png"}}))).choices[0]
+    assert (choice.text, choice.images) == ("", [])
 
 
 @pytest.mark.parametrize("body", FAILING)
