@@ -313,7 +313,7 @@ class _Contents:
 
     def _call(self, call: ToolUse, where: str, *, stand_in: bool) -> Json:
         self._open.append(_OpenCall(call.id, call.name, where))
-        built: Json = {"functionCall": {"id": call.id, "name": call.name, "args": self._arguments(call, where)}}
+        built: Json = {"functionCall": {**_id(call), "name": call.name, "args": self._arguments(call, where)}}
         signature = call.signature or (_NO_SIGNATURE if stand_in else None)
         if signature is not None:
             built["thoughtSignature"] = signature
@@ -380,7 +380,7 @@ class _Contents:
         ]
         said = texts if len(texts) > 1 else "".join(texts)
         response: Json = {
-            "id": call.id,
+            **_id(call),
             "name": call.name,
             "response": {"error" if result.is_error else "output": said},
         }
@@ -389,6 +389,11 @@ class _Contents:
         else:
             beside += media
         return {"functionResponse": response}
+
+
+def _id(call: ToolUse | _OpenCall) -> Json:
+    """The id of a call; nothing for the empty one, with which some hosts call: the order tells such calls apart."""
+    return {"id": call.id} if call.id else {}
 
 
 def _thought(part: Reasoning) -> Iterator[Json]:

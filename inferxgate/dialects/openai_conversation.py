@@ -286,7 +286,8 @@ def _call(call: object, where: str, names: dict[str, str]) -> ToolUse:
 
 def _function(function: Json, where: str, call_id: str | None, names: dict[str, str]) -> ToolUse:
     name = _string(_needed(function, "name", where), f"{where}.name")
-    call_id = call_id or _legacy_id(name)
+    if call_id is None:
+        call_id = _legacy_id(name)
     names[call_id] = name
     return ToolUse(call_id, name, _optional(function, "arguments", _string, where) or "")
 

@@ -388,11 +388,12 @@ def test_a_call_may_be_marked() -> None:
 
 
 def test_a_call_may_have_no_id() -> None:
-    uses = Message("assistant", (ToolUse("", "f", ""), ToolUse("", "g", "")))
-    results = Message("user", (ToolResult("", None, (Text("1"),)), ToolResult("", None, (Text("2"),))))
-    body, _ = build_body(Conversation(messages=(uses, results)), BuildTarget("h", "m", PLAIN))
-    assert [block["id"] for block in body["messages"][0]["content"]] == ["call", "call_2"]
-    assert [block["tool_use_id"] for block in body["messages"][1]["content"]] == ["call", "call_2"]
+    turns = said(USER, calls("", ""), result("", "1"), result("", "2"))
+    assert [block["id"] for block in turns[1]["content"]] == ["call", "call_2"]
+    assert [(block["tool_use_id"], block["content"]) for block in turns[2]["content"]] == [
+        ("call", "1"),
+        ("call_2", "2"),
+    ]
 
 
 def test_what_cannot_stand_in_a_message_is_a_400() -> None:

@@ -241,6 +241,19 @@ def test_calls_and_results() -> None:
     ]
 
 
+def test_calls_with_empty_ids_are_told_apart_by_their_order() -> None:
+    calls = assistant(None, tool_call(""), tool_call("", "find"))
+    built = contents(user("q"), calls, result("x", ""), result("y", ""))
+    assert [part["functionCall"] for part in built[1]["parts"]] == [
+        {"name": "look", "args": {}},
+        {"name": "find", "args": {}},
+    ]
+    assert [part["functionResponse"] for part in built[2]["parts"]] == [
+        {"name": "look", "response": {"output": "x"}},
+        {"name": "find", "response": {"output": "y"}},
+    ]
+
+
 @pytest.mark.parametrize(
     ("content", "more", "response"),
     [

@@ -42,6 +42,17 @@ def parts(*content: Any, role: str = "user") -> tuple[Any, ...]:
     return read({"role": role, "content": list(content)}).messages[0].parts
 
 
+def test_an_empty_id_stays_one_for_the_call_and_for_its_result() -> None:
+    talk = read(
+        USER,
+        {"role": "assistant", "tool_calls": [{**CALL, "id": ""}, {**CALL, "id": ""}]},
+        {"role": "tool", "tool_call_id": "", "content": "first"},
+        {"role": "tool", "tool_call_id": "", "content": "second"},
+    )
+    assert [part.id for part in talk.messages[1].parts if isinstance(part, ToolUse)] == ["", ""]
+    assert talk.messages[2].parts == (ToolResult("", "f", (Text("first"),)), ToolResult("", "f", (Text("second"),)))
+
+
 def test_roles() -> None:
     turns = read(
         {"role": "system", "content": "a"},
