@@ -211,6 +211,12 @@ class ProviderSettings(Section):
     headers: Annotated[dict[str, SecretStr], AfterValidator(checks.headers)] = Field(
         {}, description="Further headers to send with every request.", examples=[{"OpenAI-Organization": "org-1"}]
     )
+    vendor_models: Flag | None = Field(
+        None,
+        description="Whether its models are those of the type's vendor, at the vendor's prices. By default they are at"
+        " the vendor's hosts and behind a proxy before them, and are not at other servers that speak OpenAI's API.",
+        examples=[True],
+    )
     models: list[Annotated[str, AfterValidator(checks.model_name)]] = Field(
         [], description="Models to list for it, beside those that are known.", examples=[["llama-3.3-70b"]]
     )
@@ -581,6 +587,8 @@ def _check_against_row(loc: Loc, provider: ProviderSettings, row: Row) -> None:
         raise BadSetting(loc, f"needs a base_url: {row.type} has no address that is the same for all")
     if provider.base_url is not None and row.check_base_url is not None:
         _check((*loc, "base_url"), row.check_base_url, provider.base_url)
+    if provider.vendor_models and row.price_id is None:
+        raise BadSetting((*loc, "vendor_models"), f"is no setting of {row.type}, which has no price list of its own")
     if provider.api_version is not None and row.api_version is None:
         raise BadSetting((*loc, "api_version"), f"is no setting of {row.type}, which has no versions to choose from")
 

@@ -13,6 +13,7 @@ from pydantic.fields import FieldInfo
 
 from inferxgate.config import Loaded, Settings, leaves
 from inferxgate.config_sources import Loc, dotted, entry_of, environment_name, plain, quoted
+from inferxgate.providers.addresses import has_vendors_models
 from inferxgate.providers.registry import ROWS
 
 MASK = "****"
@@ -116,9 +117,13 @@ def _implied(loaded: Loaded, loc: Loc) -> object:
     """What a provider's unset setting comes to: its type is its name, its address and version the vendor's."""
     if loc[0] != "providers":
         return None
-    kind = loaded.settings.providers[loc[1]].type or loc[1]
+    section = loaded.settings.providers[loc[1]]
+    kind = section.type or loc[1]
     row = ROWS[kind]
-    return {"type": kind, "base_url": row.base_url, "api_version": row.api_version}.get(loc[2])
+    implied: dict[str, object] = {"type": kind, "base_url": row.base_url, "api_version": row.api_version}
+    if loc[2] == "vendor_models" and row.price_id is not None:
+        return has_vendors_models(row, loc[1], section.base_url, said=None)
+    return implied.get(loc[2])
 
 
 def masked(value: object) -> object:

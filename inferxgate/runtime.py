@@ -14,6 +14,7 @@ from inferxgate.config import Loaded, PriceSettings, ProviderSettings, Settings
 from inferxgate.gateway.ledger import Ledger
 from inferxgate.gateway.pipeline import Gateway
 from inferxgate.gateway.routing import Router
+from inferxgate.providers.addresses import has_vendors_models, settled
 from inferxgate.providers.echo import ECHO
 from inferxgate.providers.http import Timeouts
 from inferxgate.providers.provider import Provider
@@ -109,8 +110,9 @@ def build_router(settings: Settings, catalog: Catalog, providers: list[Provider]
 def build_provider(name: str, section: ProviderSettings) -> Provider:
     """One configured provider as a value."""
     row = ROWS[section.type or name]
-    base_url = (section.base_url or row.base_url or "").rstrip("/")
+    base_url = settled(row, section.base_url)
     version = section.api_version or row.api_version
+    vendors = has_vendors_models(row, name, section.base_url, said=section.vendor_models)
     quirks = row.versioned(base_url, version) if row.versioned and version else row.quirks
     return Provider(
         name=name,
@@ -127,8 +129,7 @@ def build_provider(name: str, section: ProviderSettings) -> Provider:
         quirks=replace(quirks, stream_usage=quirks.stream_usage and section.stream_usage),
         api_version=version,
         models=(*section.models, *section.deployments),
-        # The vendor's prices hold at the vendor's own address, and where each customer has an address of their own.
-        price_id=row.price_id if row.base_url in (None, base_url) else None,
+        price_id=row.price_id if vendors else None,
         deployments=section.deployments,
         bearer=section.auth == "bearer",
     )

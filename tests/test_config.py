@@ -374,7 +374,26 @@ def test_a_section_inherits_what_its_type_is(folder: Folder) -> None:
     work, proxied = [build_provider(*each) for each in folder.load(file).settings.providers.items()]
     assert (work.base_url, work.quirks, work.price_id) == (ROWS["mistral"].base_url, ROWS["mistral"].quirks, "mistral")
     assert proxied.quirks == replace(ROWS["groq"].quirks, stream_usage=False)
-    assert proxied.price_id is None, "the vendor's prices are not those of another address"
+    assert proxied.price_id == "groq", "a proxy's clients pay the vendor's prices"
+
+
+def test_whose_models_they_are_can_be_said(folder: Folder) -> None:
+    file = """
+        [providers.proxied]
+        type = "openai"
+        base_url = "https://proxy.internal/v1"
+        vendor_models = true
+        [providers.openai]
+        base_url = "https://vllm.example.com/v1"
+        vendor_models = false
+    """
+    proxied, own = [build_provider(*each) for each in folder.load(file).settings.providers.items()]
+    assert (proxied.price_id, proxied.listed_id) == ("openai", "openai")
+    assert (own.price_id, own.listed_id) == (None, None)
+    mistake = folder.refused("[providers.ollama]\nvendor_models = true")
+    assert mistake.endswith(
+        "providers.ollama.vendor_models is no setting of ollama, which has no price list of its own"
+    )
 
 
 def test_an_azure_section_has_its_version_deployments_and_token(folder: Folder) -> None:

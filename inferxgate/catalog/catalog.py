@@ -124,11 +124,17 @@ class Catalog:
         found = self._find(package_id, model) if package_id and model else None
         return _price_of(found, at or datetime.now(UTC)) if found else None
 
-    def facts(self, target: str, vendor: str, package_id: str | None, model: str | None) -> ModelFacts:
-        """What is known of one target; ``vendor`` is the type of its provider."""
+    def facts(
+        self, target: str, vendor: str, package_id: str | None, model: str | None, *, priced: bool = True
+    ) -> ModelFacts:
+        """What is known of one target; ``vendor`` is the type of its provider.
+
+        Not ``priced``: the package's price does not hold there, and the rest does.
+        """
         found = self._find(package_id, model) if package_id and model else None
         window = self._configured(target).get("context_window") or (found.context_window if found else None)
-        return ModelFacts(window, self.price(target, package_id, model), self.abilities(target, vendor, model))
+        price = self.price(target, package_id if priced else None, model)
+        return ModelFacts(window, price, self.abilities(target, vendor, model))
 
     def abilities(self, target: str, vendor: str, model: str | None) -> Abilities:
         """What a target takes and gives."""

@@ -112,11 +112,12 @@ class Router:
         return self._entry(name, target)
 
     def _entry(self, name: str, target: Target) -> ModelEntry:
-        provider = target.provider
-        facts = self._catalog.facts(target.name, provider.row.type, provider.price_id, target.vendor_model)
+        provider, row = target.provider, target.provider.row
+        priced = provider.price_id is not None
+        facts = self._catalog.facts(target.name, row.type, row.price_id, target.vendor_model, priced=priced)
         return ModelEntry(
             name,
-            provider.row.owner,
+            row.owner,
             provider.name,
             target.name,
             facts.context_window,

@@ -99,4 +99,5 @@ ROW = Row(
     versioned=quirks,
     check_base_url=check_base_url,
     own_names=True,
+    hosts=tuple(domain.removeprefix(".") for domain in _DOMAINS),
 )

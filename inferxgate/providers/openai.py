@@ -14,4 +14,5 @@ ROW = Row(
     key_variables=("OPENAI_API_KEY",),
     url_variables=("OPENAI_BASE_URL",),
     price_id="openai",
+    spoken_by_others=True,
 )

@@ -122,6 +122,7 @@ TOGETHER = Row(
     owner="together",
     dialect="openai_chat",
     base_url="https://api.together.xyz/v1",
+    hosts=("api.together.ai",),  # its documentation's newer name for the same
     url=_CHAT,
     key_variables=("TOGETHER_API_KEY",),
     price_id="together",

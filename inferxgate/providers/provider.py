@@ -81,7 +81,11 @@ class Row:
     version_variables: tuple[str, ...] = ()
     """Environment names of the API's version."""
     price_id: str | None = None
-    """The provider's id in the price package; holds only for the row's own base URL."""
+    """The provider's id in the price package, where it has prices of its own."""
+    hosts: tuple[str, ...] = ()
+    """Further hosts of the vendor, beside the one of ``base_url`` and those below it."""
+    spoken_by_others: bool = False
+    """Whether this is the type of every server that speaks the vendor's API, whatever models it has."""
     models: tuple[str, ...] = ()
     """Models that it always has."""
     api_version: str | None = None
@@ -94,6 +98,11 @@ class Row:
     """Whether names of its models have slashes (``meta-llama/llama-4-scout``); without, such a name is never one."""
     own_names: bool = False
     """Whether names of models are the operator's own, so that nothing follows from them (Azure's deployments)."""
+
+    @property
+    def self_hosted(self) -> bool:
+        """Whether people run it themselves: it needs no credential, and what it costs is theirs to say."""
+        return not self.key_variables
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +127,7 @@ class Provider:
     models: tuple[str, ...] = ()
     """Models that the configuration says it has."""
     price_id: str | None = None
-    """The provider's id in the price package, where its address is the vendor's own."""
+    """The provider's id in the price package, where its models are the vendor's (see ``addresses``)."""
     deployments: Mapping[str, str] = field(default_factory=dict)
     """The vendor's name of the model behind a name that is the operator's own."""
     bearer: bool = False
@@ -126,7 +135,7 @@ class Provider:
 
     @property
     def listed_id(self) -> str | None:
-        """The id in the price package under which to look for the names of its models; None: it has other names."""
+        """The id in the price package under which its models are listed; None: it has other models, or names."""
         return None if self.row.own_names else self.price_id
 
     def vendor_model(self, model: str) -> str | None:
