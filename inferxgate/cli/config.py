@@ -7,6 +7,7 @@ import stat
 import tempfile
 import textwrap
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -19,8 +20,10 @@ from inferxgate.cli.output import note, on_terminal, print_fields, print_json, p
 from inferxgate.config import Loaded, Settings, config_file, data_folder
 from inferxgate.config_listing import Declaration, Table, as_toml, settings_in_force, tables
 from inferxgate.config_mistakes import LATER_VARIABLES, missing_underscore
-from inferxgate.config_sources import read_file
+from inferxgate.config_sources import dotted, read_file
+from inferxgate.config_warnings import pattern_warnings, provider_warnings
 from inferxgate.errors import StartError
+from inferxgate.providers.addresses import settled
 from inferxgate.providers.registry import ALL_ROWS, ROWS
 
 app = new_app("Show, check and create the configuration.")
@@ -87,11 +90,34 @@ def check(*, config: ConfigOption = None, json: JsonOption = False) -> None:
     _open_certificates(loaded)
     warnings = [*_warnings(loaded), *_unused_variables(os.environ)]
     if json:
-        print_json({"ok": True, "path": _text(loaded.path), "warnings": warnings})
+        providers = [asdict(each) for each in _providers(loaded)]
+        print_json({"ok": True, "path": _text(loaded.path), "providers": providers, "warnings": warnings})
     else:
         print_line(f"OK: {loaded.path or 'no configuration file, the defaults hold'}")
+        for each in _providers(loaded):
+            origin = (each.api_key_from or "").removeprefix("environment ")
+            credential = f"api_key from {origin}" if origin else "no api_key"
+            print_line(f"Provider {each.name}: {each.base_url}, {credential}")
     for warning in warnings:
         note(f"Warning: {warning}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """One configured provider."""
+
+    name: str
+    type: str
+    base_url: str
+    api_key_from: str | None
+    """``file``, ``environment NAME``; None where it has none."""
+
+
+def _providers(loaded: Loaded) -> Iterator[_Found]:
+    for name, section in loaded.settings.providers.items():
+        row = ROWS[section.type or name]
+        origin = loaded.origins[dotted(("providers", name, "api_key"))] if section.api_key else None
+        yield _Found(name, row.type, settled(row, section.base_url), origin)
 
 
 def _open_certificates(loaded: Loaded) -> None:
@@ -131,10 +157,8 @@ def _warnings(loaded: Loaded) -> Iterator[str]:
         yield "no provider is configured: only echo answers (OPENAI_API_KEY and its like, or a section, adds one)"
     if loaded.settings.media.fetch_urls and getproxies_environment().keys() & {"https", "all"}:
         yield "media.fetch_urls is on: URLs are fetched directly, and not through the proxy that the environment names"
+    yield from provider_warnings(loaded, os.environ)
     for name, provider in loaded.settings.providers.items():
-        needs_key = bool(ROWS[provider.type or name].key_variables)  # hosts on one's own machine have none
-        if needs_key and provider.base_url is None and provider.api_key is None and not provider.headers:
-            yield f"providers.{name} has no api_key"
         url = urlsplit(provider.base_url or "")
         if url.scheme == "http" and provider.api_key and not is_loopback(url.hostname or ""):
             yield f"providers.{name}.base_url is http: its api_key crosses the network in the clear"
@@ -143,6 +167,7 @@ def _warnings(loaded: Loaded) -> Iterator[str]:
             host, slash, _ = target.partition("/")
             if slash and host not in loaded.settings.providers and host not in _BUILT_IN:
                 yield f"models.{name}.targets names {target}, and there is no provider {host}"
+    yield from pattern_warnings(loaded.settings)
     yield from _loose_secrets(loaded)
 
 

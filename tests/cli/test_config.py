@@ -140,7 +140,29 @@ def test_the_option_may_stand_before_or_behind_the_command(cli: CommandLine, tmp
 
 def test_check_says_ok(cli: CommandLine) -> None:
     done = cli.run("config", "check", environment={"OPENAI_API_KEY": "sk-1"})
-    assert (done.code, done.out, done.err) == (0, f"OK: {cli.config_path}\n", "")
+    found = "Provider openai: https://api.openai.com/v1, api_key from OPENAI_API_KEY"
+    assert (done.code, done.out, done.err) == (0, f"OK: {cli.config_path}\n{found}\n", "")
+
+
+def test_check_names_the_providers_it_found(cli: CommandLine) -> None:
+    configure(
+        cli,
+        """
+[providers.anthropic]
+api_key = "x"
+[providers.ollama]
+base_url = "http://127.0.0.1:11434"
+""",
+    )
+    environment = {"AZURE_OPENAI_ENDPOINT": "https://mine.openai.azure.com", "AZURE_OPENAI_API_KEY": "y"}
+    done = cli.run("config", "check", environment=environment)
+    assert sorted(done.out.splitlines()[1:]) == [
+        "Provider anthropic: https://api.anthropic.com, api_key from file",
+        "Provider azure: https://mine.openai.azure.com, api_key from AZURE_OPENAI_API_KEY",
+        "Provider ollama: http://127.0.0.1:11434/v1, no api_key",
+    ]
+    told = cli.run("config", "check", "--json", environment=environment).json["providers"]
+    assert {"name": "ollama", "type": "ollama", "base_url": "http://127.0.0.1:11434/v1", "api_key_from": None} in told
 
 
 def test_check_fails_with_one_line(cli: CommandLine) -> None:
@@ -192,7 +214,7 @@ def test_check_warns_of_what_is_seldom_meant(cli: CommandLine, text: str, warnin
     configure(cli, text)
     cli.config_path.chmod(0o644)
     done = cli.well("config", "check")
-    assert done.out == f"OK: {cli.config_path}\n"
+    assert done.out.startswith(f"OK: {cli.config_path}\n")
     assert warning in done.err
     assert any(warning in each for each in cli.well("config", "check", "--json").json["warnings"])
 
@@ -216,6 +238,109 @@ def test_check_warns_of_an_alias_that_leads_nowhere(cli: CommandLine, target: st
     err = cli.well("config", "check").err
     assert f"models.a.targets names {target}, and there is no provider {target.partition('/')[0]}\n" in err
     assert "models.b" not in err
+
+
+KEYLESS = "providers.{0} has no api_key ({1} gives it one): it is asked without a credential"
+
+
+@pytest.mark.parametrize(
+    ("environment", "warning"),
+    [
+        (
+            {"AZURE_OPENAI_API_KEY": "x"},
+            "AZURE_OPENAI_API_KEY is set and AZURE_OPENAI_ENDPOINT is not: without it there is no provider azure",
+        ),
+        (
+            {"AZURE_OPENAI_ENDPOINT": "https://mine.openai.azure.com"},
+            KEYLESS.format("azure", "AZURE_OPENAI_API_KEY"),
+        ),
+        ({"OPENAI_BASE_URL": "https://eu.api.openai.com/v1"}, KEYLESS.format("openai", "OPENAI_API_KEY")),
+        ({"OPENAI_BASE_URL": "https://llm.example.com/v1"}, KEYLESS.format("openai", "OPENAI_API_KEY")),
+        (
+            {"GEMINI_BASE_URL": "https://proxy.example.com"},
+            KEYLESS.format("gemini", "GEMINI_API_KEY or GOOGLE_API_KEY"),
+        ),
+        (
+            {"GEMINI_API_KEY": "x", "GOOGLE_API_KEY": "y"},
+            "GEMINI_API_KEY and GOOGLE_API_KEY are both set, to different keys: GEMINI_API_KEY is taken",
+        ),
+        ({"OPENAI_BASE_URL": "http://localhost:8000/v1"}, None),
+        ({"GEMINI_API_KEY": "x", "GOOGLE_API_KEY": "x"}, None),
+        ({"GOOGLE_API_KEY": "x"}, None),
+        ({"AZURE_OPENAI_API_VERSION": "v1", "OPENAI_API_KEY": "x"}, None),
+    ],
+)
+def test_check_warns_of_halves_in_the_environment(
+    cli: CommandLine, environment: dict[str, str], warning: str | None
+) -> None:
+    done = cli.run("config", "check", environment=environment)
+    expected = [] if warning is None else [f"Warning: {warning}"]
+    assert [line for line in done.err.splitlines() if "no provider is configured" not in line] == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "warning"),
+    [
+        ("[providers.mistral]", KEYLESS.format("mistral", "MISTRAL_API_KEY")),
+        ("[providers.work]\ntype = 'groq'", "providers.work has no api_key: it is asked without a credential"),
+        (
+            "[providers.x]\ntype = 'openai'\nbase_url = 'http://gpu:8000'",
+            (
+                "providers.x.base_url has no path: openai has its API under /v1,"
+                " so write http://gpu:8000/v1 if it does here"
+            ),
+        ),
+        (
+            "[providers.ollama]\nbase_url = 'https://gpu.example.com/ollama'",
+            "providers.ollama.base_url does not end with /v1, under which ollama speaks OpenAI's API",
+        ),
+        (
+            "[providers.x]\ntype = 'openai'\nbase_url = 'http://gpu:8000/v1/chat/completions'",
+            (
+                "providers.x.base_url ends with /chat/completions, which the gateway adds itself where it belongs:"
+                " leave it out"
+            ),
+        ),
+        ("[providers.ollama]\nbase_url = 'http://gpu:11434'", None),
+        ("[providers.openai]\napi_key = '${K}'\nbase_url = 'https://API.OpenAI.com/'", None),
+        ("[providers.x]\ntype = 'anthropic'\napi_key = '${K}'\nbase_url = 'https://proxy.example.com'", None),
+        ("[providers.azure]\napi_key = '${K}'\nbase_url = 'https://r.services.ai.azure.com/models'", None),
+        ("[providers.x]\ntype = 'azure'\napi_key = '${AZURE_OPENAI_API_KEY}'\nbase_url = 'https://r'", None),
+    ],
+)
+def test_check_warns_of_a_provider_that_cannot_answer_as_it_is(
+    cli: CommandLine, text: str, warning: str | None
+) -> None:
+    configure(cli, text)
+    more = {"AZURE_OPENAI_API_KEY": "x"} if "type = 'azure'" in text else {}
+    done = cli.run("config", "check", environment={"K": "x", **more})
+    assert done.code == 0
+    assert done.err.splitlines() == ([] if warning is None else [f"Warning: {warning}"])
+
+
+@pytest.mark.parametrize(
+    ("pattern", "warning"),
+    [
+        ("antropic/*", 'there is no provider antropic; did you mean pricing."anthropic/*"?'),
+        ("elsewhere/m", "there is no provider elsewhere"),
+        ("claude-*", 'it has to be provider/model, as in pricing."anthropic/claude-*"'),
+        ("claude-sonnet-4-5", 'it has to be provider/model, as in pricing."anthropic/claude-sonnet-4-5"'),
+        ("anthropic/claude-*", None),
+        ("echo/*", None),
+        ("*", None),
+        ("*/claude-*", None),
+        ("anth*", None),
+        ("[ab]*/x", None),
+    ],
+)
+def test_check_warns_of_patterns_that_match_nothing(cli: CommandLine, pattern: str, warning: str | None) -> None:
+    for section, line in (("pricing", "input = 1\noutput = 1"), ("catalog", "context_window = 9")):
+        configure(cli, f'[{section}."{pattern}"]\n{line}\n[providers.anthropic]\napi_key = "${{K}}"\n')
+        err = cli.run("config", "check", environment={"K": "x"}).err
+        if warning is None:
+            assert err == ""
+        else:
+            assert f" matches nothing: {warning.replace('pricing', section)}\n" in err
 
 
 def test_check_warns_of_variables_that_nothing_reads(cli: CommandLine) -> None:
@@ -259,7 +384,8 @@ def test_check_opens_the_certificates(cli: CommandLine, text: str, message: str)
 
 def test_check_does_not_warn_without_reason(cli: CommandLine) -> None:
     configure(
-        cli, '[providers.openai]\napi_key = "${KEY}"\n[providers.a]\ntype = "openai"\nbase_url = "http://localhost:1"'
+        cli,
+        '[providers.openai]\napi_key = "${KEY}"\n[providers.a]\ntype = "openai"\nbase_url = "http://localhost:1/v1"',
     )
     cli.config_path.chmod(0o644)
     assert cli.run("config", "check", environment={"KEY": "sk-1"}).err == ""

@@ -79,6 +79,26 @@ def test_an_address_that_others_reach_is_told_loudly(tmp_path: Path) -> None:
         assert gateway.stop() == 0
 
 
+def test_half_a_provider_is_told(tmp_path: Path) -> None:
+    with GatewayProcess(
+        tmp_path, config="[providers.mistral]\n", environment={"AZURE_OPENAI_API_KEY": "canary"}
+    ) as gateway:
+        wait_for(gateway, "There is no key yet.")
+        assert gateway.stop() == 0
+        warnings = [line.strip() for line in gateway.lines if "WARNING" in line]
+        assert warnings == [
+            (
+                "WARNING: providers.mistral has no api_key (MISTRAL_API_KEY gives it one):"
+                " it is asked without a credential"
+            ),
+            (
+                "WARNING: AZURE_OPENAI_API_KEY is set and AZURE_OPENAI_ENDPOINT is not:"
+                " without it there is no provider azure"
+            ),
+        ]
+        assert "canary" not in gateway.log
+
+
 def test_a_json_log_is_json_from_its_first_line(tmp_path: Path) -> None:
     with GatewayProcess(tmp_path, arguments=["--log-format", "json", "--host", "0.0.0.0"]) as gateway:
         wait_for(gateway, "There is no key yet.")
