@@ -6,7 +6,7 @@ import os
 import stat
 import tempfile
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
@@ -14,11 +14,11 @@ from urllib.parse import urlsplit
 
 import typer
 
-from inferxgate.cli.failures import CommandFailed
+from inferxgate.cli.failures import CommandFailed, visible
 from inferxgate.cli.options import Command, ConfigOption, JsonOption, load, new_app
 from inferxgate.cli.output import note, on_terminal, print_fields, print_json, print_line, print_table
 from inferxgate.config import Loaded, Settings, config_file, data_folder
-from inferxgate.config_listing import Declaration, Table, as_toml, settings_in_force, tables
+from inferxgate.config_listing import Declaration, InForce, Table, as_toml, settings_in_force, tables
 from inferxgate.config_mistakes import LATER_VARIABLES, missing_underscore
 from inferxgate.config_sources import dotted, read_file
 from inferxgate.config_warnings import pattern_warnings, provider_warnings
@@ -39,6 +39,8 @@ _PREFACE = """\
 # Any string may name an environment variable, "${NAME}", or a file that holds a secret, "${file:/run/secrets/name}".
 """
 _WIDTH = 110
+_ORIGIN_COLUMN = 48
+"""Where ``config show`` says where a setting came from, unless its line is longer than this."""
 _BUILT_IN = ALL_ROWS.keys() - ROWS.keys()
 
 
@@ -53,8 +55,25 @@ def show(*, config: ConfigOption = None, json: JsonOption = False) -> None:
         return
     note(f"Configuration file: {loaded.path or f'none ({config_file(config)} is not there)'}")
     note(f"Data folder: {loaded.data_dir}")
-    rows = [[each.name, _cell(each.value), each.origin] for each in settings]
-    print_table(["Setting", "Value", "From"], rows)
+    if on_terminal():
+        _print_statements(settings)
+    else:
+        print_table(["Setting", "Value", "From"], [[each.name, _cell(each.value), each.origin] for each in settings])
+
+
+def _print_statements(settings: Sequence[InForce]) -> None:
+    """A line a setting, as the file spells it: a terminal that is too narrow breaks none that could be copied whole."""
+    above = None
+    for each in settings:
+        table = each.name.rpartition(".")[0]
+        if above not in (None, table):
+            print_line()
+        above = table
+        if each.value is None:
+            print_line(f"# {each.name} is not set")
+        else:
+            statement = visible(f"{each.name} = {as_toml(each.value)}")
+            print_line(f"{statement:<{_ORIGIN_COLUMN}}  # {visible(each.origin)}")
 
 
 def _text(path: Path | None) -> str | None:

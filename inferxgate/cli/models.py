@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import shutil
+import textwrap
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,16 +12,51 @@ import typer
 from inferxgate.cli import options
 from inferxgate.cli.failures import CommandFailed
 from inferxgate.cli.options import Command, ConfigOption, JsonOption
-from inferxgate.cli.output import count, note, print_fields, print_json, print_table, right
+from inferxgate.cli.output import Column, count, note, print_fields, print_json, print_table, right
+from inferxgate.config_sources import dotted
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from inferxgate.catalog.abilities import Abilities
     from inferxgate.catalog.pricing import Price
+    from inferxgate.config import Settings
     from inferxgate.gateway.routing import ModelEntry, Router
 
+_FLAGS = "Flags"
 _THINKS_BY = {"budget": "budget", "adaptive": "effort", "both": "effort or budget", "level": "level"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Trait:
+    """What sets a model apart from one that takes everything and does not think."""
+
+    flag: str
+    """One letter, for the list."""
+    words: str
+    can: bool
+    """Whether it can do more than others, and not less."""
+
+
+_THINKS = _Trait("t", "thinks", can=True)
+_ALWAYS_THINKS = _Trait("T", "always thinks", can=True)
+_MAKES_IMAGES = _Trait("i", "makes images", can=True)
+_NO_SAMPLING = _Trait("s", "temperature, top_p, top_k", can=False)
+_ONE_SAMPLING = _Trait("b", "temperature together with top_p", can=False)
+_NO_PREFILL = _Trait("p", "prefill", can=False)
+_NO_FORCED_TOOLS = _Trait("f", "forced tool calls", can=False)
+_NO_SCHEMA = _Trait("j", "JSON Schema", can=False)
+_TRAITS = (
+    _THINKS,
+    _ALWAYS_THINKS,
+    _MAKES_IMAGES,
+    _NO_SAMPLING,
+    _ONE_SAMPLING,
+    _NO_PREFILL,
+    _NO_FORCED_TOOLS,
+    _NO_SCHEMA,
+)
 
 app = options.new_app("List models with their prices; show where a name goes.")
 
@@ -34,7 +71,7 @@ def list_models(
     """List the models of the configured providers, with prices in dollars per million tokens."""
     from inferxgate.accounts.callers import OPERATOR
 
-    router = _router(config)
+    router = _router(_settings(config))
     names = [each.name for each in router.providers]
     if provider is not None and provider not in names:
         raise CommandFailed(f"There is no provider '{provider}' in the configuration; there are {', '.join(names)}")
@@ -45,15 +82,15 @@ def list_models(
     if not entries:
         note(f"{provider} lists no models; name them in providers.{provider}.models. Any can be asked for by name.")
         return
-    print_table(
+    left_out = print_table(
         [
-            "Model",
-            "Provider",
-            right("Context"),
-            right("Max output"),
+            Column("Model", wraps=False),
+            Column("Provider", wraps=False, given_up=1),
+            right("Context", given_up=3),
+            right("Max output", given_up=2),
             right("Input"),
             right("Output"),
-            "Abilities",
+            Column(_FLAGS, wraps=False, given_up=4),
         ],
         [
             [
@@ -63,11 +100,16 @@ def list_models(
                 _tokens(entry.abilities.max_output_tokens),
                 _dollars(entry.price, "input_tokens"),
                 _dollars(entry.price, "output_tokens"),
-                ", ".join(_words(entry.abilities)),
+                "".join(trait.flag for trait in _traits(entry.abilities)),
             ]
             for entry in entries
         ],
     )
+    if _FLAGS not in left_out:
+        for line in _legend(entries):
+            note(line)
+    if left_out:
+        note(f"No room for: {', '.join(left_out)}; --json has all.")
 
 
 @app.command(cls=Command)
@@ -80,7 +122,9 @@ def show(
     """Show where a name goes, and what is known of the model there."""
     from inferxgate.accounts.callers import OPERATOR
 
-    entry = _router(config).entry(OPERATOR, name)
+    settings = _settings(config)
+    router = _router(settings)
+    entry = router.entry(OPERATOR, name)
     if as_json:
         print_json(_as_json(entry))
         return
@@ -91,21 +135,50 @@ def show(
             ("Provider", entry.provider),
             ("Context window", _token_words(entry.context_window)),
             ("Maximum output", _token_words(entry.abilities.max_output_tokens)),
-            ("Abilities", ", ".join(_words(entry.abilities)) or "nothing out of the ordinary is known"),
+            ("Abilities", _abilities(entry.abilities) or "nothing out of the ordinary is known"),
+            ("Not taken", _in_words(entry.abilities, can=False) or "nothing, as far as is known"),
             ("Input", _price_words(entry.price, "input_tokens")),
             ("Cached input", _price_words(entry.price, "cache_read_tokens")),
             ("Output", _price_words(entry.price, "output_tokens")),
-            ("Price from", entry.price.version if entry.price else "nowhere; set [pricing] to have costs"),
+            ("Price from", entry.price.version if entry.price else _why_unknown(entry, router, settings)),
         ]
     )
 
 
-def _router(config: Path | None) -> Router:
+def _settings(config: Path | None) -> Settings:
+    return options.load(config).settings
+
+
+def _router(settings: Settings) -> Router:
     # Imported when the models are asked for: the price package is dear.
     from inferxgate.runtime import build_catalog, build_router
 
-    settings = options.load(config).settings
     return build_router(settings, build_catalog(settings))
+
+
+def _why_unknown(entry: ModelEntry, router: Router, settings: Settings) -> str:
+    """Why a price is unknown, and what to write for it to be known."""
+    from inferxgate.catalog.catalog import PACKAGE_VERSION
+    from inferxgate.providers.addresses import other_vendor
+
+    provider = next(each for each in router.providers if each.name == entry.provider)
+    kind, section = provider.row.type, dotted(("providers", provider.name))
+    price = f"set [{dotted(('pricing', f'{provider.name}/*'))}]"
+    if provider.row.self_hosted:
+        return f"nowhere: {kind} is a server of your own; {price}, with input = 0 and output = 0 where it is free"
+    if provider.row.price_id is None:
+        return f"nowhere: {kind} has no price list of its own; {price}"
+    if provider.price_id is None:
+        if settings.providers[provider.name].vendor_models is False:
+            return f"nowhere: {section}.vendor_models is false; {price}"
+        other = other_vendor(provider.row, provider.base_url)
+        if other is not None:
+            return f'nowhere: base_url is not of {kind} but of {other}; set {section}.type = "{other}", or {price}'
+        return f"nowhere: base_url is not {kind}'s; {price}, or {section}.vendor_models = true if its prices hold there"
+    model = entry.target.partition("/")[2]
+    if provider.vendor_model(model) is None:
+        return f"nowhere: {section}.deployments does not say which model '{model}' is"
+    return f"nowhere: {PACKAGE_VERSION} has none; set [{dotted(('pricing', entry.target))}]"
 
 
 def _as_json(entry: ModelEntry) -> dict[str, Any]:
@@ -130,19 +203,36 @@ def _token_words(number: int | None) -> str:
     return f"{_tokens(number)} tokens" if number else "unknown"
 
 
-def _words(abilities: Abilities) -> list[str]:
-    """What sets a model apart from one that takes everything and does not think."""
-    words = {
-        "thinks by " + _THINKS_BY.get(abilities.thinking, ""): abilities.thinking != "none",
-        "always thinks": not abilities.thinking_off,
-        "no sampling": not abilities.sampling,
-        "temperature or top_p": abilities.sampling and not abilities.temperature_with_top_p,
-        "no prefill": not abilities.prefill,
-        "no forced tools": not abilities.forced_tools,
-        "no JSON schema": not abilities.json_schema,
-        "makes images": abilities.image_output,
+def _traits(abilities: Abilities) -> list[_Trait]:
+    holds = {
+        _THINKS: abilities.thinking != "none" and abilities.thinking_off,
+        _ALWAYS_THINKS: not abilities.thinking_off,
+        _MAKES_IMAGES: abilities.image_output,
+        _NO_SAMPLING: not abilities.sampling,
+        _ONE_SAMPLING: abilities.sampling and not abilities.temperature_with_top_p,
+        _NO_PREFILL: not abilities.prefill,
+        _NO_FORCED_TOOLS: not abilities.forced_tools,
+        _NO_SCHEMA: not abilities.json_schema,
     }
-    return [word for word, holds in words.items() if holds]
+    return [trait for trait in _TRAITS if holds[trait]]
+
+
+def _in_words(abilities: Abilities, *, can: bool) -> str:
+    return "; ".join(trait.words for trait in _traits(abilities) if trait.can is can)
+
+
+def _abilities(abilities: Abilities) -> str:
+    by = _THINKS_BY.get(abilities.thinking)
+    return _in_words(abilities, can=True) + (f" (asked for by {by})" if by else "")
+
+
+def _legend(entries: list[ModelEntry]) -> Iterator[str]:
+    """What the letters in the list mean, of those that it has."""
+    found = {trait for entry in entries for trait in _traits(entry.abilities)}
+    for heading, can in (("Flags:", True), ("Not taken:", False)):
+        meanings = [f"{trait.flag} {trait.words}" for trait in _TRAITS if trait in found and trait.can is can]
+        if meanings:
+            yield from textwrap.wrap(f"{heading} {'; '.join(meanings)}", shutil.get_terminal_size().columns)
 
 
 def _dollars(price: Price | None, bucket: str) -> str:

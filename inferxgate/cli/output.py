@@ -87,17 +87,20 @@ def right(title: str, *, given_up: int | None = None) -> Column:
     return Column(title, "right", wraps=False, given_up=given_up)
 
 
-def print_table(columns: Sequence[Column | str], rows: Sequence[Sequence[str]]) -> None:
-    """Rows under their titles: drawn on a terminal, aligned with spaces elsewhere."""
+def print_table(columns: Sequence[Column | str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows under their titles: drawn on a terminal, aligned with spaces elsewhere.
+
+    The titles of the columns that a terminal had no room for are returned.
+    """
     headed = [column if isinstance(column, Column) else Column(column) for column in columns]
     shown = [[visible(cell) for cell in row] for row in rows]
     if on_terminal():
-        _draw_table(headed, shown)
-    else:
-        _align_table(headed, shown)
+        return _draw_table(headed, shown)
+    _align_table(headed, shown)
+    return []
 
 
-def _draw_table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
+def _draw_table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> list[str]:
     # Imported here: rich costs as much as the rest of a small command, and a pipe does without.
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
@@ -122,6 +125,7 @@ def _draw_table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> Non
         # Then the terminal breaks the lines; what is selected across its break is whole all the same.
         console.width = narrowest
     console.print(table)
+    return [column.title for index, column in enumerate(columns) if index not in shown]
 
 
 _GAP = 2

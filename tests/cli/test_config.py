@@ -73,13 +73,18 @@ def test_no_command_prints_a_secret(cli: CommandLine) -> None:
     assert "http://****@proxy.internal:3128" in cli.well("config", "show").out
 
 
-def test_show_draws_a_table_on_a_terminal(cli: CommandLine) -> None:
-    with cli.on_terminal("config", "show", columns=120) as terminal:
+@pytest.mark.parametrize("columns", [40, 80, 120])
+def test_show_breaks_no_setting_on_a_terminal(cli: CommandLine, columns: int) -> None:
+    environment = {"OPENROUTER_API_KEY": "sk-1", "GEMINI_API_KEY": "x"}
+    with cli.on_terminal("config", "show", columns=columns, environment=environment) as terminal:
         assert terminal.end() == 0
-        seen = without_colour(terminal.seen)
-    assert re.search(r"Setting +Value +From", seen)
-    assert re.search(r"─{20}", seen)
-    assert re.search(r"server\.port +3000 +default", seen)
+        lines = without_colour(terminal.seen).splitlines()
+    said = {name: rest.split() for name, _, rest in (line.partition(" = ") for line in lines)}
+    assert said["server.port"] == ["3000", "#", "default"]
+    assert said["providers.openrouter.first_byte_timeout_seconds"] == ["600", "#", "default"]
+    assert said["providers.openrouter.api_key"] == ['"****"', "#", "environment", "OPENROUTER_API_KEY"]
+    assert "# server.tls_cert is not set" in lines
+    assert tomllib.loads("\n".join(line for line in lines if " = " in line))["server"]["host"] == "127.0.0.1"
 
 
 def test_show_without_any_file(cli: CommandLine) -> None:

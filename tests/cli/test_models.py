@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.provider import FakeProvider
-from tests.support.terminal import CommandLine
+from tests.support.terminal import CommandLine, without_colour
 
 CONFIG = """
 [providers.openai]
@@ -31,7 +31,7 @@ def configured(tmp_path: Path) -> CommandLine:
 
 def test_list_has_prices_and_windows(configured: CommandLine) -> None:
     lines = configured.well("models", "list").out.splitlines()
-    assert lines[0].split() == ["MODEL", "PROVIDER", "CONTEXT", "MAX", "OUTPUT", "INPUT", "OUTPUT", "ABILITIES"]
+    assert lines[0].split() == ["MODEL", "PROVIDER", "CONTEXT", "MAX", "OUTPUT", "INPUT", "OUTPUT", "FLAGS"]
     rows = {line.split()[0]: line.split()[1:] for line in lines[1:]}
     assert rows["echo"] == ["echo", "$0.00", "$0.00"]
     assert rows["llama-3.3-70b"] == ["local", "$0.20", "$0.605"]
@@ -77,17 +77,20 @@ max_output_tokens = 1000
 prefill = true
 """
     cli = CommandLine(tmp_path, config=config)
-    lines = cli.well("models", "list").out.splitlines()
-    rows = {line.split()[0]: line for line in lines}
-    assert rows["claude-opus-4-8"].endswith("thinks by effort, no sampling, no prefill")
-    assert rows["claude-opus-4-8"].split()[2:4] == ["1,000,000", "128,000"]
-    assert rows["claude-opus-4-7"].endswith("thinks by effort, no sampling")
-    assert rows["claude-opus-4-7"].split()[3] == "1,000"
-    assert rows["my-gpt"].split()[1:] == ["azure", "128,000", "16,384", "$2.50", "$10.00"]
-    assert rows["secret"].split() == ["secret", "azure"]
+    done = cli.well("models", "list")
+    rows = {line.split()[0]: line.split()[1:] for line in done.out.splitlines()}
+    assert rows["claude-opus-4-8"] == ["anthropic", "1,000,000", "128,000", "$5.00", "$25.00", "tsp"]
+    assert rows["claude-opus-4-7"] == ["anthropic", "1,000,000", "1,000", "$5.00", "$25.00", "ts"]
+    assert rows["claude-sonnet-4-5"][-1] == "tb"
+    assert rows["my-gpt"] == ["azure", "128,000", "16,384", "$2.50", "$10.00"]
+    assert rows["secret"] == ["azure"]
+    assert done.err.splitlines()[0] == "Flags: t thinks; T always thinks"
+    legend = " ".join(done.err.splitlines()[1:])
+    assert legend.startswith("Not taken: s temperature, top_p, top_k; b temperature together with top_p; p prefill;")
     page = cli.well("models", "show", "claude-opus-5-5").out
     assert "Maximum output  128,000 tokens\n" in page
-    assert "thinks by effort, always thinks, no sampling, no prefill, no forced tools\n" in page
+    assert "Abilities       always thinks (asked for by effort)\n" in page
+    assert "Not taken       temperature, top_p, top_k; prefill; forced tool calls\n" in page
     assert cli.well("models", "show", "azure/gpt-4o", "--json").json["input_price"] is None, "it may be any model"
 
 
@@ -118,9 +121,110 @@ def test_a_price_that_nobody_knows_is_unknown(tmp_path: Path) -> None:
     cli = CommandLine(tmp_path, config=config)
     page = cli.well("models", "show", "m").out
     assert "Input           unknown\n" in page
-    assert "Price from      nowhere; set [pricing] to have costs\n" in page
+    why = 'nowhere: base_url is not openai\'s; set [pricing."local/*"], or providers.local.vendor_models = true'
+    assert f"Price from      {why} if its prices hold there\n" in page
     assert cli.well("models", "show", "m", "--json").json["input_price"] is None
     assert cli.well("models", "list", "--provider", "local").out.splitlines()[1].split() == ["m", "local"]
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "why"),
+    [
+        (
+            "[providers.ollama]",
+            "ollama/m",
+            'ollama is a server of your own; set [pricing."ollama/*"], with input = 0 and output = 0 where it is free',
+        ),
+        ("[providers.huggingface]", "huggingface/m", 'no price list of its own; set [pricing."huggingface/*"]'),
+        (
+            "[providers.openai]\nbase_url = 'https://openrouter.ai/api/v1'",
+            "openai/m",
+            'base_url is not of openai but of openrouter; set providers.openai.type = "openrouter", or set [pricing',
+        ),
+        (
+            "[providers.openai]\nvendor_models = false",
+            "openai/gpt-4o",
+            "providers.openai.vendor_models is false; set [",
+        ),
+        ("[providers.openai]", "openai/gpt-99", 'has none; set [pricing."openai/gpt-99"]'),
+        (
+            "[providers.azure]\nbase_url = 'https://r.openai.azure.com'",
+            "azure/mine",
+            "providers.azure.deployments does not say which model 'mine' is",
+        ),
+    ],
+)
+def test_why_a_price_is_unknown_is_said(tmp_path: Path, section: str, name: str, why: str) -> None:
+    page = CommandLine(tmp_path, config=section).well("models", "show", name).out
+    [line] = [line for line in page.splitlines() if line.startswith("Price from ")]
+    assert line.startswith("Price from      nowhere: ")
+    assert why in line
+
+
+def test_what_makes_a_local_server_free_does(tmp_path: Path) -> None:
+    config = '[providers.ollama]\n[pricing."ollama/*"]\ninput = 0\noutput = 0\n'
+    shown = CommandLine(tmp_path, config=config).well("models", "show", "ollama/m", "--json").json
+    assert (shown["input_price"], shown["output_price"]) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("environment", "model"),
+    [
+        ({"ANTHROPIC_BASE_URL": "https://api.anthropic.com/v1", "ANTHROPIC_API_KEY": "k"}, "claude-sonnet-4-5"),
+        ({"ANTHROPIC_BASE_URL": "https://llm.example.com", "ANTHROPIC_API_KEY": "k"}, "claude-sonnet-4-5"),
+        (
+            {"GEMINI_BASE_URL": "https://Generativelanguage.googleapis.com/v1beta/", "GEMINI_API_KEY": "k"},
+            "gemini-2.5-flash",
+        ),
+        ({"OPENAI_BASE_URL": "https://eu.api.openai.com/v1", "OPENAI_API_KEY": "k"}, "gpt-4o"),
+        ({"OPENAI_BASE_URL": "https://llm.example.com/v1", "OPENAI_API_KEY": "k"}, "gpt-4o"),
+    ],
+)
+def test_another_spelling_of_the_vendors_address_loses_nothing(
+    tmp_path: Path, environment: dict[str, str], model: str
+) -> None:
+    cli = CommandLine(tmp_path, environment=environment)
+    listed = {entry["id"]: entry for entry in cli.well("models", "list", "--json").json}
+    assert listed[model]["context_window"]
+    assert listed[model]["input_price"] > 0
+
+
+def test_a_server_that_speaks_openais_api_has_no_models_but_its_own(tmp_path: Path) -> None:
+    environment = {"OPENAI_BASE_URL": "http://localhost:11434/v1", "OPENAI_API_KEY": "ollama"}
+    cli = CommandLine(tmp_path, environment=environment)
+    assert [entry["id"] for entry in cli.well("models", "list", "--json").json] == ["echo"]
+    shown = cli.well("models", "show", "gpt-4o", "--json").json
+    assert (shown["context_window"], shown["input_price"]) == (128_000, None), (
+        "what a model is does not hang on its price"
+    )
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_the_list_breaks_no_name_on_a_terminal(tmp_path: Path, columns: int) -> None:
+    environment = {"ANTHROPIC_API_KEY": "k", "GEMINI_API_KEY": "k", "OPENROUTER_API_KEY": "k"}
+    cli = CommandLine(tmp_path, environment=environment)
+    names = {entry["id"] for entry in cli.well("models", "list", "--json").json}
+    with cli.on_terminal("models", "list", columns=columns) as terminal:
+        assert terminal.end() == 0
+        lines = without_colour(terminal.seen).splitlines()
+    rows = [line for line in lines if "$" in line]
+    assert {line.split()[0] for line in rows} <= names
+    if columns >= 80:
+        assert all(len(line) <= columns for line in lines)
+        assert {line.split()[0] for line in rows} >= {"claude-sonnet-4-5", "gemini-3.1-flash-image-preview"}
+    left_out = [line for line in lines if line.startswith("No room for: ")]
+    assert left_out == (
+        [] if columns == 120 else ["No room for: Provider, Context, Max output, Flags; --json has all."]
+    )
+
+
+def test_flags_are_explained_where_they_are_shown(tmp_path: Path) -> None:
+    cli = CommandLine(tmp_path, environment={"ANTHROPIC_API_KEY": "k"})
+    with cli.on_terminal("models", "list") as terminal:
+        assert terminal.end() == 0
+        lines = without_colour(terminal.seen).splitlines()
+    assert "Flags: t thinks; T always thinks" in lines
+    assert all(len(line) <= 80 for line in lines)
 
 
 def test_a_provider_without_a_list_of_models(tmp_path: Path) -> None:
