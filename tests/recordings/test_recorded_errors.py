@@ -56,7 +56,8 @@ def test_every_recorded_error_is_told_as_the_contract_says(gateway: tuple[FakePr
                 code = error["code"]
                 assert (error["type"], code) in CODES[answer.status_code], (recording.file, error)
                 assert ("retry-after" in answer.headers) == (code in ("upstream_rate_limited", "upstream_overloaded"))
-                assert (answer.headers.get("x-should-retry") == "false") == (code == "upstream_quota_exceeded")
+                final = code in ("upstream_quota_exceeded", "upstream_auth_error")
+                assert (answer.headers.get("x-should-retry") == "false") == final
             if recording.status in (400, 404, 422):
                 details = response["body"].get("error", response["body"]) if response["body"] else {}
                 if isinstance(details, dict) and isinstance(details.get("message"), str):
