@@ -1,4 +1,4 @@
-"""Where Anthropic's API is and how a request to it is signed: address, headers and version are those of its reference."""
+"""Where Anthropic's API is and how a request to it is signed: address, headers, version as in its reference."""
 
 from __future__ import annotations
 
