@@ -64,6 +64,8 @@ MODEL_NOT_FOUND = _caller("model_not_found", 404, "not_found_error")
 KEY_NOT_FOUND = _caller("key_not_found", 404, "not_found_error")
 USER_NOT_FOUND = _caller("user_not_found", 404, "not_found_error")
 NOT_FOUND = _caller("not_found", 404, "not_found_error")
+UPSTREAM_NOT_FOUND = _provider("not_found", 404, "not_found_error", retryable=False)
+"""A provider's address is wrong: its 404, which no API has written, is passed on as what it is."""
 # 405, 409, 413
 METHOD_NOT_ALLOWED = _caller("method_not_allowed", 405)
 EMAIL_TAKEN = _caller("email_taken", 409)
@@ -122,7 +124,7 @@ class GatewayError(Exception):
         self.headers: Mapping[str, str] = headers or {}
         """Further response headers, such as ``Allow``."""
         self.upstream_status = upstream_status
-        """The status that the provider answered with, where one did."""
+        """The HTTP status that the provider answered with, where one did; 200 where the error stood in an answer."""
         self.target: str | None = None
         """``provider/model`` that the request was for, once it is known; for the log."""
         self.withheld: str | None = None

@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 
+from inferxgate import errors
 from inferxgate.accounts.callers import OPERATOR
 from inferxgate.canonical.chat import Chunk, collect
 from inferxgate.cli.failures import CommandFailed
@@ -64,7 +65,8 @@ class Inside:
         try:
             return await self._gateway.chat(OPERATOR, openai_chat.parse_request(body), request_id=new_id("req_"))
         except GatewayError as error:
-            if error.withheld is None or error.target is None:
+            refused = error.kind is errors.UPSTREAM_AUTH_ERROR and error.withheld is not None
+            if not refused or error.target is None:
                 raise
             provider = error.target.partition("/")[0]
             raise CommandFailed(

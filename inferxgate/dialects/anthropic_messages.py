@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 import orjson
 
+from inferxgate import errors
 from inferxgate.canonical.chat import (
     Chunk,
     Citation,
@@ -340,7 +341,6 @@ _STATUSES: Mapping[str, int] = {
 
 _SPENT = ("api usage limits", "credit balance is too low")
 """What a 400 says that is about money: an own limit that was reached, or prepaid credit that is used up."""
-_TOO_LONG = ("prompt is too long", "exceed context limit")
 
 
 def parse_error(status: int, headers: Mapping[str, str], data: bytes, now_s: float) -> GatewayError:
@@ -352,30 +352,25 @@ def parse_error(status: int, headers: Mapping[str, str], data: bytes, now_s: flo
     wait = retry_after(headers, now_s=now_s)
     if wait is None and status == 429:
         wait = _limits_reset(headers, now_s)
-    return _error(status, body, wait)
+    return _error(status, body, wait, answered=status)
 
 
 def _told_error(body: Json) -> GatewayError:
     """The error of a body or an event that came with status 200."""
     kind = _object(body.get("error")).get("type")
-    return _error(_STATUSES.get(kind, 500) if isinstance(kind, str) else 500, body, None)
+    return _error(_STATUSES.get(kind, 500) if isinstance(kind, str) else 500, body, None, answered=200)
 
 
-def _error(status: int, body: object, wait: float | None) -> GatewayError:
+def _error(status: int, body: object, wait: float | None, *, answered: int) -> GatewayError:
     message, details = _message_of(body)
     low = message.lower()
     more = details.get("details")
     spent = "spend_limit_reached" in str(more.get("error_code")) if isinstance(more, dict) else False
-    code: str | None = None
-    if status == 400 and any(words in low for words in _TOO_LONG):
-        code = "context_length_exceeded"
-    elif status == 404 and low.startswith("model:"):
-        code = "model_not_found"
     return provider_error(
         status,
         message,
-        error_type=details.get("type"),
-        code=code,
+        answered=answered,
+        code=errors.MODEL_NOT_FOUND.code if status == 404 and low.startswith("model:") else None,
         retry_after_seconds=wait,
         quota=spent or status == 402 or (status == 400 and any(words in low for words in _SPENT)),
     )

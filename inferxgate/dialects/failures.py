@@ -20,8 +20,8 @@ _KEPT_STATUSES: Mapping[int, Kind] = {
     413: errors.REQUEST_TOO_LARGE,
     422: errors.INVALID_VALUE,
 }
-"""The caller's own doing at the provider: status and message are passed on, with the provider's type and code, or these
-where it gave none."""
+"""The caller's own doing at the provider: status and message are passed on, with the provider's code where it has one.
+The type is the contract's, so that one status has one type, whoever answers."""
 
 _KINDS_BY_STATUS: Mapping[int, Kind] = {
     401: errors.UPSTREAM_AUTH_ERROR,
@@ -46,53 +46,94 @@ _HEADLINES: Mapping[Kind, str] = {
 
 _NO_RETRY: Mapping[str, str] = {"x-should-retry": "false"}
 
+_TOO_LONG = re.compile(
+    r"(maximum|model's) (context|prompt) length|context_length_exceeded"  # OpenAI, vLLM, DeepSeek, Mistral, xAI
+    r"|(prompt|input context|length of all messages) is too long"  # Anthropic, Vertex, Perplexity
+    r"|exceeds? (the )?(available |model's )?context (limit|length|size|window)"  # Anthropic, Ollama, llama.cpp
+    r"|input token count.*exceeds"  # Gemini
+    r"|`inputs`.* must (be|have)",  # Text Generation Inference
+    re.IGNORECASE | re.DOTALL,
+)
+"""What hosts say of a prompt that is longer than the model's context window, which clients test by OpenAI's code."""
+_CONTEXT_LENGTH_EXCEEDED = "context_length_exceeded"
+_NO_MODEL = re.compile(r"\bmodel\b.*\b(not found|does not exist)\b", re.IGNORECASE | re.DOTALL)
+"""What hosts say of a model that they do not have (OpenAI gives the code itself, Ollama and Venice do not)."""
+_NOT_FOUND = frozenset({"", "not found", "404 not found", "404 page not found", "resource not found"})
+"""What a web server says of any path that it does not have; the last is Azure's."""
+
 
 def provider_error(
     status: int,
     message: str,
     *,
-    error_type: object = None,
+    answered: int,
     code: object = None,
     param: object = None,
     retry_after_seconds: float | None = None,
     quota: bool = False,
 ) -> GatewayError:
-    """The error that a provider's answer with ``status`` amounts to.
+    """The error that a provider's failure amounts to.
 
-    ``message``, ``error_type``, ``code`` and ``param`` are the provider's own where it gave any; they reach the client
-    only where the fault is the client's. ``quota``: the provider says that waiting a moment does not help.
+    ``status`` is what it means, ``answered`` the HTTP status that it really came with: 200 where it stood in an answer.
+    ``message``, ``code`` and ``param`` are the provider's own where it gave any; code and param reach the client only
+    where the fault is the client's. ``quota``: the provider says that waiting a moment does not help.
     """
     message = message[:MAX_MESSAGE_CHARACTERS]
     if quota:
-        status_kind = errors.UPSTREAM_QUOTA_EXCEEDED
+        kind = errors.UPSTREAM_QUOTA_EXCEEDED
+    elif answered == 404 and code in (None, "404") and message.lower().strip(" .\n") in _NOT_FOUND:
+        return _nowhere(message)
     elif status in _KEPT_STATUSES:
         kind = _KEPT_STATUSES[status]
         return GatewayError(
             kind,
-            message or f"The provider refused the request with status {status} and gave no reason.",
+            message or f"The provider refused the request{_status_of(answered)} and gave no reason.",
             status=status,
-            error_type=word(error_type) or kind.type,
-            code=word(code) or kind.code,
+            code=_code(status, message, word(code)) or kind.code,
             param=word(param),
-            upstream_status=status,
+            upstream_status=answered,
         )
     elif 300 <= status < 400:
         return GatewayError(
             errors.UPSTREAM_INVALID_RESPONSE,
-            f"The provider answered with a redirect (status {status}), which is not followed; check its base_url.",
-            upstream_status=status,
+            f"The provider answered with a redirect (status {answered}), which is not followed; check its base_url.",
+            upstream_status=answered,
         )
     else:
-        status_kind = _KINDS_BY_STATUS.get(status, errors.UPSTREAM_ERROR)
-    if status_kind is errors.UPSTREAM_AUTH_ERROR:
+        kind = _KINDS_BY_STATUS.get(status, errors.UPSTREAM_ERROR)
+    if kind is errors.UPSTREAM_AUTH_ERROR:
         # The provider's own words often repeat a part of the credential: they are not passed on.
         message = ""
     return GatewayError(
-        status_kind,
-        f"{_HEADLINES[status_kind]} (status {status})" + (f": {message}" if message else "."),
-        retry_after_seconds=retry_after_seconds,
-        headers=_NO_RETRY if status_kind is errors.UPSTREAM_QUOTA_EXCEEDED else None,
-        upstream_status=status,
+        kind,
+        f"{_HEADLINES[kind]}{_status_of(answered)}" + (f": {message}" if message else "."),
+        retry_after_seconds=None if retry_after_seconds is None else min(retry_after_seconds, _MAX_WAIT_SECONDS),
+        headers=_NO_RETRY if kind is errors.UPSTREAM_QUOTA_EXCEEDED else None,
+        upstream_status=answered,
+    )
+
+
+def _status_of(answered: int) -> str:
+    """The status as messages have it; nothing for an error that came in an answer with status 200."""
+    return f" (status {answered})" if answered >= 300 else ""
+
+
+def _code(status: int, message: str, code: str | None) -> str | None:
+    """The code that clients test, for what every host says in words of its own; else the provider's."""
+    if status in (400, 422) and (_TOO_LONG.search(message) or code == _CONTEXT_LENGTH_EXCEEDED):
+        return _CONTEXT_LENGTH_EXCEEDED
+    if status == 404 and code is None and _NO_MODEL.search(message):
+        return errors.MODEL_NOT_FOUND.code
+    return code
+
+
+def _nowhere(message: str) -> GatewayError:
+    """The error for a 404 that no API has written: at this address there is none."""
+    said = f', "{" ".join(message.split())}"' if message else ""
+    return GatewayError(
+        errors.UPSTREAM_NOT_FOUND,
+        f"The provider has nothing at the address that was asked (status 404{said}): its base_url may be wrong.",
+        upstream_status=404,
     )
 
 
@@ -130,14 +171,14 @@ def retry_after(headers: Mapping[str, str], *, now_s: float) -> float | None:
     """
     for name in ("retry-after-ms", "x-ms-retry-after-ms"):
         if _DECIMAL.fullmatch(value := headers.get(name, "").strip()):
-            return min(float(value) / 1000, _MAX_WAIT_SECONDS)
+            return float(value) / 1000
     value = headers.get("retry-after", "").strip()
     if not value:
         return None
     if _DECIMAL.fullmatch(value):
-        return min(float(value), _MAX_WAIT_SECONDS)
+        return float(value)
     try:
-        return min(max(0.0, parsedate_to_datetime(value).timestamp() - now_s), _MAX_WAIT_SECONDS)
+        return max(0.0, parsedate_to_datetime(value).timestamp() - now_s)
     except (ValueError, OverflowError):
         return None
 

@@ -76,7 +76,7 @@ def parse_response(data: bytes) -> tuple[Json, tuple[Chunk, ...]]:
     body = _loads(data)
     error = _error_of(body)
     if error is not None:
-        raise FailedAnswer(_failure(_status_of(error), error), tuple(_count(_mapping(body))))
+        raise FailedAnswer(_failure(_status_of(error), error, answered=200), tuple(_count(_mapping(body))))
     if not isinstance(body, dict):
         raise nonsense("it is JSON, but not an object")
     chunks = _all(_Reader(), body)
@@ -110,7 +110,7 @@ class StreamReader:
         if error is None and event.event == "error":
             error = _mapping(body)
         if error is not None:
-            raise FailedAnswer(_failure(_status_of(error), error), tuple(_count(_mapping(body))))
+            raise FailedAnswer(_failure(_status_of(error), error, answered=200), tuple(_count(_mapping(body))))
         if not isinstance(body, dict):
             raise nonsense("an event of its stream is not an object")
         return Event(None, body, _all(self._reader, body))
@@ -447,7 +447,7 @@ _BAD_KEY = re.compile(r"API[ _]key (not valid|expired|not found)", re.IGNORECASE
 _BAD_KEY_REASONS = frozenset({"API_KEY_INVALID", "API_KEY_EXPIRED", "API_KEY_SERVICE_BLOCKED"})
 _NO_FILE = re.compile(r"\b(File|CachedContent)\b.*\b(not found|may not exist)\b", re.IGNORECASE)
 """A file or cache that the client named and that is not there is told as a lack of permission."""
-_TOO_LONG = re.compile(r"input token count.*exceeds|input context is too long", re.IGNORECASE)
+_NO_MODEL = re.compile(r"models/|^Publisher Model")
 _SPENT = re.compile(r"credits? (is|are) depleted|spending cap|billing account.*(disabled|closed)", re.IGNORECASE)
 _SECONDS = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)s")
 _RETRY_IN = re.compile(r"retry in (\d{1,9}(?:\.\d{1,9})?)s", re.IGNORECASE)
@@ -460,7 +460,8 @@ def parse_error(status: int, headers: Mapping[str, str], data: bytes, now_s: flo
     except ValueError:
         body = None
     error = _error_of(body)
-    return _failure(status, {} if error is None else error, waits=retry_after(headers, now_s=now_s))
+    waits = retry_after(headers, now_s=now_s)
+    return _failure(status, {} if error is None else error, answered=status, waits=waits)
 
 
 def _error_of(body: object) -> Json | None:
@@ -479,7 +480,7 @@ def _status_of(error: Json) -> int:
     return code if 400 <= code <= 599 else _STATUSES.get(str(error.get("status")), 500)
 
 
-def _failure(status: int, error: Json, *, waits: float | None = None) -> GatewayError:
+def _failure(status: int, error: Json, *, answered: int, waits: float | None = None) -> GatewayError:
     message = _text(error.get("message")) or ""
     details = [_mapping(detail) for detail in _list(error.get("details"))]
     if status == 400 and (_BAD_KEY.search(message) or _BAD_KEY_REASONS & {_text(d.get("reason")) for d in details}):
@@ -490,17 +491,11 @@ def _failure(status: int, error: Json, *, waits: float | None = None) -> Gateway
     return provider_error(
         status,
         message,
-        error_type="not_found_error" if status == 404 else None,
-        code=_code(status, message),
+        answered=answered,
+        code=errors.MODEL_NOT_FOUND.code if status == 404 and _NO_MODEL.search(message) else None,
         retry_after_seconds=None if quota else _delay(details, message, waits),
         quota=quota,
     )
-
-
-def _code(status: int, message: str) -> str | None:
-    if status == 404 and ("models/" in message or message.startswith("Publisher Model")):
-        return errors.MODEL_NOT_FOUND.code
-    return "context_length_exceeded" if status == 400 and _TOO_LONG.search(message) else None
 
 
 def _daily(details: Sequence[Json]) -> bool:

@@ -435,7 +435,7 @@ def parse_error(status: int, headers: Mapping[str, str], data: bytes, now_s: flo
         body = orjson.loads(data) if data else None
     except ValueError:
         body = None
-    return _provider_error(status, body, retry_after_seconds=retry_after(headers, now_s=now_s))
+    return _provider_error(status, body, answered=status, retry_after_seconds=retry_after(headers, now_s=now_s))
 
 
 def _error_in_success(error: object) -> GatewayError:
@@ -448,7 +448,7 @@ def _error_in_success(error: object) -> GatewayError:
     if status is None:
         names = (str(details.get("type")), str(details.get("code")))
         status = next((_STATUS_BY_TYPE[name] for name in names if name in _STATUS_BY_TYPE), 500)
-    return _provider_error(status, {"error": error}, retry_after_seconds=None)
+    return _provider_error(status, {"error": error}, answered=200)
 
 
 def _failed(error: GatewayError, body: Mapping[str, Any]) -> GatewayError:
@@ -463,13 +463,17 @@ def _status(value: object) -> int | None:
     return value if isinstance(value, int) and 400 <= value <= 599 else None
 
 
-def _provider_error(status: int, body: object, *, retry_after_seconds: float | None) -> GatewayError:
+def _provider_error(
+    status: int, body: object, *, answered: int, retry_after_seconds: float | None = None
+) -> GatewayError:
     message, details = _message_of(body)
     code, error_type = word(details.get("code")), word(details.get("type"))
+    if retry_after_seconds is None and isinstance(body, dict):  # Hugging Face says so of a model that is being loaded
+        retry_after_seconds = plain_integer(body.get("estimated_time")) or None
     return provider_error(
         status,
         message,
-        error_type=error_type,
+        answered=answered,
         code=code,
         param=details.get("param"),
         retry_after_seconds=retry_after_seconds,

@@ -113,12 +113,12 @@ class Exchange:
     def error(self, status: int, headers: Mapping[str, str], data: bytes, *, now_s: float) -> GatewayError:
         """The error that an answer with another status than 200 amounts to."""
         error = self._dialect.parse_error(status, headers, data, now_s)
-        if error.kind is errors.UPSTREAM_AUTH_ERROR:
+        if error.kind in (errors.UPSTREAM_AUTH_ERROR, errors.UPSTREAM_NOT_FOUND):
             error.withheld = self._withheld(data)
         return error
 
     def _withheld(self, data: bytes) -> str:
-        """What a provider said when it refused our credential, which it may have repeated: that is masked.
+        """What a provider said that only its operator can mend. It may have repeated our credential: that is masked.
 
         JSON is written anew, because another writer's escapes would hide a credential from the search for it.
         """

@@ -57,9 +57,10 @@ def error_response(error: GatewayError, request_id: str) -> tuple[int, Headers, 
         wait_seconds = RETRY_AFTER_SECONDS
     if wait_seconds is not None:
         headers.append((b"retry-after", b"%d" % max(1, math.ceil(wait_seconds))))
+        headers.append((b"retry-after-ms", b"%d" % max(1, math.ceil(wait_seconds * 1000))))
     if error.status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
-    if error.upstream_status is not None:
+    if error.upstream_status is not None and error.upstream_status >= 300:
         headers.append((b"x-inferxgate-upstream-status", b"%d" % error.upstream_status))
     further = error.headers
     if _is_final(error):

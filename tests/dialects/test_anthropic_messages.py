@@ -689,17 +689,16 @@ def test_money_that_is_used_up_is_not_tried_again(status: int, data: bytes) -> N
 
 
 @pytest.mark.parametrize(
-    ("status", "says", "code"),
+    ("status", "says", "kind", "code"),
     [
-        (400, "prompt is too long: 210000 tokens > 200000 maximum", "context_length_exceeded"),
-        (400, "input length and `max_tokens` exceed context limit: 1 + 2 > 2", "context_length_exceeded"),
-        (404, "model: claude-0", "model_not_found"),
-        (404, "No such file", "not_found"),
+        (404, "model: claude-0", "not_found_error", "model_not_found"),
+        (404, "No such file", "not_found_error", "not_found"),
+        (413, "Request exceeds the maximum size", "invalid_request_error", "request_too_large"),
     ],
 )
-def test_codes_that_clients_test_are_openais(status: int, says: str, code: str) -> None:
+def test_codes_that_clients_test_are_openais(status: int, says: str, kind: str, code: str) -> None:
     error = told(status, error_body("x_error", says))
-    assert (error.status, error.code, error.message, error.type) == (status, code, says, "x_error")
+    assert (error.status, error.code, error.message, error.type) == (status, code, says, kind)
 
 
 def test_when_to_try_again_is_carried() -> None:

@@ -522,7 +522,7 @@ def test_statuses_become_those_of_the_contract(status: int, kind: errors.Kind, t
     error = openai_chat.parse_error(status, {}, data, 0)
     assert (error.kind, error.status, error.upstream_status) == (kind, told, status)
     if told == status and status < 429:
-        assert (error.message, error.type, error.code, error.param) == ("because", "t", "c", "p")
+        assert (error.message, error.type, error.code, error.param) == ("because", kind.type, "c", "p")
 
 
 def test_the_providers_words_about_our_credential_are_not_passed_on() -> None:
@@ -577,7 +577,7 @@ def test_an_error_without_words_still_says_something(data: bytes) -> None:
         ({"retry-after": "soon"}, None),
         ({"retry-after": "-1"}, None),
         ({"retry-after": "9" * 400}, None),
-        ({"retry-after": "99999999999"}, 86_400.0),
+        ({"retry-after": "99999999999"}, 99_999_999_999.0),
     ],
 )
 def test_every_spelling_of_retry_after_is_read(headers: dict[str, str], seconds: float | None) -> None:
