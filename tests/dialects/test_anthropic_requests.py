@@ -316,6 +316,9 @@ def test_a_loop_of_calls_whose_thoughts_are_lost_goes_on_without_thinking() -> N
     earlier = [*kept, {"role": "assistant", "content": "Done"}, USER, calls("c"), result("c")]
     _, dropped = build(messages=earlier, reasoning_effort="low", abilities=BUDGET)
     assert dropped == ("reasoning_effort",)
+    begun_by_the_model = [calls("a"), result("a")]
+    _, dropped = build(messages=begun_by_the_model, reasoning_effort="low", abilities=BUDGET)
+    assert dropped == ("reasoning_effort",)
 
 
 # --- sampling and the rest
