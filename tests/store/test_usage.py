@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from functools import reduce
-from operator import add
 from statistics import fmean
 from typing import get_args
 
@@ -76,7 +74,7 @@ def summed(records: Sequence[UsageRecord], group: str | None) -> UsageSummary:
         label=group,
         requests=len(records),
         errors=sum(record.status in ("provider_error", "gateway_error") for record in records),
-        usage=reduce(add, (record.usage for record in records), Usage()),
+        usage=Usage(*(sum(getattr(record.usage, bucket) for record in records) for bucket in BUCKETS)),
         cost_nanos=sum(record.cost_nanos or 0 for record in records),
         unpriced_requests=sum(record.cost_nanos is None and record.usage.total_tokens > 0 for record in records),
         average_duration_ms=fmean(record.duration_ms for record in records) if records else None,
