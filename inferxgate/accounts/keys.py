@@ -17,7 +17,7 @@ import zlib
 from inferxgate.errors import INVALID_VALUE, KEY_LIMIT_REACHED, KEY_NOT_FOUND, USER_NOT_FOUND, GatewayError
 from inferxgate.ids import new_id
 from inferxgate.store.protocol import KeyLimitReached, OwnerMissing, Store
-from inferxgate.store.records import ApiKey
+from inferxgate.store.records import ApiKey, BudgetPeriod
 
 MARK = "ix-api-key-"
 """What every secret begins with."""
@@ -70,6 +70,10 @@ def create_key(
     name: str | None,
     user_id: str | None,
     rate_limit_rpm: int | None,
+    rate_limit_tpm: int | None = None,
+    max_parallel_requests: int | None = None,
+    max_budget_nanos: int | None = None,
+    budget_period: BudgetPeriod = "total",
     allowed_models: tuple[str, ...] | None,
     expires_at_ms: int | None,
     keys_per_user: int | None,
@@ -87,6 +91,10 @@ def create_key(
         name=name,
         user_id=user_id,
         rate_limit_rpm=rate_limit_rpm,
+        rate_limit_tpm=rate_limit_tpm,
+        max_parallel_requests=max_parallel_requests,
+        max_budget_nanos=max_budget_nanos,
+        budget_period=budget_period,
         allowed_models=allowed_models,
         expires_at_ms=expires_at_ms,
         blocked=False,

@@ -62,6 +62,9 @@ def register(store: Store, *, email: str, password_hash: str, username: str | No
         disabled=False,
         token_version=1,
         rate_limit_rpm=None,
+        rate_limit_tpm=None,
+        max_budget_nanos=None,
+        budget_period="total",
         created_at_ms=time.time_ns() // 1_000_000,
     )
     try:

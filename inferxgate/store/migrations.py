@@ -161,6 +161,32 @@ MIGRATIONS: tuple[Migration, ...] = (
             """,
         ),
     ),
+    Migration(
+        2,
+        "limits of tokens, of requests at once and of money",
+        (
+            "ALTER TABLE users ADD COLUMN rate_limit_tpm INTEGER CHECK (rate_limit_tpm >= 0)",
+            "ALTER TABLE users ADD COLUMN max_budget_nanos INTEGER CHECK (max_budget_nanos > 0)",
+            """
+            ALTER TABLE users ADD COLUMN budget_period TEXT NOT NULL DEFAULT 'total'
+            CHECK (budget_period IN ('total', 'day', 'week', 'month'))
+            """,
+            "ALTER TABLE keys ADD COLUMN rate_limit_tpm INTEGER CHECK (rate_limit_tpm >= 0)",
+            "ALTER TABLE keys ADD COLUMN max_parallel_requests INTEGER CHECK (max_parallel_requests >= 0)",
+            "ALTER TABLE keys ADD COLUMN max_budget_nanos INTEGER CHECK (max_budget_nanos > 0)",
+            """
+            ALTER TABLE keys ADD COLUMN budget_period TEXT NOT NULL DEFAULT 'total'
+            CHECK (budget_period IN ('total', 'day', 'week', 'month'))
+            """,
+            "DROP TRIGGER stamp_key_changed",
+            """
+            CREATE TRIGGER stamp_key_changed AFTER UPDATE OF id, key_hash, key_prefix, name, user_id, rate_limit_rpm,
+                rate_limit_tpm, max_parallel_requests, max_budget_nanos, budget_period, allowed_models, expires_at_ms,
+                blocked, revoked_at_ms, created_at_ms ON keys
+            BEGIN UPDATE change_stamp SET value = value + 1; END
+            """,
+        ),
+    ),
 )
 
 

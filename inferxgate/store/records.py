@@ -8,6 +8,8 @@ from typing import Literal
 from inferxgate.canonical.usage import Usage
 
 Role = Literal["admin", "user"]
+BudgetPeriod = Literal["total", "day", "week", "month"]
+"""What a budget is for: all time, or each day, week (from Monday) or month, in UTC."""
 Status = Literal["ok", "provider_error", "client_closed", "gateway_error"]
 UsageSource = Literal["provider", "estimated", "none"]
 
@@ -27,6 +29,11 @@ class User:
     """Counts password changes: a token signed with an older number is no longer valid."""
     rate_limit_rpm: int | None
     """Ceiling on requests a minute for the user and each of their keys. None: the gateway's default; 0: unlimited."""
+    rate_limit_tpm: int | None
+    """Ceiling on tokens a minute, likewise."""
+    max_budget_nanos: int | None
+    """Ceiling on what the user and all of their keys spend within ``budget_period``. None: no budget."""
+    budget_period: BudgetPeriod
     created_at_ms: int
 
 
@@ -43,7 +50,14 @@ class ApiKey:
     user_id: str | None
     """None: made on the command line for nobody."""
     rate_limit_rpm: int | None
-    """None: the default; 0: unlimited."""
+    """Requests a minute. None: the default; 0: unlimited."""
+    rate_limit_tpm: int | None
+    """Tokens a minute, likewise."""
+    max_parallel_requests: int | None
+    """Requests at once, likewise."""
+    max_budget_nanos: int | None
+    """What it may spend within ``budget_period``. None: no budget."""
+    budget_period: BudgetPeriod
     allowed_models: tuple[str, ...] | None
     """Names and wildcards (``gpt-*``); None: every model."""
     expires_at_ms: int | None

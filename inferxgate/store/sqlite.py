@@ -20,8 +20,9 @@ from inferxgate.store.protocol import EmailTaken, KeyLimitReached, OwnerMissing
 from inferxgate.store.records import ApiKey, GroupBy, Refusal, UsageFilter, UsageRecord, UsageSummary, User
 from inferxgate.store.usage import storable
 
+_SHARED_LIMITS = ("rate_limit_rpm", "rate_limit_tpm", "max_budget_nanos", "budget_period")
 _CHANGEABLE_OF_USER = frozenset(
-    {"email", "username", "password_hash", "role", "disabled", "token_version", "rate_limit_rpm"}
+    {"email", "username", "password_hash", "role", "disabled", "token_version", *_SHARED_LIMITS}
 )
 _CHANGEABLE_OF_KEY = frozenset(
     {
@@ -29,7 +30,8 @@ _CHANGEABLE_OF_KEY = frozenset(
         "key_prefix",
         "name",
         "user_id",
-        "rate_limit_rpm",
+        *_SHARED_LIMITS,
+        "max_parallel_requests",
         "allowed_models",
         "expires_at_ms",
         "blocked",
@@ -39,30 +41,37 @@ _CHANGEABLE_OF_KEY = frozenset(
 
 _ADD_USER = """
     INSERT INTO users (
-        id, email, username, password_hash, role, disabled, token_version, rate_limit_rpm, created_at_ms
+        id, email, username, password_hash, role, disabled, token_version, rate_limit_rpm, rate_limit_tpm,
+        max_budget_nanos, budget_period, created_at_ms
     ) VALUES (
-        :id, :email, :username, :password_hash, :role, :disabled, :token_version, :rate_limit_rpm, :created_at_ms
+        :id, :email, :username, :password_hash, :role, :disabled, :token_version, :rate_limit_rpm, :rate_limit_tpm,
+        :max_budget_nanos, :budget_period, :created_at_ms
     )
 """
 _CHANGE_USER = """
     UPDATE users SET
         email = :email, username = :username, password_hash = :password_hash, role = :role, disabled = :disabled,
-        token_version = :token_version, rate_limit_rpm = :rate_limit_rpm
+        token_version = :token_version, rate_limit_rpm = :rate_limit_rpm, rate_limit_tpm = :rate_limit_tpm,
+        max_budget_nanos = :max_budget_nanos, budget_period = :budget_period
     WHERE id = :id
 """
 _ADD_KEY = """
     INSERT INTO keys (
-        id, key_hash, key_prefix, name, user_id, rate_limit_rpm, allowed_models, expires_at_ms, blocked, revoked_at_ms,
-        created_at_ms, last_used_at_ms
+        id, key_hash, key_prefix, name, user_id, rate_limit_rpm, rate_limit_tpm, max_parallel_requests,
+        max_budget_nanos, budget_period, allowed_models, expires_at_ms, blocked, revoked_at_ms, created_at_ms,
+        last_used_at_ms
     ) VALUES (
-        :id, :key_hash, :key_prefix, :name, :user_id, :rate_limit_rpm, :allowed_models, :expires_at_ms, :blocked,
-        :revoked_at_ms, :created_at_ms, :last_used_at_ms
+        :id, :key_hash, :key_prefix, :name, :user_id, :rate_limit_rpm, :rate_limit_tpm, :max_parallel_requests,
+        :max_budget_nanos, :budget_period, :allowed_models, :expires_at_ms, :blocked, :revoked_at_ms, :created_at_ms,
+        :last_used_at_ms
     )
 """
 _CHANGE_KEY = """
     UPDATE keys SET
         key_hash = :key_hash, key_prefix = :key_prefix, name = :name, user_id = :user_id,
-        rate_limit_rpm = :rate_limit_rpm, allowed_models = :allowed_models, expires_at_ms = :expires_at_ms,
+        rate_limit_rpm = :rate_limit_rpm, rate_limit_tpm = :rate_limit_tpm,
+        max_parallel_requests = :max_parallel_requests, max_budget_nanos = :max_budget_nanos,
+        budget_period = :budget_period, allowed_models = :allowed_models, expires_at_ms = :expires_at_ms,
         blocked = :blocked, revoked_at_ms = :revoked_at_ms
     WHERE id = :id
 """
@@ -270,7 +279,7 @@ def _user_row(user: User) -> dict[str, Any]:
         "role": user.role,
         "disabled": user.disabled,
         "token_version": user.token_version,
-        "rate_limit_rpm": user.rate_limit_rpm,
+        **{limit: getattr(user, limit) for limit in _SHARED_LIMITS},
         "created_at_ms": user.created_at_ms,
     }
 
@@ -284,7 +293,7 @@ def _user(row: sqlite3.Row) -> User:
         role=row["role"],
         disabled=bool(row["disabled"]),
         token_version=row["token_version"],
-        rate_limit_rpm=row["rate_limit_rpm"],
+        **{limit: row[limit] for limit in _SHARED_LIMITS},
         created_at_ms=row["created_at_ms"],
     )
 
@@ -296,7 +305,8 @@ def _key_row(key: ApiKey) -> dict[str, Any]:
         "key_prefix": key.key_prefix,
         "name": None if key.name is None else storable(key.name),
         "user_id": None if key.user_id is None else storable(key.user_id),
-        "rate_limit_rpm": key.rate_limit_rpm,
+        **{limit: getattr(key, limit) for limit in _SHARED_LIMITS},
+        "max_parallel_requests": key.max_parallel_requests,
         "allowed_models": None if key.allowed_models is None else json.dumps(key.allowed_models),
         "expires_at_ms": key.expires_at_ms,
         "blocked": key.blocked,
@@ -314,7 +324,8 @@ def _key(row: sqlite3.Row) -> ApiKey:
         key_prefix=row["key_prefix"],
         name=row["name"],
         user_id=row["user_id"],
-        rate_limit_rpm=row["rate_limit_rpm"],
+        **{limit: row[limit] for limit in _SHARED_LIMITS},
+        max_parallel_requests=row["max_parallel_requests"],
         allowed_models=None if models is None else tuple(json.loads(models)),
         expires_at_ms=row["expires_at_ms"],
         blocked=bool(row["blocked"]),

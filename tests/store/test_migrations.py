@@ -19,14 +19,17 @@ from inferxgate.store.migrations import MIGRATIONS, Migration, migrate
 from inferxgate.store.sqlite import SQLiteStore
 from tests.support.stores import new_user
 
-RELEASED = {1: "8dfe4ff11d3d5206b95f8838673843e2329d5f2a8600310235c13ebaf8902d45"}
+RELEASED = {
+    1: "8dfe4ff11d3d5206b95f8838673843e2329d5f2a8600310235c13ebaf8902d45",
+    2: "4382bff0dba2a48c13b0bcd2004bee58677ff135e8dde0343d91f0d36dd6527b",
+}
 
-SECOND = Migration(
-    2,
+NEXT = Migration(
+    len(MIGRATIONS) + 1,
     "notes",
-    ("CREATE TABLE notes (text TEXT NOT NULL)", "INSERT INTO notes (text) VALUES ('made by the second step')"),
+    ("CREATE TABLE notes (text TEXT NOT NULL)", "INSERT INTO notes (text) VALUES ('made by the next step')"),
 )
-BROKEN = Migration(2, "broken", (*SECOND.statements, "INSERT INTO nowhere VALUES (1)"))
+BROKEN = Migration(NEXT.number, "broken", (*NEXT.statements, "INSERT INTO nowhere VALUES (1)"))
 
 OPENS_STORES = """
 import sys
@@ -63,9 +66,9 @@ def test_steps_are_numbered_without_gaps() -> None:
 
 
 def test_how_statements_are_laid_out_does_not_change_the_checksum() -> None:
-    wide = Migration(2, "notes", tuple(statement.replace(" ", "\n\t ") for statement in SECOND.statements))
-    assert wide.checksum == SECOND.checksum
-    assert Migration(2, "notes", SECOND.statements[:1]).checksum != SECOND.checksum
+    wide = Migration(2, "notes", tuple(statement.replace(" ", "\n\t ") for statement in NEXT.statements))
+    assert wide.checksum == NEXT.checksum
+    assert Migration(2, "notes", NEXT.statements[:1]).checksum != NEXT.checksum
 
 
 def test_processes_that_start_at_once_all_succeed(tmp_path: Path) -> None:
@@ -125,15 +128,35 @@ def test_what_is_missing_is_applied_once_and_what_is_there_is_kept(path: Path) -
     user = store.add_user(new_user(), first_is_admin=False)
     store.close()
     for _ in range(2):
-        connection = open_with(path, (*MIGRATIONS, SECOND))
-        assert [row[0] for row in connection.execute("SELECT text FROM notes")] == ["made by the second step"]
+        connection = open_with(path, (*MIGRATIONS, NEXT))
+        assert [row[0] for row in connection.execute("SELECT text FROM notes")] == ["made by the next step"]
         assert connection.execute("SELECT id FROM users").fetchone()[0] == user.id
         connection.close()
 
 
+def test_what_the_first_release_stored_comes_along(path: Path) -> None:
+    connection = open_with(path, MIGRATIONS[:1])
+    connection.execute(
+        "INSERT INTO users VALUES ('user_1', 'ann@example.com', NULL, 'x', 'user', 0, 1, 30, 1)",
+    )
+    connection.execute(
+        "INSERT INTO keys VALUES ('key_1', 'h', 'p', NULL, 'user_1', 5, NULL, NULL, 0, NULL, 1, NULL)",
+    )
+    connection.close()
+    store = SQLiteStore.open(path)
+    (user,), (key,) = store.users(), store.keys()
+    assert (user.rate_limit_rpm, user.rate_limit_tpm, user.max_budget_nanos, user.budget_period) == (
+        *(30, None, None),
+        "total",
+    )
+    assert (key.rate_limit_rpm, key.rate_limit_tpm, key.max_parallel_requests) == (5, None, None)
+    assert (key.max_budget_nanos, key.budget_period) == (None, "total")
+    store.close()
+
+
 def test_a_store_in_use_can_be_migrated(store: SQLiteStore, path: Path) -> None:
     user = store.add_user(new_user(), first_is_admin=False)
-    open_with(path, (*MIGRATIONS, SECOND)).close()
+    open_with(path, (*MIGRATIONS, NEXT)).close()
     assert store.users() == [user]
     assert store.update_user(user.id, {"username": "still writing"})
 
@@ -147,11 +170,11 @@ def test_a_step_that_fails_leaves_nothing_behind(path: Path) -> None:
     SQLiteStore.open(path).close()
     with pytest.raises(sqlite3.OperationalError, match="nowhere"):
         open_with(path, (*MIGRATIONS, BROKEN))
-    open_with(path, (*MIGRATIONS, SECOND)).close()
+    open_with(path, (*MIGRATIONS, NEXT)).close()
 
 
 def test_a_newer_store_is_left_alone(path: Path) -> None:
-    open_with(path, (*MIGRATIONS, SECOND)).close()
+    open_with(path, (*MIGRATIONS, NEXT)).close()
     before = path.read_bytes()
     with pytest.raises(
         StartError, match=r"newer version of inferxgate .*use that version, or restore a backup"

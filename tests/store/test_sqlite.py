@@ -118,6 +118,9 @@ USER_CHANGES: dict[str, Any] = {
     "disabled": True,
     "token_version": 2,
     "rate_limit_rpm": 0,
+    "rate_limit_tpm": 7,
+    "max_budget_nanos": 5,
+    "budget_period": "week",
 }
 KEY_CHANGES: dict[str, Any] = {
     "key_hash": "h",
@@ -125,6 +128,10 @@ KEY_CHANGES: dict[str, Any] = {
     "name": "x",
     "user_id": None,
     "rate_limit_rpm": 0,
+    "rate_limit_tpm": 0,
+    "max_parallel_requests": 3,
+    "max_budget_nanos": 2**50,
+    "budget_period": "month",
     "allowed_models": ("a",),
     "expires_at_ms": 9,
     "blocked": True,
@@ -226,6 +233,10 @@ CHANGES: dict[str, Change] = {
     "a deleted user": lambda store, user, _key: store.delete_user(user.id, now_ms=1),
     "a new key": lambda store, _user, _key: store.add_key(new_key(), keys_per_user=None),
     "a limit": lambda store, _user, key: store.update_key(key.id, {"rate_limit_rpm": 5}),
+    "a limit of tokens": lambda store, _user, key: store.update_key(key.id, {"rate_limit_tpm": 5}),
+    "a limit of requests at once": lambda store, _user, key: store.update_key(key.id, {"max_parallel_requests": 5}),
+    "a budget": lambda store, _user, key: store.update_key(key.id, {"max_budget_nanos": 5}),
+    "a budget's period": lambda store, _user, key: store.update_key(key.id, {"budget_period": "day"}),
     "a revoked key": lambda store, _user, key: store.update_key(key.id, {"revoked_at_ms": 5}),
 }
 NO_CHANGES: dict[str, Change] = {

@@ -42,6 +42,9 @@ def new_user(**fields: Any) -> User:
         "disabled": False,
         "token_version": 1,
         "rate_limit_rpm": None,
+        "rate_limit_tpm": None,
+        "max_budget_nanos": None,
+        "budget_period": "total",
         "created_at_ms": NOON_MS,
     }
     return User(id=user_id, **{**values, **fields})
@@ -56,6 +59,10 @@ def new_key(secret: str | None = None, **fields: Any) -> ApiKey:
         "name": None,
         "user_id": None,
         "rate_limit_rpm": None,
+        "rate_limit_tpm": None,
+        "max_parallel_requests": None,
+        "max_budget_nanos": None,
+        "budget_period": "total",
         "allowed_models": None,
         "expires_at_ms": None,
         "blocked": False,
