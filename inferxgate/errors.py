@@ -50,6 +50,7 @@ INVALID_CONTENT_TYPE = _caller("invalid_content_type", 400)
 MISSING_FIELD = _caller("missing_required_parameter", 400)
 UNKNOWN_FIELD = _caller("unknown_parameter", 400)
 UNSUPPORTED_PARAMETER = _caller("unsupported_parameter", 400)
+PRICE_UNKNOWN = _caller("price_unknown", 400)
 # 401: no credential, or not a valid one
 INVALID_API_KEY = _caller("invalid_api_key", 401)
 INVALID_TOKEN = _caller("invalid_token", 401)
@@ -73,7 +74,10 @@ KEY_LIMIT_REACHED = _caller("key_limit_reached", 403, "permission_error")
 REQUEST_TOO_LARGE = _caller("request_too_large", 413)
 # 429: too much, too fast
 RATE_LIMIT_EXCEEDED = _caller("rate_limit_exceeded", 429, "rate_limit_error", retryable=True)
+TOKEN_LIMIT_EXCEEDED = _caller("token_limit_exceeded", 429, "rate_limit_error", retryable=True)
+TOO_MANY_PARALLEL_REQUESTS = _caller("too_many_parallel_requests", 429, "rate_limit_error", retryable=True)
 TOO_MANY_ATTEMPTS = _caller("too_many_attempts", 429, "rate_limit_error", retryable=True)
+BUDGET_EXCEEDED = _caller("budget_exceeded", 429, "insufficient_quota")
 UPSTREAM_RATE_LIMITED = _provider("upstream_rate_limited", 429, "rate_limit_error")
 UPSTREAM_QUOTA_EXCEEDED = _provider("upstream_quota_exceeded", 429, "insufficient_quota", retryable=False)
 # 500: a fault of ours

@@ -14,7 +14,7 @@ from starlette.types import Message, Scope, Send
 
 from inferxgate import reports
 from inferxgate.dialects import openai_chat
-from inferxgate.errors import INTERNAL_ERROR, UPSTREAM_QUOTA_EXCEEDED, Fault, GatewayError
+from inferxgate.errors import INTERNAL_ERROR, Fault, GatewayError
 from inferxgate.workers.limits import RateState
 
 JSON = (b"content-type", b"application/json")
@@ -53,7 +53,7 @@ def error_response(error: GatewayError, request_id: str) -> tuple[int, Headers, 
         )
     headers = [JSON]
     wait_seconds = error.retry_after_seconds
-    if wait_seconds is None and error.status in (429, 503) and error.kind is not UPSTREAM_QUOTA_EXCEEDED:
+    if wait_seconds is None and error.status in (429, 503) and not _is_final(error):
         wait_seconds = RETRY_AFTER_SECONDS
     if wait_seconds is not None:
         headers.append((b"retry-after", b"%d" % max(1, math.ceil(wait_seconds))))
