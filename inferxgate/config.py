@@ -124,10 +124,30 @@ class AuthSettings(Section):
 
 
 class LimitSettings(Section):
-    """Defaults of every key."""
+    """Defaults of every key, and how budgets are kept."""
 
     requests_per_minute: Annotated[Whole, Field(ge=0, le=1_000_000_000)] = Field(
         60, description="Completions in any 60 seconds for a key without a limit of its own; 0 is unlimited."
+    )
+    tokens_per_minute: Annotated[Whole, Field(ge=0, le=1_000_000_000)] = Field(
+        0, description="Tokens of prompts and answers in any 60 seconds for such a key; 0 is unlimited."
+    )
+    parallel_requests: Annotated[Whole, Field(ge=0, le=1_000_000_000)] = Field(
+        0, description="Completions that such a key may have under way at once; 0 is unlimited."
+    )
+    reserve_output_tokens: Tokens = Field(
+        4096,
+        description="Tokens of an answer to reserve against limits and budgets where neither the request nor the model"
+        " says a maximum.",
+    )
+    allow_unpriced: Flag = Field(
+        default=False,
+        description="Whether a key with a budget may use a model without a price; what it uses there is not counted.",
+    )
+    budget_alerts: Annotated[list[Annotated[Number, Field(gt=0, le=1)]], AfterValidator(checks.ascending)] = Field(
+        [0.5, 0.8, 0.95],
+        description="Parts of a budget (1 is all of it) that are told in the log and in the metrics once spent;"
+        " empty is none.",
     )
 
 
@@ -324,7 +344,9 @@ class Settings(BaseSettings):
 
     server: ServerSettings = Field(ServerSettings(), description="The HTTP server.")
     auth: AuthSettings = Field(AuthSettings(), description="Users and tokens.")
-    limits: LimitSettings = Field(LimitSettings(), description="Limits of keys that have none of their own.")
+    limits: LimitSettings = Field(
+        LimitSettings(), description="Limits of keys that have none of their own, and budgets."
+    )
     storage: StorageSettings = Field(StorageSettings(), description="The database.")
     params: ParamSettings = Field(ParamSettings(), description="Parameters that a model does not take.")
     media: MediaSettings = Field(MediaSettings(), description="Images and PDFs that requests name by their URLs.")

@@ -49,6 +49,11 @@ def one_worker(workers: int) -> int:
     return workers
 
 
+def ascending(numbers: list[float]) -> list[float]:
+    """The numbers in order, each once: in which order they are written says nothing."""
+    return sorted(set(numbers))
+
+
 def network(text: str) -> str:
     """An address, or a network of them."""
     try:

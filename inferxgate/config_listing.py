@@ -82,7 +82,7 @@ def _type_in_words(annotation: Any) -> str:
     if get_origin(kind) is Literal:
         return " | ".join(get_args(kind))
     if get_origin(kind) is list:
-        return "list of text"
+        return "list of numbers" if plain(get_args(kind)[0]) is float else "list of text"
     if entry_of(kind) is not None:
         return "table of text"
     words: dict[object, str] = {

@@ -21,16 +21,8 @@ from inferxgate.config_sources import (
     known_locs,
 )
 
-_LATER: tuple[Loc, ...] = (
-    ("limits", "reserve_output_tokens"),
-    ("limits", "allow_unpriced"),
-)
-"""Settings of later versions: known, so that nobody looks for a typing mistake, and refused."""
-
 LATER_VARIABLES = ("AWS_BEARER_TOKEN_BEDROCK", "COHERE_API_KEY", "REPLICATE_API_TOKEN")
 """Variables with the credentials of providers that later versions have."""
-
-_NOT_YET = "is a setting of a later version and not available in this one"
 
 _MESSAGES: Mapping[str, str] = {
     "bool_type": "must be true or false",
@@ -86,8 +78,6 @@ def worst_mistake(error: ValidationError, shape: Any) -> BadSetting:
 
 
 def _unknown_setting(loc: Loc, shape: Any) -> str:
-    if _is_later(loc):
-        return _NOT_YET
     beside = {name: dotted((*loc[:-1], name)) for name in fields_of(_declared(loc[:-1], shape)) or {}}
     elsewhere = {known[-1]: dotted(known) for known in known_locs(shape, {}) if known[-1] == loc[-1]}
     return f"is not a setting{near(loc[-1], beside) or near(loc[-1], elsewhere)}"
@@ -96,8 +86,6 @@ def _unknown_setting(loc: Loc, shape: Any) -> str:
 def unknown_variable(unknown: UnknownVariable, shape: Any, present: Mapping[str, Any]) -> str:
     """The whole line about a variable that is spelt like a setting and is none."""
     line = f"environment variable {unknown.name}:"
-    if _is_later(unknown.asked):
-        return f"{line} {dotted(unknown.asked)} {_NOT_YET}"
     # Compared without what they share for certain, which would make everything look alike.
     section = PREFIX + "".join(
         f"{part}__" for part in environment_name(unknown.known).removeprefix(PREFIX).split("__") if part
@@ -135,10 +123,3 @@ def _declared(loc: Loc, shape: Any) -> Any:
     for part in loc:
         shape = child_of(shape, part)
     return shape
-
-
-def _is_later(loc: Loc) -> bool:
-    return any(
-        len(loc) >= len(later) and all(one in ("*", other) for one, other in zip(later, loc, strict=False))
-        for later in _LATER
-    )

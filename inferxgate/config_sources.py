@@ -105,7 +105,8 @@ def from_text(text: str, annotation: Any) -> object:
         except ValueError:
             return text
     if get_origin(kind) is list and not lowered.startswith("["):
-        return [item.strip() for item in text.split(",") if item.strip()]
+        items = (item.strip() for item in text.split(","))
+        return [from_text(item, get_args(kind)[0]) for item in items if item]
     if get_origin(kind) in (list, dict):
         try:
             return json.loads(text)
@@ -339,12 +340,11 @@ def read_environment(
 class UnknownVariable(Exception):
     """An environment variable that is spelt like a setting and is none."""
 
-    def __init__(self, name: str, known: Loc, rest: Iterable[str]) -> None:
+    def __init__(self, name: str, known: Loc) -> None:
         super().__init__(name)
         self.name = name
         self.known = known
         """How far the name could be followed."""
-        self.asked = (*known, *(part.lower() for part in rest))
 
 
 def _meaning(name: str, shape: Any, present: object) -> tuple[Loc, Any]:
@@ -360,7 +360,7 @@ def _meaning(name: str, shape: Any, present: object) -> tuple[Loc, Any]:
         present = present.get(part) if isinstance(present, Mapping) else None
     is_table = fields_of(shape) is not None or fields_of(entry_of(shape)) is not None
     if parts or is_table:
-        raise UnknownVariable(name, loc, parts)
+        raise UnknownVariable(name, loc)
     return loc, shape
 
 

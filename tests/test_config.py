@@ -83,7 +83,13 @@ def test_the_defaults_are_those_of_the_contract(folder: Folder) -> None:
         86_400,
         20,
     )
-    assert loaded.settings.limits.requests_per_minute == 60
+    limits = loaded.settings.limits
+    assert (limits.requests_per_minute, limits.tokens_per_minute, limits.parallel_requests) == (60, 0, 0)
+    assert (limits.reserve_output_tokens, limits.allow_unpriced, limits.budget_alerts) == (
+        4096,
+        False,
+        [0.5, 0.8, 0.95],
+    )
     assert loaded.settings.media.fetch_urls is False
     assert loaded.settings.storage.database_url == "sqlite:///inferxgate.db"
     assert (loaded.settings.providers, loaded.settings.models, loaded.settings.pricing) == ({}, {}, {})
@@ -174,6 +180,26 @@ def test_a_value_that_is_overridden_may_refer_to_nothing(folder: Folder) -> None
 def test_lists_come_as_json_or_with_commas(folder: Folder, text: str, meant: list[str]) -> None:
     loaded = folder.load('server.trusted_proxies = ["192.0.2.1"]', environ={"INFERXGATE_SERVER__TRUSTED_PROXIES": text})
     assert loaded.settings.server.trusted_proxies == meant
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("0.5,0.8", [0.5, 0.8]),
+        (" 0.9 , 0.25, 1, 0.9", [0.25, 0.9, 1]),
+        ("[0.95, 0.5]", [0.5, 0.95]),
+        ("0.5", [0.5]),
+        ("[]", []),
+    ],
+)
+def test_alerts_come_in_any_order_and_form(folder: Folder, text: str, meant: list[float]) -> None:
+    loaded = folder.load(environ={"INFERXGATE_LIMITS__BUDGET_ALERTS": text})
+    assert loaded.settings.limits.budget_alerts == meant
+
+
+def test_a_number_in_a_list_is_named_by_its_place(folder: Folder) -> None:
+    line = folder.refused(environ={"INFERXGATE_LIMITS__BUDGET_ALERTS": "0.5, half"})
+    assert line.endswith("limits.budget_alerts (item 2) must be a number")
 
 
 @pytest.mark.parametrize(
@@ -525,6 +551,14 @@ def test_paths_of_the_file_start_from_its_folder(folder: Folder) -> None:
         ("[server]\nlog_level = 'warn'", "did you mean warning?"),
         ("[auth]\nregistration = 'yes'", "line 2: auth.registration must be 'open', 'closed' or 'auto'"),
         ("[limits]\nrequests_per_minute = -1", "line 2: limits.requests_per_minute must be 0 or more"),
+        ("[limits]\ntokens_per_minute = 1.5", "line 2: limits.tokens_per_minute must be a whole number"),
+        ("[limits]\nparallel_requests = -1", "line 2: limits.parallel_requests must be 0 or more"),
+        ("[limits]\nreserve_output_tokens = 0", "line 2: limits.reserve_output_tokens must be 1 or more"),
+        ("[limits]\nallow_unpriced = 1", "line 2: limits.allow_unpriced must be true or false"),
+        ("[limits]\nbudget_alerts = 0.5", "line 2: limits.budget_alerts must be a list"),
+        ("[limits]\nbudget_alerts = [0.5, 80]", "line 2: limits.budget_alerts (item 2) must be 1 or less"),
+        ("[limits]\nbudget_alerts = [0]", "line 2: limits.budget_alerts (item 1) must be more than 0"),
+        ("[limits]\nbudget_alerts = ['half']", "line 2: limits.budget_alerts (item 1) must be a number"),
         ("[models.a]", "line 1: models.a.targets is missing"),
         ("[models.a]\ntargets = []", "line 2: models.a.targets must not be empty"),
         ("[pricing.a]\ninput = 1", "line 1: pricing.a.output is missing"),
@@ -604,8 +638,6 @@ def test_paths_of_the_file_start_from_its_folder(folder: Folder) -> None:
             "[server]\nworkers = 2",
             "line 2: server.workers must be 1: more than one worker is not available in this version",
         ),
-        ("[limits]\nreserve_output_tokens = 1", "line 2: limits.reserve_output_tokens is a setting of a later version"),
-        ("[limits]\nallow_unpriced = false", "line 2: limits.allow_unpriced is a setting of a later version"),
         ("[providers.bedrock]", "line 1: providers.bedrock is of no type that this version has"),
         ("[models.a]\ntargets = ['a/b', 'c/d']", "aliases with several targets are not available in this version"),
         ("[storage]\ndatabase_url = 'postgresql://u:p@h/d'", "other databases are not available in this version"),
@@ -615,11 +647,6 @@ def test_a_mistake_is_one_line_with_file_line_and_setting(folder: Folder, text: 
     said = folder.refused(text)
     assert said.startswith("ix.toml, ")
     assert line in said
-
-
-def test_settings_of_later_versions_are_refused_in_the_environment_too(folder: Folder) -> None:
-    line = folder.refused(environ={"INFERXGATE_LIMITS__ALLOW_UNPRICED": "true"})
-    assert "limits.allow_unpriced is a setting of a later version and not available in this one" in line
 
 
 def test_a_wrong_flag_is_named_as_an_option(folder: Folder) -> None:
@@ -812,7 +839,8 @@ def test_every_setting_has_a_help_and_is_declared_once() -> None:
 
 
 def test_every_setting_can_be_set_by_its_environment_name(folder: Folder) -> None:
-    by_hand: Mapping[str, Callable[[Any], str]] = {"list of text": json.dumps, "table of text": json.dumps}
+    as_json = ("list of text", "list of numbers", "table of text")
+    by_hand: Mapping[str, Callable[[Any], str]] = dict.fromkeys(as_json, json.dumps)
     (folder.path / "some.pem").write_text("")
     environ = {"INFERXGATE_PROVIDERS__NAME__TYPE": "openai"}
     for table in tables():
