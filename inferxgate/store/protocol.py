@@ -7,7 +7,7 @@ raises ``StoreUnavailable`` when the store cannot be read or written now.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from inferxgate.store.records import ApiKey, GroupBy, Refusal, UsageFilter, UsageRecord, UsageSummary, User
 
@@ -88,6 +88,12 @@ class Store(Protocol):
 
     def recent_usage(self, which: UsageFilter, *, limit: int) -> list[UsageRecord]:
         """The newest records first."""
+
+    def usage_records(self, record_ids: Sequence[str]) -> list[UsageRecord]:
+        """Those of these records that are stored."""
+
+    def spend_since(self, kind: Literal["key", "user"], since_ms: int) -> dict[str, int]:
+        """Nano-dollars by key or user of requests since a UTC midnight, or 0 for all time."""
 
     def refusals_by_reason(self, which: UsageFilter) -> dict[str, int]: ...
 

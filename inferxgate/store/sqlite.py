@@ -11,7 +11,7 @@ import json
 import sqlite3
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from inferxgate.errors import StartError
 from inferxgate.store import connections, files, migrations, usage
@@ -225,6 +225,19 @@ class SQLiteStore:
     def recent_usage(self, which: UsageFilter, *, limit: int) -> list[UsageRecord]:
         with self._database.reading() as connection:
             return usage.recent(connection, which, limit)
+
+    def usage_records(self, record_ids: Sequence[str]) -> list[UsageRecord]:
+        with self._database.reading() as connection:
+            return usage.records_of(connection, [storable(each) for each in record_ids])
+
+    def spend_since(self, kind: Literal["key", "user"], since_ms: int) -> dict[str, int]:
+        with self._database.reading() as connection:
+            rows = connection.execute(
+                "SELECT CASE ? WHEN 'key' THEN key_id ELSE user_id END AS part, sum(cost_nanos) FROM usage"
+                " WHERE started_at_ms >= ? GROUP BY part",
+                (kind, since_ms),
+            )
+            return {part: nanos for part, nanos in rows if part is not None and nanos}
 
     def refusals_by_reason(self, which: UsageFilter) -> dict[str, int]:
         with self._database.reading() as connection:

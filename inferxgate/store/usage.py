@@ -155,6 +155,12 @@ def recent(connection: sqlite3.Connection, which: UsageFilter, limit: int) -> li
     return [_record(row) for row in connection.execute(_RECENT, {**_parameters(which), "limit": max(limit, 0)})]
 
 
+def records_of(connection: sqlite3.Connection, record_ids: Sequence[str]) -> list[UsageRecord]:
+    """Those of the named records that are stored."""
+    found = (connection.execute("SELECT * FROM usage WHERE id = ?", (each,)).fetchone() for each in record_ids)
+    return [_record(row) for row in found if row is not None]
+
+
 def refusals_by_reason(connection: sqlite3.Connection, which: UsageFilter) -> dict[str, int]:
     """How many were turned away, the most frequent reason first; whole minutes, as they are counted."""
     parameters = _parameters(which)

@@ -1,25 +1,54 @@
-"""How many requests a caller may make: at most N in any 60 seconds, counted exactly.
+"""What every limit counts by, and what is said when one is asked: the values that limits are made of.
 
-A sliding log of admissions per caller: a request is admitted when fewer than N admissions lie in the last 60 seconds.
-Refused requests leave no trace, so a client that hammers gets through as soon as its oldest admission is a minute old.
-Above ``EXACT_UP_TO`` a minute the log keeps one count per second instead of one time per request; a second then counts
-until its end is a minute old, which errs towards refusing.
+A request is counted in each of its caller's *scopes*: its key, and the key's user. Each scope has its own limits, and
+the request is admitted where all of them allow it. What it may use at most is *claimed* when it is admitted and settled
+with what it did use when it ends.
 """
 
 from __future__ import annotations
 
-import math
-import time
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from inferxgate.store.records import BudgetPeriod, UsageRecord
 
 WINDOW_SECONDS = 60.0
 EXACT_UP_TO = 10_000
+"""Admissions of a window that keep a time each; further ones share one a second, which errs towards refusing."""
 UNLIMITED = 2_147_483_647
 """What ``limit`` and ``remaining`` say where there is no limit: clients that pace themselves by them keep going."""
 
-_SWEEP_EVERY = 4_096
+ScopeKind = Literal["key", "user"]
+LimitName = Literal["requests", "tokens", "parallel", "budget"]
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Something that requests are counted by, with its limits; 0 is no limit."""
+
+    kind: ScopeKind
+    id: str
+    requests_per_minute: int = 0
+    tokens_per_minute: int = 0
+    parallel_requests: int = 0
+    budget_nanos: int | None = None
+    """None: no budget, but what is spent is counted all the same."""
+    budget_period: BudgetPeriod = "total"
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a request may use at most."""
+
+    id: str
+    """Its usage record will have the same id, so that a claim and its record find each other after a kill."""
+    at_ms: int
+    """When it was admitted (UTC): what it costs counts for the periods that lie around this moment."""
+    tokens: int
+    cost_nanos: int
+    lost: UsageRecord
+    """Its record should this process be killed before the request ends: what is known now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,98 +61,71 @@ class RateState:
     """Unix second, rounded up, at which ``remaining`` next grows; now where nothing is used."""
 
 
-class _Log:
-    """The admissions of one caller: times with how many came at each, oldest first."""
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Which limit stands against a request, and for how long."""
 
-    __slots__ = ("entries", "total")
-
-    def __init__(self) -> None:
-        self.entries: deque[list[float]] = deque()  # [time until which it counts, how many]
-        self.total = 0
-
-    def expire(self, now: float) -> None:
-        entries = self.entries
-        while entries and entries[0][0] <= now:
-            self.total -= int(entries.popleft()[1])
-
-    def add(self, now: float, *, exact: bool) -> None:
-        until = now + WINDOW_SECONDS if exact else math.floor(now) + 1 + WINDOW_SECONDS
-        if not exact and self.entries and self.entries[-1][0] == until:
-            self.entries[-1][1] += 1
-        else:
-            self.entries.append([until, 1])
-        self.total += 1
+    limit: LimitName
+    scope: Scope
+    most: int
+    """The limit itself: requests, tokens or nano-dollars."""
+    used: int
+    """What counts against it now: what was used and what requests under way have claimed."""
+    wait_seconds: float | None
+    """When to try again; None: not a matter of time."""
 
 
-class RateLimits:
-    """The request windows of all callers of this process."""
+@dataclass(frozen=True, slots=True)
+class BudgetAlert:
+    """A budget of which a share has just been spent."""
 
-    def __init__(
-        self, *, clock: Callable[[], float] = time.monotonic, wall_clock: Callable[[], float] = time.time
-    ) -> None:
-        """``clock`` counts, so that setting the machine's clock moves no window; ``wall_clock`` gives Unix seconds."""
-        self._clock = clock
-        self._wall_clock = wall_clock
-        self._logs: dict[str, _Log] = {}
-        self._until_sweep = _SWEEP_EVERY
-
-    def admit(self, subject: str, rpm: int) -> tuple[bool, RateState, float]:
-        """Count one request of ``subject`` if its limit of ``rpm`` a minute (0: none) allows it.
-
-        Returns whether it was admitted, the state after it, and the seconds until the next one would be (0 if now).
-        """
-        now = self._clock()
-        if rpm == 0:
-            return True, self._unlimited(), 0.0
-        log = self._logs.get(subject)
-        if log is None:
-            self._sweep(now)
-            log = self._logs[subject] = _Log()
-        log.expire(now)
-        if log.total < rpm:
-            log.add(now, exact=rpm <= EXACT_UP_TO)
-            return True, self._state(log, rpm, now), 0.0
-        return False, self._state(log, rpm, now), _wait(log, rpm, now)
-
-    def peek(self, subject: str, rpm: int) -> RateState:
-        """The state without counting anything."""
-        now = self._clock()
-        if rpm == 0:
-            return self._unlimited()
-        log = self._logs.get(subject)
-        if log is None:
-            return RateState(rpm, rpm, math.ceil(self._wall_clock()))
-        log.expire(now)
-        return self._state(log, rpm, now)
-
-    def _unlimited(self) -> RateState:
-        return RateState(UNLIMITED, UNLIMITED, math.ceil(self._wall_clock()))
-
-    def _state(self, log: _Log, rpm: int, now: float) -> RateState:
-        grows_at_s = self._wall_clock() + _grows_at(log, rpm, now) - now
-        return RateState(rpm, max(0, rpm - log.total), math.ceil(round(grows_at_s, 3)))
-
-    def _sweep(self, now: float) -> None:
-        """Forget callers without an admission in the window, once in a while, so that memory stays bounded."""
-        self._until_sweep -= 1
-        if self._until_sweep > 0:
-            return
-        self._until_sweep = _SWEEP_EVERY
-        for subject, log in list(self._logs.items()):
-            log.expire(now)
-            if not log.entries:
-                del self._logs[subject]
+    kind: ScopeKind
+    id: str
+    threshold: float
+    spent_nanos: int
+    budget_nanos: int
+    period: BudgetPeriod
 
 
-def _grows_at(log: _Log, rpm: int, now: float) -> float:
-    """When ``remaining`` next grows: at the first expiry, or later where a lowered limit leaves more to wait out."""
-    excess = log.total - rpm
-    for until, count in log.entries:
-        excess -= int(count)
-        if excess < 0:
-            return until
-    return now
+class Limits(Protocol):
+    """Counts what callers use. Every method raises ``SharedUnavailable`` where nothing can be counted."""
+
+    @property
+    def failure(self) -> str | None:
+        """Why nothing can be counted, or None."""
+
+    def probe(self) -> None:
+        """See whether it can be again. Never raises."""
+
+    def admit(self, scopes: Sequence[Scope], claim: Claim) -> Refused | None:
+        """Claim it in every scope, or in none and say why."""
+
+    def note(self, records: Sequence[UsageRecord]) -> None:
+        """What requests under way would cost if they ended now, in case this process does not see them end."""
+
+    def settle(self, record: UsageRecord) -> Sequence[BudgetAlert] | None:
+        """Put what a request used in the place of its claim; None where it has no claim (any more)."""
+
+    def peek(self, scopes: Sequence[Scope]) -> RateState:
+        """The state of the window that is nearest to its limit, without counting anything."""
 
 
-def _wait(log: _Log, rpm: int, now: float) -> float:
-    return max(0.0, _grows_at(log, rpm, now) - now)
+class NoLimits:
+    """Counts nothing: for those who have no limits and no workers beside them."""
+
+    failure = None
+
+    def probe(self) -> None:
+        pass
+
+    def admit(self, scopes: Sequence[Scope], claim: Claim) -> Refused | None:
+        return None
+
+    def note(self, records: Sequence[UsageRecord]) -> None:
+        pass
+
+    def settle(self, record: UsageRecord) -> Sequence[BudgetAlert] | None:
+        return ()
+
+    def peek(self, scopes: Sequence[Scope]) -> RateState:
+        return RateState(UNLIMITED, UNLIMITED, 0)

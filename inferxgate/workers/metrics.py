@@ -7,7 +7,7 @@ choose model names, so the number of models with labels of their own is bounded.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from prometheus_client import (
     CollectorRegistry,
@@ -116,6 +116,9 @@ class Metrics:
     def store_failed(self) -> None:
         """The ledger could not write to the store and will try again."""
         self._store_errors.inc()
+
+    def budget_alert(self, kind: Literal["key", "user"], threshold: float) -> None:
+        """A budget of which this share has been spent."""
 
     def completed(self, record: UsageRecord) -> None:
         """Count one admitted completion at its end."""

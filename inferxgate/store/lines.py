@@ -1,0 +1,29 @@
+"""A usage record as one line of JSON: what journals and the workers' shared memory hold until the store has it."""
+
+from __future__ import annotations
+
+from dataclasses import astuple
+
+import orjson
+
+from inferxgate.canonical.usage import Usage
+from inferxgate.store.records import UsageRecord
+
+
+def build_line(record: UsageRecord) -> bytes:
+    """The record as JSON, with a line feed at its end and nowhere else."""
+    return orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def parse_line(line: bytes) -> UsageRecord:
+    """The record of a line.
+
+    Raises ``ValueError``, ``KeyError`` or ``TypeError`` for one that is not ours: the store would refuse its batch.
+    """
+    fields = orjson.loads(line)
+    record = UsageRecord(**{**fields, "usage": Usage(**fields["usage"])})
+    texts = (record.id, record.request_id, record.model_asked, record.model, record.provider)
+    numbers = (record.started_at_ms, record.http_status, record.duration_ms, *astuple(record.usage))
+    if not all(isinstance(text, str) for text in texts) or not all(isinstance(number, int) for number in numbers):
+        raise TypeError("a field has the wrong type")
+    return record

@@ -1,0 +1,188 @@
+"""The memory that all workers of one data folder share: an LMDB file, which each of them maps.
+
+Why LMDB: every limit needs a few reads and writes that happen together or not at all, by processes that may be killed
+at any moment, and nothing to be started beside them. LMDB gives transactions under one lock that outlives its holder
+(a robust mutex: the next one repairs what a killed one left) and readers that wait for nobody. Nothing is synced to
+the disk: what the page cache holds survives a killed process, and after a crash of the machine the limits start anew
+while the money is counted again from the store. The README has the figures that it was chosen by.
+
+What fails, and what then happens: where the file cannot be written (the disk is full, the map is full), every call
+raises ``SharedUnavailable``; no request is admitted then, since no limit could be held. Some space is taken from the
+disk at the start, so that a disk that fills up later does not come to that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import lmdb
+
+from inferxgate.errors import StartError
+
+log = logging.getLogger(__name__)
+
+MAP_BYTES = 1 << 30
+"""The most that the file may grow to. Only what is used takes space."""
+PREALLOCATED_BYTES = 16 * 1024 * 1024
+"""Taken from the disk at the start: room for tens of thousands of requests under way and in the windows."""
+_MAX_DATABASES = 16
+_MAX_READERS = 1024
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_BOOT_KEY = b"boot"
+
+
+class Transaction(Protocol):
+    """What is used of ``lmdb.Transaction``, which hands out bytes unless it is asked for views."""
+
+    def get(self, key: bytes, *, db: Any) -> bytes | None: ...
+
+    def put(self, key: bytes, value: bytes, *, db: Any) -> bool: ...
+
+    def pop(self, key: bytes, *, db: Any) -> bytes | None: ...
+
+    def delete(self, key: bytes, *, db: Any) -> bool: ...
+
+
+class SharedUnavailable(Exception):
+    """The workers' shared memory cannot be read or written now. The message names the cause."""
+
+
+class SharedMemory:
+    """One process's hold on the shared file. Usable from any thread; not across a fork: open it after one."""
+
+    def __init__(self, environment: lmdb.Environment, path: Path) -> None:
+        self._environment = environment
+        self._path = path
+        self._databases: dict[str, Any] = {}
+        self._failure: str | None = None
+        self.meta = self.database("meta")
+
+    @classmethod
+    def open(cls, folder: Path, *, map_bytes: int = MAP_BYTES) -> SharedMemory:
+        """The memory in ``folder``, created where needed (0700). Raises ``StartError``."""
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            environment = _open(folder, map_bytes)
+            # Killed processes leave their places among the readers behind; a place that is held keeps old pages alive.
+            environment.reader_check()
+            _preallocate(folder / "data.mdb")
+        except (lmdb.Error, OSError) as error:
+            raise StartError(
+                f"cannot open the workers' shared memory in {folder}: {_cause(error)}; make the data folder writable,"
+                " or remove this folder while no gateway runs"
+            ) from error
+        shared = cls(environment, folder)
+        shared._forget_other_boots()
+        return shared
+
+    def database(self, name: str) -> Any:
+        """A named database within the file, created where needed."""
+        if name not in self._databases:
+            with self._translated():
+                self._databases[name] = self._environment.open_db(name.encode())
+        return self._databases[name]
+
+    @property
+    def failure(self) -> str | None:
+        """Why nothing can be written, or None, as the last attempt found."""
+        return self._failure
+
+    def probe(self) -> None:
+        """See whether it can be written again, where it could not. Never raises."""
+        if self._failure is not None:
+            with contextlib.suppress(SharedUnavailable), self.writing() as transaction:
+                transaction.put(b"probe", b"%d" % time.monotonic_ns(), db=self.meta)
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[Transaction]:
+        """One transaction, alone among all processes; undone where the block raises."""
+        try:
+            with self._environment.begin(write=True) as transaction:
+                yield cast(Transaction, transaction)
+        except lmdb.Error as error:
+            self._failure = _cause(error)
+            raise SharedUnavailable(f"the workers' shared memory {self._path}: {self._failure}") from error
+        self._failure = None
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Transaction]:
+        """A view of the last committed state; waits for nobody."""
+        with self._translated(), self._environment.begin() as transaction:
+            yield cast(Transaction, transaction)
+
+    def rows(self, transaction: Transaction, database: Any, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """The rows whose keys begin with ``prefix``, in the order of their keys."""
+        with cast(lmdb.Transaction, transaction).cursor(db=database) as cursor:
+            if not cursor.set_range(prefix):
+                return
+            for key, value in cursor.iternext():
+                if not bytes(key).startswith(prefix):
+                    return
+                yield bytes(key), bytes(value)
+
+    def close(self) -> None:
+        self._environment.close()
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except lmdb.Error as error:
+            raise SharedUnavailable(f"the workers' shared memory {self._path}: {_cause(error)}") from error
+
+    def _forget_other_boots(self) -> None:
+        """Times in here are of the machine's monotonic clock, which starts anew with each boot."""
+        boot = _boot_id()
+        with self._translated(), self._environment.begin(write=True) as transaction:
+            if transaction.get(_BOOT_KEY, db=self.meta) == boot:
+                return
+            for database in list(self._names(transaction)):
+                transaction.drop(self._environment.open_db(database, txn=transaction), delete=False)
+            transaction.put(_BOOT_KEY, boot, db=self.meta)
+
+    def _names(self, transaction: lmdb.Transaction) -> Iterator[bytes]:
+        with transaction.cursor() as cursor:
+            for name in cursor.iternext(values=False):
+                yield bytes(name)
+
+
+def _open(folder: Path, map_bytes: int) -> lmdb.Environment:
+    return lmdb.open(
+        str(folder),
+        map_size=map_bytes,
+        max_dbs=_MAX_DATABASES,
+        max_readers=_MAX_READERS,
+        mode=0o600,
+        sync=False,
+        metasync=False,
+        readahead=False,
+    )
+
+
+def _preallocate(path: Path) -> None:
+    if not hasattr(os, "posix_fallocate"):  # macOS
+        return
+    try:
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, PREALLOCATED_BYTES)
+    except OSError as error:  # a full disk, or a file system that cannot: the file grows as it is used
+        log.warning("no space is set aside for the workers' shared memory %s: %s", path, error.strerror)
+
+
+def _boot_id() -> bytes:
+    try:
+        return _BOOT_ID.read_bytes().strip()
+    except OSError:  # not Linux: when the clock started, to the minute, tells boots apart as well
+        return b"%d" % round((time.time() - time.monotonic()) / 60)
+
+
+def _cause(error: lmdb.Error | OSError) -> str:
+    if isinstance(error, lmdb.MapFullError):
+        return "it is full"
+    return error.strerror or str(error) if isinstance(error, OSError) else str(error).rpartition(": ")[2]

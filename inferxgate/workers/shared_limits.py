@@ -1,0 +1,280 @@
+"""Limits that hold over all workers exactly: windows, requests at once and budgets, in their shared memory.
+
+Each scope has one row with its counters, and a log of its admissions of the last 60 seconds: until when each counts,
+how many it stands for, and its tokens. Requests and tokens are separate sums over that log, so neither limit disturbs
+the other. Refused requests leave no trace, so a client that hammers gets through as soon as its oldest admission is a
+minute old. The times are of the machine's monotonic clock, which all processes share and nobody can set.
+
+Money is counted in every scope, with a budget or without, in all time and in the day, week and month of the request's
+admission, so that a budget that is given later starts from what was spent. ``spent + reserved + claim <= budget`` is
+decided and written in one transaction.
+
+Each worker's claims stand under its name, so that whoever finds it dead can settle them: see ``gateway/recovery.py``.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from inferxgate.store.lines import build_line, parse_line
+from inferxgate.store.records import BudgetPeriod, UsageRecord
+from inferxgate.workers.counters import PERIODS, Counters, period_starts
+from inferxgate.workers.limits import (
+    UNLIMITED,
+    BudgetAlert,
+    Claim,
+    RateState,
+    Refused,
+    Scope,
+    ScopeKind,
+)
+from inferxgate.workers.shared import SharedMemory, Transaction
+from inferxgate.workers.windows import Window
+
+_SEPARATOR = b"\0"
+_COUNTED = b"counted"
+
+
+class SharedLimits:
+    """``inferxgate.workers.limits.Limits`` for one worker among several."""
+
+    def __init__(
+        self,
+        shared: SharedMemory,
+        owner: str,
+        *,
+        alerts: Sequence[float] = (),
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        """``owner``: this worker's name, under which its claims stand. ``alerts``: shares of a budget to tell of.
+
+        ``clock`` counts, so that setting the machine's clock moves no window; ``wall_clock`` gives Unix seconds.
+        """
+        self._shared = shared
+        self._counters = shared.database("counters")
+        self._windows = shared.database("windows")
+        self._claims = shared.database("claims")
+        self._prefix = owner.encode() + _SEPARATOR
+        self._alerts = sorted(alerts)
+        self._clock = clock
+        self._wall_clock = wall_clock
+
+    @property
+    def failure(self) -> str | None:
+        return self._shared.failure
+
+    def probe(self) -> None:
+        self._shared.probe()
+
+    def admit(self, scopes: Sequence[Scope], claim: Claim) -> Refused | None:
+        with self._shared.writing() as transaction:
+            now = self._clock()  # read while nobody else can write, so that the log is in the order of its times
+            states = [self._state(transaction, scope, now) for scope in scopes]
+            for state in states:
+                refused = state.refuses(claim, now)
+                if refused is not None:
+                    for each in states:  # what has expired is forgotten once, not again with each refusal
+                        each.save_expiry(transaction)
+                    return refused
+            places = [state.add(transaction, claim, now) for state in states]
+            line = build_line(claim.lost)
+            transaction.put(
+                self._prefix + claim.id.encode(), _build_claim(scopes, places, claim) + line, db=self._claims
+            )
+        return None
+
+    def note(self, records: Sequence[UsageRecord]) -> None:
+        if not records:
+            return
+        with self._shared.writing() as transaction:
+            for record in records:
+                key = self._prefix + record.id.encode()
+                found = transaction.get(key, db=self._claims)
+                if found is not None:
+                    head, _, _ = found.partition(b"\n")
+                    transaction.put(key, head + b"\n" + build_line(record), db=self._claims)
+
+    def settle(self, record: UsageRecord) -> Sequence[BudgetAlert] | None:
+        return self._settle(self._prefix + record.id.encode(), record)
+
+    def peek(self, scopes: Sequence[Scope]) -> RateState:
+        limited = [scope for scope in scopes if scope.requests_per_minute]
+        if not limited:
+            return RateState(UNLIMITED, UNLIMITED, math.ceil(self._wall_clock()))
+        with self._shared.reading() as transaction:
+            now = self._clock()
+            states = [self._state(transaction, scope, now).rate(now, self._wall_clock()) for scope in limited]
+        return min(states, key=lambda state: (state.remaining, -state.reset_at_s))
+
+    # --- for recovery, and for those who keep the books
+
+    def owners(self) -> set[str]:
+        """The workers whose claims stand here."""
+        with self._shared.reading() as transaction:
+            rows = self._shared.rows(transaction, self._claims)
+            return {key.partition(_SEPARATOR)[0].decode() for key, _ in rows}
+
+    def claims_of(self, owner: str) -> list[UsageRecord]:
+        """What is known of each request that a worker has under way: its record, should it be lost."""
+        prefix = owner.encode() + _SEPARATOR
+        with self._shared.reading() as transaction:
+            return [_lost(value) for _, value in self._shared.rows(transaction, self._claims, prefix)]
+
+    def settle_for(self, owner: str, record: UsageRecord) -> Sequence[BudgetAlert] | None:
+        """The same as ``settle``, for a worker that is dead."""
+        return self._settle(owner.encode() + _SEPARATOR + record.id.encode(), record)
+
+    def reserved(self) -> Mapping[tuple[ScopeKind, str], tuple[int, int]]:
+        """Requests under way and nano-dollars reserved, of each scope that has any."""
+        with self._shared.reading() as transaction:
+            found = self._shared.rows(transaction, self._counters)
+            rows = [(_scope_of(key), Counters.parse(value)) for key, value in found]
+        return {scope: (row.parallel, row.reserved) for scope, row in rows if row.parallel or row.reserved}
+
+    def spent(self, kind: ScopeKind, scope_id: str, at_ms: int) -> dict[BudgetPeriod, int]:
+        """Nano-dollars spent in each of the periods around a moment."""
+        with self._shared.reading() as transaction:
+            row = Counters.parse(transaction.get(_name(kind, scope_id), db=self._counters))
+        row.turn(period_starts(at_ms))
+        return dict(zip(PERIODS, row.spent, strict=True))
+
+    def counted(self) -> bool:
+        """Whether ``recount`` has been done since the shared memory was made."""
+        with self._shared.reading() as transaction:
+            return transaction.get(_COUNTED, db=self._shared.meta) is not None
+
+    def recount(self, sums: Mapping[BudgetPeriod, Mapping[tuple[ScopeKind, str], int]], at_ms: int) -> None:
+        """Replace what was spent in the periods around ``at_ms``, as after a look into the store's books."""
+        starts = period_starts(at_ms)
+        scopes = {scope for of_period in sums.values() for scope in of_period}
+        with self._shared.writing() as transaction:
+            scopes |= {_scope_of(key) for key, _ in self._shared.rows(transaction, self._counters)}
+            for scope in scopes:
+                name = _name(*scope)
+                row = Counters.parse(transaction.get(name, db=self._counters))
+                row.turn(starts)
+                row.spent = [sums[period].get(scope, 0) for period in PERIODS]
+                transaction.put(name, row.build(), db=self._counters)
+            transaction.put(_COUNTED, b"1", db=self._shared.meta)
+
+    # --- within
+
+    def _state(self, transaction: Transaction, scope: Scope, now: float) -> _State:
+        return _State(transaction, scope, (self._counters, self._windows), now)
+
+    def _settle(self, key: bytes, record: UsageRecord) -> Sequence[BudgetAlert] | None:
+        alerts: list[BudgetAlert] = []
+        with self._shared.writing() as transaction:
+            found = transaction.pop(key, db=self._claims)
+            if found is None:
+                return None
+            head = orjson.loads(found.partition(b"\n")[0])
+            starts = period_starts(head["at"])
+            used, cost = record.usage.total_tokens, record.cost_nanos or 0
+            for kind, scope_id, place, budget, period in head["scopes"]:
+                name = _name(kind, scope_id)
+                row = Counters.parse(transaction.get(name, db=self._counters))
+                row.parallel -= 1
+                row.reserved -= head["cost"]
+                if place is not None:
+                    window = Window(transaction, self._windows, name, row)
+                    window.settle(place, used - head["tokens"])
+                before = row.spend(cost, starts, period_starts(int(self._wall_clock() * 1000)))
+                transaction.put(name, row.build(), db=self._counters)
+                if budget is not None:
+                    index = PERIODS.index(period)
+                    alerts += self._crossed((kind, scope_id, period, budget), before[index], row.spent[index])
+        return alerts
+
+    def _crossed(
+        self, budget: tuple[ScopeKind, str, BudgetPeriod, int], before: int, after: int
+    ) -> Iterator[BudgetAlert]:
+        kind, scope_id, period, nanos = budget
+        for threshold in self._alerts:
+            if before < threshold * nanos <= after:
+                yield BudgetAlert(kind, scope_id, threshold, after, nanos, period)
+
+
+class _State:
+    """One scope within one transaction."""
+
+    def __init__(self, transaction: Transaction, scope: Scope, databases: tuple[Any, Any], now: float) -> None:
+        self._scope = scope
+        self._counters, windows = databases
+        self._name = _name(scope.kind, scope.id)
+        self.row = Counters.parse(transaction.get(self._name, db=self._counters))
+        self._window = Window(transaction, windows, self._name, self.row)
+        self._window.expire(now, write=False)
+
+    def refuses(self, claim: Claim, now: float) -> Refused | None:
+        scope, row, window = self._scope, self.row, self._window
+        if scope.requests_per_minute and row.count + 1 > scope.requests_per_minute:
+            until = window.until_count_is(scope.requests_per_minute - 1)
+            return Refused("requests", scope, scope.requests_per_minute, row.count, until - now)
+        if scope.tokens_per_minute and row.tokens + claim.tokens > scope.tokens_per_minute:
+            until_tokens = window.until_tokens_are(scope.tokens_per_minute - claim.tokens)
+            wait = None if until_tokens is None else until_tokens - now
+            return Refused("tokens", scope, scope.tokens_per_minute, row.tokens, wait)
+        if scope.parallel_requests and row.parallel + 1 > scope.parallel_requests:
+            return Refused("parallel", scope, scope.parallel_requests, row.parallel, None)
+        if scope.budget_nanos is not None:
+            row.turn(period_starts(claim.at_ms))
+            used = row.spent[PERIODS.index(scope.budget_period)] + row.reserved
+            if used + claim.cost_nanos > scope.budget_nanos:
+                return Refused("budget", scope, scope.budget_nanos, used, None)
+        return None
+
+    def add(self, transaction: Transaction, claim: Claim, now: float) -> int | None:
+        """Count an admission; its place in the log, where one is kept."""
+        row = self.row
+        row.parallel += 1
+        row.reserved += claim.cost_nanos
+        place = None
+        self._window.forget()
+        if self._scope.requests_per_minute or self._scope.tokens_per_minute:
+            place = self._window.add(now, claim.tokens)
+        transaction.put(self._name, row.build(), db=self._counters)
+        return place
+
+    def save_expiry(self, transaction: Transaction) -> None:
+        if self._window.forget():
+            transaction.put(self._name, self.row.build(), db=self._counters)
+
+    def rate(self, now: float, wall_now: float) -> RateState:
+        most = self._scope.requests_per_minute
+        grows_at = self._window.until_count_is(min(most, self.row.count) - 1) if self.row.count else now
+        return RateState(most, max(0, most - self.row.count), math.ceil(round(wall_now + grows_at - now, 6)))
+
+
+def _name(kind: ScopeKind, scope_id: str) -> bytes:
+    return f"{kind}:{scope_id}".encode()
+
+
+def _scope_of(name: bytes) -> tuple[ScopeKind, str]:
+    kind, _, scope_id = name.decode().partition(":")
+    return ("key" if kind == "key" else "user"), scope_id
+
+
+def _build_claim(scopes: Sequence[Scope], places: Sequence[int | None], claim: Claim) -> bytes:
+    return orjson.dumps(
+        {
+            "at": claim.at_ms,
+            "tokens": claim.tokens,
+            "cost": claim.cost_nanos,
+            "scopes": [
+                (scope.kind, scope.id, place, scope.budget_nanos, scope.budget_period)
+                for scope, place in zip(scopes, places, strict=True)
+            ],
+        },
+        option=orjson.OPT_APPEND_NEWLINE,
+    )
+
+
+def _lost(value: bytes) -> UsageRecord:
+    return parse_line(value.partition(b"\n")[2])
