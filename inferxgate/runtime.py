@@ -5,29 +5,36 @@ Commands that need only the store call ``open_store`` and load nothing else.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 
+from inferxgate.accounts.scopes import Defaults
 from inferxgate.catalog.catalog import Catalog
 from inferxgate.config import Loaded, PriceSettings, ProviderSettings, Settings
+from inferxgate.errors import StartError, StoreUnavailable
+from inferxgate.gateway.admission import Policy
 from inferxgate.gateway.ledger import Ledger
 from inferxgate.gateway.pipeline import Gateway
+from inferxgate.gateway.recovery import Presence, Recovery
 from inferxgate.gateway.routing import Router
 from inferxgate.providers.addresses import has_vendors_models, settled
 from inferxgate.providers.echo import ECHO
 from inferxgate.providers.http import Timeouts
 from inferxgate.providers.provider import Provider
 from inferxgate.providers.registry import ROWS
-from inferxgate.storage import journal_folder, open_store
+from inferxgate.storage import journal_folder, open_store, shared_folder
 from inferxgate.store.protocol import Store
 from inferxgate.upstream.echo import EchoUpstream
 from inferxgate.upstream.http import HttpOptions, HttpUpstream
 from inferxgate.upstream.media import HttpsFetch, MediaFetcher, NoFetch
 from inferxgate.upstream.protocol import Upstream
-from inferxgate.workers.limits import RateLimits
+from inferxgate.workers.limits import Limits, NoLimits
 from inferxgate.workers.metrics import Metrics
 from inferxgate.workers.reasoning import ReasoningMemory
+from inferxgate.workers.shared import SharedMemory
+from inferxgate.workers.shared_limits import SharedLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +46,7 @@ class Runtime:
     ledger: Ledger
     catalog: Catalog
     router: Router
-    limits: RateLimits
+    limits: Limits
     metrics: Metrics
     gateway: Gateway
 
@@ -49,15 +56,22 @@ class Runtime:
 
 
 @asynccontextmanager
-async def open_runtime(loaded: Loaded) -> AsyncIterator[Runtime]:
-    """Open every part. Raises ``StartError`` of one line for what cannot be opened."""
+async def open_runtime(loaded: Loaded, *, serving: bool = True) -> AsyncIterator[Runtime]:
+    """Open every part. Raises ``StartError`` of one line for what cannot be opened.
+
+    Not ``serving``: for the operator alone, who has no limits to be shared with anybody.
+    """
     settings = loaded.settings
     async with AsyncExitStack() as stack:
         store = open_store(loaded)
         stack.callback(store.close)
-        metrics, limits = Metrics(), RateLimits()
+        metrics = Metrics()
         ledger = Ledger(store, journal_folder(loaded), on_store_error=metrics.store_failed)
         metrics.watch_ledger(ledger.waiting_bytes)
+        limits: Limits = NoLimits()
+        if serving:
+            presence = _open_presence(stack, loaded)
+            limits = shared = _open_limits(stack, loaded, ledger)
         ledger.start()
         stack.callback(ledger.close)
         catalog = build_catalog(settings)
@@ -75,9 +89,48 @@ async def open_runtime(loaded: Loaded) -> AsyncIterator[Runtime]:
             metrics=metrics,
             reasoning=ReasoningMemory(settings.reasoning.keep_hours * 3600),
             media=media,
+            policy=Policy(settings.limits.reserve_output_tokens, settings.limits.allow_unpriced),
             strict=settings.params.unsupported == "strict",
         )
+        ledger.also(gateway.settling.retry)
+        if serving:
+            recovery = Recovery(store, shared, ledger, gateway.settling)
+            _put_in_order(recovery, presence)
+            ledger.also(recovery.watch)
+        notes = asyncio.create_task(gateway.keep_notes(), name="notes")
+        stack.callback(notes.cancel)
         yield Runtime(loaded, store, ledger, catalog, router, limits, metrics, gateway)
+
+
+def _open_limits(stack: AsyncExitStack, loaded: Loaded, ledger: Ledger) -> SharedLimits:
+    shared = SharedMemory.open(shared_folder(loaded))
+    stack.callback(shared.close)
+    return SharedLimits(shared, ledger.name, alerts=loaded.settings.limits.budget_alerts)
+
+
+def _open_presence(stack: AsyncExitStack, loaded: Loaded) -> Presence:
+    folder = shared_folder(loaded)
+    try:
+        presence = Presence(folder)
+    except OSError as error:
+        raise StartError(f"cannot write in {folder}: {error.strerror}; make the data folder writable") from error
+    stack.callback(presence.close)  # after the ledger is closed: until then records of this process are on their way
+    return presence
+
+
+def _put_in_order(recovery: Recovery, presence: Presence) -> None:
+    """Account for what killed processes left. Raises ``StartError``."""
+    try:
+        with presence.starting() as alone:
+            recovery.at_start(alone=alone)
+    except StoreUnavailable as error:
+        raise StartError(f"the store cannot be read, so nobody's budget is known: {error}") from error
+
+
+def build_defaults(settings: Settings) -> Defaults:
+    """The limits of keys that have none of their own."""
+    limits = settings.limits
+    return Defaults(limits.requests_per_minute, limits.tokens_per_minute, limits.parallel_requests)
 
 
 def build_catalog(settings: Settings) -> Catalog:

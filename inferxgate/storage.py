@@ -16,3 +16,8 @@ def open_store(loaded: Loaded) -> SQLiteStore:
 def journal_folder(loaded: Loaded) -> Path:
     """Where the workers' journals stand."""
     return loaded.data_dir / "journal"
+
+
+def shared_folder(loaded: Loaded) -> Path:
+    """Where the memory stands that all workers share."""
+    return loaded.data_dir / "workers"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from inferxgate.store.records import Role
+from inferxgate.workers.limits import Scope
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,13 +15,11 @@ class Caller:
 
     kind: Literal["key", "jwt", "operator"]
     """``operator``: whoever runs the command line beside the data folder; no limits."""
-    subject: str
-    """What limits count by: ``key:<id>``, ``user:<id>`` or ``operator``."""
     key_id: str | None
     user_id: str | None
     role: Role
-    requests_per_minute: int
-    """The limit in force, defaults and ceilings applied; 0: unlimited."""
+    scopes: tuple[Scope, ...]
+    """What its requests are counted by, defaults and ceilings applied: the key, and the user behind it."""
     allowed_models: tuple[str, ...] | None
     """Names and wildcards; None: every model."""
     expires_at_ms: int | None
@@ -30,14 +29,20 @@ class Caller:
     def is_admin(self) -> bool:
         return self.role == "admin"
 
+    @property
+    def tenant(self) -> str:
+        """Under whom things are remembered that nobody else may see: the user, else the key."""
+        if self.user_id is not None:
+            return self.user_id
+        return self.kind if self.key_id is None else f"key:{self.key_id}"
+
 
 OPERATOR = Caller(
     kind="operator",
-    subject="operator",
     key_id=None,
     user_id=None,
     role="admin",
-    requests_per_minute=0,
+    scopes=(),
     allowed_models=None,
     expires_at_ms=None,
 )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from inferxgate.accounts.callers import Caller
 from inferxgate.accounts.keys import hash_secret, looks_like_key
-from inferxgate.accounts.users import effective_rpm
+from inferxgate.accounts.scopes import Defaults, scopes_of_key, scopes_of_user
 from inferxgate.errors import INVALID_API_KEY, INVALID_TOKEN, GatewayError
 from inferxgate.store.protocol import Store
 from inferxgate.store.records import User
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from inferxgate.accounts.tokens import Tokens
 
 
-def resolve_key(store: Store, secret: str, *, default_rpm: int, now_ms: int) -> Caller:
+def resolve_key(store: Store, secret: str, *, defaults: Defaults, now_ms: int) -> Caller:
     """The holder of a key. Raises ``GatewayError`` (``invalid_api_key``) and ``StoreUnavailable``."""
     if not looks_like_key(secret):
         raise _bad_key("Invalid API key provided.")
@@ -36,17 +36,16 @@ def resolve_key(store: Store, secret: str, *, default_rpm: int, now_ms: int) -> 
     owner = _owner(store, key.user_id)
     return Caller(
         kind="key",
-        subject=f"key:{key.id}",
         key_id=key.id,
         user_id=key.user_id,
         role=owner.role if owner is not None else "user",
-        requests_per_minute=effective_rpm(key, owner, default_rpm),
+        scopes=scopes_of_key(key, owner, defaults),
         allowed_models=key.allowed_models,
         expires_at_ms=key.expires_at_ms,
     )
 
 
-def resolve_token(store: Store, tokens: Tokens, token: str, *, default_rpm: int, now_ms: int) -> Caller:
+def resolve_token(store: Store, tokens: Tokens, token: str, *, defaults: Defaults, now_ms: int) -> Caller:
     """The person who signed in. Raises ``GatewayError`` (``invalid_token``) and ``StoreUnavailable``."""
     claims = tokens.verify(token)
     if claims.expires_at_ms <= now_ms:
@@ -58,11 +57,10 @@ def resolve_token(store: Store, tokens: Tokens, token: str, *, default_rpm: int,
         raise _bad_token("The password has been changed since this token was issued; sign in again.")
     return Caller(
         kind="jwt",
-        subject=f"user:{user.id}",
         key_id=None,
         user_id=user.id,
         role=user.role,
-        requests_per_minute=effective_rpm(None, user, default_rpm),
+        scopes=scopes_of_user(user, defaults),
         allowed_models=None,
         expires_at_ms=claims.expires_at_ms,
     )

@@ -59,6 +59,11 @@ class Price:
         total = sum(getattr(usage, bucket) * rate for bucket, rate in zip(BUCKETS, rates.by_bucket, strict=True))
         return self.request_nanos + _divide_half_even(total, _MILLION)
 
+    def worst_case_nanos(self, prompt_tokens: int, output_tokens: int) -> int:
+        rates = [tier for tier in self.tiers if tier.above_prompt_tokens < prompt_tokens][-1].by_bucket
+        total = prompt_tokens * rates[BUCKETS.index("input_tokens")] + output_tokens * rates[6]
+        return self.request_nanos + -(-total // _MILLION)
+
     def dollars_per_million(self, bucket: str) -> float:
         """The lowest tier's rate of one bucket, for people."""
         return self.tiers[0].by_bucket[BUCKETS.index(bucket)] / NANOS_PER_DOLLAR

@@ -26,7 +26,7 @@ from inferxgate.runtime import open_runtime
 @asynccontextmanager
 async def open_inside(loaded: Loaded) -> AsyncIterator[Inside]:
     """A gateway with these settings. Raises ``StartError``."""
-    async with open_runtime(loaded) as runtime:
+    async with open_runtime(loaded, serving=False) as runtime:
         yield Inside(runtime.gateway, loaded)
 
 

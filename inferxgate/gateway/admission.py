@@ -1,54 +1,214 @@
-"""May this caller do this now? Allowed model, then rate; what is refused is counted and leaves no other trace."""
+"""May this caller do this now? Allowed model, then every limit at once; what is refused is counted and leaves no trace.
+
+An admitted request has claimed what it may use at most, in every scope of its caller: see ``workers/limits.py``.
+"""
 
 from __future__ import annotations
 
+import logging
 import math
+import time
+from dataclasses import dataclass
 
 from inferxgate import errors
 from inferxgate.accounts.callers import Caller
+from inferxgate.canonical.chat import ChatRequest
+from inferxgate.canonical.usage import Usage
+from inferxgate.catalog.abilities import Abilities
+from inferxgate.catalog.catalog import Catalog
+from inferxgate.catalog.pricing import NANOS_PER_DOLLAR, Price
+from inferxgate.dialects import openai_sizes
+from inferxgate.dialects.openai_sizes import PromptSize
 from inferxgate.errors import GatewayError
 from inferxgate.gateway.ledger import Ledger
 from inferxgate.gateway.routing import Router, Target
-from inferxgate.workers.limits import RateLimits
+from inferxgate.ids import new_id
+from inferxgate.store.records import UsageRecord
+from inferxgate.workers.limits import Claim, Limits, Refused
 from inferxgate.workers.metrics import Metrics
+from inferxgate.workers.shared import SharedUnavailable
+
+LOST = "worker_lost"
+"""The error code of requests whose worker was killed before they ended."""
+_RETRY_AFTER_SECONDS = 1.0
+_NO_RETRY = {"x-should-retry": "false"}
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A request that may go on to its provider, and what was found out about it on the way."""
+
+    record_id: str
+    """Of its claim, and of the usage record that it will have."""
+    started_at_ms: int
+    target: Target
+    abilities: Abilities
+    price: Price | None
+    size: PromptSize
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the configuration says about claims."""
+
+    reserve_output_tokens: int = 4096
+    """What an answer may have where neither the request nor the model says."""
+    allow_unpriced: bool = False
+    """Whether a caller with a budget may use a model without a price."""
 
 
 class Admission:
     """Decides whether a request may go on to a provider."""
 
-    def __init__(self, router: Router, limits: RateLimits, ledger: Ledger, metrics: Metrics) -> None:
+    def __init__(
+        self, router: Router, catalog: Catalog, limits: Limits, ledger: Ledger, metrics: Metrics, policy: Policy
+    ) -> None:
         self._router = router
+        self._catalog = catalog
         self._limits = limits
         self._ledger = ledger
         self._metrics = metrics
+        self._policy = policy
 
-    def admit(self, caller: Caller, model: str) -> Target:
-        """The target of an admitted request, which now counts against its caller's limit.
+    def admit(self, caller: Caller, request: ChatRequest, request_id: str) -> Admitted:
+        """The target of an admitted request, which now counts against its caller's limits.
 
-        Raises ``GatewayError``: 404 ``model_not_found``, 403 ``model_not_allowed``, 429 ``rate_limit_exceeded``, 503
-        ``store_unavailable`` where the request could not be recorded.
+        Raises ``GatewayError``: 404 ``model_not_found``, 403 ``model_not_allowed``, 400 ``price_unknown``, 429
+        ``rate_limit_exceeded``, ``token_limit_exceeded``, ``too_many_parallel_requests`` and ``budget_exceeded``, 503
+        ``store_unavailable`` where the request could not be counted or recorded.
         """
         try:
-            target = self._check(caller, model)
+            return self._admit(caller, request, request_id)
         except GatewayError as error:
             reason = error.kind.code
             self._metrics.refusals.labels(reason).inc()
             self._ledger.refused(caller.key_id, caller.user_id, reason)
             raise
-        return target
 
-    def _check(self, caller: Caller, model: str) -> Target:
-        target = self._router.resolve(model)
-        if not self._router.allowed(caller, model, target):
+    def _admit(self, caller: Caller, request: ChatRequest, request_id: str) -> Admitted:
+        target = self._router.resolve(request.model)
+        if not self._router.allowed(caller, request.model, target):
             raise GatewayError(
-                errors.MODEL_NOT_ALLOWED, f"This credential may not use the model '{model}'.", param="model"
+                errors.MODEL_NOT_ALLOWED, f"This credential may not use the model '{request.model}'.", param="model"
             )
         self._ledger.require_writable()
-        admitted, state, wait_seconds = self._limits.admit(caller.subject, caller.requests_per_minute)
-        if not admitted:
+        provider = target.provider
+        price = self._catalog.price(target.name, provider.price_id, target.vendor_model)
+        budgeted = any(scope.budget_nanos is not None for scope in caller.scopes)
+        if price is None and budgeted and not self._policy.allow_unpriced:
             raise GatewayError(
-                errors.RATE_LIMIT_EXCEEDED,
-                f"The limit of {state.limit} requests a minute is reached; try again in {math.ceil(wait_seconds)} s.",
-                retry_after_seconds=wait_seconds,
+                errors.PRICE_UNKNOWN,
+                f"The price of '{target.name}' is not known, and this credential has a budget. Use another model, or"
+                f' ask the operator of this gateway for a price ([pricing."{target.name}"]).',
+                param="model",
             )
-        return target
+        admitted = Admitted(
+            record_id=new_id("use_"),
+            started_at_ms=time.time_ns() // 1_000_000,
+            target=target,
+            abilities=self._catalog.abilities(target.name, provider.row.type, target.vendor_model),
+            price=price,
+            size=openai_sizes.measure(request.source.body),
+        )
+        claim = self._claim(caller, request, request_id, admitted)
+        try:
+            refused = self._limits.admit(caller.scopes, claim)
+        except SharedUnavailable as error:
+            log.error("no request can be counted: %s", error)
+            raise GatewayError(
+                errors.STORE_UNAVAILABLE,
+                "Requests cannot be counted now, so none is accepted; the operator sees the reason in the log.",
+                retry_after_seconds=_RETRY_AFTER_SECONDS,
+            ) from error
+        if refused is not None:
+            raise _refusal(refused, claim)
+        return admitted
+
+    def _claim(self, caller: Caller, request: ChatRequest, request_id: str, admitted: Admitted) -> Claim:
+        """What the request may use at most, as far as any limit of its caller asks."""
+        size, body = admitted.size, request.source.body
+        said = openai_sizes.most_output_tokens(body)
+        output = said
+        if output is None:
+            most = admitted.abilities.max_output_tokens or self._policy.reserve_output_tokens
+            output = most * openai_sizes.choices(body)
+        tokens = size.likely_tokens + output
+        if said is None:
+            # Nobody asked for that much. A claim above the limit itself could never be admitted.
+            limits = [scope.tokens_per_minute for scope in caller.scopes if scope.tokens_per_minute]
+            tokens = max(size.likely_tokens, min([tokens, *limits]))
+        price = admitted.price
+        return Claim(
+            id=admitted.record_id,
+            at_ms=admitted.started_at_ms,
+            tokens=tokens,
+            cost_nanos=0 if price is None else price.worst_case_nanos(size.most_tokens, output),
+            lost=_lost(caller, request, request_id, admitted),
+        )
+
+
+def _lost(caller: Caller, request: ChatRequest, request_id: str, admitted: Admitted) -> UsageRecord:
+    """The record of a request of which nothing more is known than that it was sent."""
+    usage = Usage(input_tokens=admitted.size.text_tokens)
+    price = admitted.price
+    return UsageRecord(
+        id=admitted.record_id,
+        request_id=request_id,
+        started_at_ms=admitted.started_at_ms,
+        status="gateway_error",
+        http_status=0,
+        error_code=LOST,
+        key_id=caller.key_id,
+        user_id=caller.user_id,
+        end_user=request.end_user,
+        model_asked=request.model,
+        model=admitted.target.model,
+        provider=admitted.target.provider.name,
+        stream=request.stream,
+        usage=usage,
+        usage_source="estimated",
+        cost_nanos=None if price is None else price.cost_nanos(usage),
+        price_version=None if price is None else price.version,
+        first_token_ms=None,
+        duration_ms=0,
+    )
+
+
+def _refusal(refused: Refused, claim: Claim) -> GatewayError:
+    whose = "this key" if refused.scope.kind == "key" else "this user"
+    wait = refused.wait_seconds
+    soon = "" if wait is None else f" Try again in {math.ceil(wait)} s."
+    match refused.limit:
+        case "requests":
+            message = f"The limit of {refused.most} requests a minute for {whose} is reached.{soon}"
+            return GatewayError(errors.RATE_LIMIT_EXCEEDED, message, retry_after_seconds=wait)
+        case "tokens":
+            if wait is None:
+                message = (
+                    f"This request may use {claim.tokens} tokens, more than {whose} may use in a minute"
+                    f" ({refused.most}). Ask for fewer max_tokens, or send less."
+                )
+                return GatewayError(errors.TOKEN_LIMIT_EXCEEDED, message, headers=_NO_RETRY)
+            message = (
+                f"The limit of {refused.most} tokens a minute for {whose} leaves {max(0, refused.most - refused.used)},"
+                f" and this request may use {claim.tokens}.{soon}"
+            )
+            return GatewayError(errors.TOKEN_LIMIT_EXCEEDED, message, retry_after_seconds=wait)
+        case "parallel":
+            message = f"{refused.most} requests of {whose} are under way, as many as may be at once."
+            return GatewayError(errors.TOO_MANY_PARALLEL_REQUESTS, message, retry_after_seconds=_RETRY_AFTER_SECONDS)
+        case "budget":
+            period = refused.scope.budget_period
+            message = (
+                f"The budget of {_dollars(refused.most)} dollars{'' if period == 'total' else f' a {period}'} for"
+                f" {whose} does not cover this request: {_dollars(refused.used)} are spent or reserved for requests"
+                f" under way, and this one may cost {_dollars(claim.cost_nanos)}."
+            )
+            return GatewayError(errors.BUDGET_EXCEEDED, message, headers=_NO_RETRY)
+
+
+def _dollars(nanos: int) -> str:
+    whole, rest = divmod(nanos, NANOS_PER_DOLLAR)
+    return f"{whole}.{rest:09d}".rstrip("0").rstrip(".")

@@ -21,16 +21,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import astuple
 from pathlib import Path
-from typing import Any
-
-import orjson
 
 from inferxgate import errors
-from inferxgate.canonical.usage import Usage
 from inferxgate.errors import GatewayError, StoreUnavailable
 from inferxgate.ids import new_id
+from inferxgate.store.lines import build_line, parse_line
 from inferxgate.store.protocol import Store
 from inferxgate.store.records import Refusal, UsageRecord
 
@@ -52,7 +48,7 @@ class Ledger:
         self._folder = folder
         self._on_store_error = on_store_error or (lambda: None)
         self._source = new_id("worker_")
-        self._path = folder / f"{self._source}.jsonl"
+        self._path = self.journal_of(self._source)
         self._lock = threading.Lock()
         """Held for a moment at a time: around the journal's end and the counters."""
         self._importing = threading.Lock()
@@ -67,6 +63,7 @@ class Ledger:
         self._store_error: str | None = None
         self._refusals: dict[tuple[int, str | None, str | None, str], int] = {}
         self._refusals_changed = False
+        self._chores: list[Callable[[], None]] = []
         self._wake = threading.Event()
         self._closing = False
         self._thread: threading.Thread | None = None
@@ -95,9 +92,22 @@ class Ledger:
         self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
         self._thread.start()
 
+    @property
+    def name(self) -> str:
+        """This worker's own, by which its journal is found."""
+        return self._source
+
+    def journal_of(self, name: str) -> Path:
+        """The journal of a worker, by its name."""
+        return self._folder / f"{name}.jsonl"
+
+    def also(self, chore: Callable[[], None]) -> None:
+        """Have something done on the ledger's thread, after each of its passes. It may raise ``StoreUnavailable``."""
+        self._chores.append(chore)
+
     def append(self, record: UsageRecord) -> None:
         """Write one record to the journal. Never raises: a record that cannot be written waits in memory."""
-        line = orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
+        line = build_line(record)
         with self._lock:
             if self._unwritten or not self._write(line):
                 self._unwritten.append(line)
@@ -206,6 +216,8 @@ class Ledger:
                 if self._refusals_changed and time.monotonic() >= next_refusals:
                     self._import_refusals()
                     next_refusals = time.monotonic() + _REFUSALS_EVERY_SECONDS
+                for chore in self._chores:
+                    chore()
             except StoreUnavailable as error:
                 self._store_failed(str(error))
                 self._wake.wait(_RETRY_AFTER_SECONDS)
@@ -265,19 +277,23 @@ def recover(store: Store, folder: Path) -> int:
 
     Raises ``StoreUnavailable``; what was not imported stays. Journals of living workers are theirs to import.
     """
-    return sum(_recover_one(store, path) for path in sorted(folder.glob("worker_*.jsonl")))
+    return sum(recover_one(store, path) or 0 for path in sorted(folder.glob("worker_*.jsonl")))
 
 
-def _recover_one(store: Store, path: Path) -> int:
+def recover_one(store: Store, path: Path) -> int | None:
+    """Carry one journal into the store; how many records it held. None: its worker lives, or somebody is at it.
+
+    Raises ``StoreUnavailable``.
+    """
     try:
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:  # another process has just imported it
+    except FileNotFoundError:  # another process has imported it
         return 0
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:  # its worker is alive
-            return 0
+        except BlockingIOError:
+            return None
         if not path.exists():  # imported by another process between our opening and our locking it
             return 0
         with os.fdopen(os.dup(fd), "rb") as journal:
@@ -297,16 +313,6 @@ def _records(lines: list[bytes], path: Path) -> Iterator[UsageRecord]:
         if not line:
             continue
         try:
-            yield _parse(orjson.loads(line))
+            yield parse_line(line)
         except (ValueError, TypeError, KeyError) as error:
             log.warning("passed over a damaged line of %s: %s", path, error)
-
-
-def _parse(fields: dict[str, Any]) -> UsageRecord:
-    """The record of a line. Raises ``TypeError`` for one that is not ours: the store would refuse its whole batch."""
-    record = UsageRecord(**{**fields, "usage": Usage(**fields["usage"])})
-    texts = (record.id, record.request_id, record.model_asked, record.model, record.provider)
-    numbers = (record.started_at_ms, record.http_status, record.duration_ms, *astuple(record.usage))
-    if not all(isinstance(text, str) for text in texts) or not all(isinstance(number, int) for number in numbers):
-        raise TypeError("a field has the wrong type")
-    return record

@@ -7,15 +7,15 @@ nothing for an answer that says something, tokens are estimated at four UTF-8 by
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
 
 from inferxgate.accounts.callers import Caller
 from inferxgate.canonical.chat import ChatRequest, Chunk, ReasoningDelta, RefusalDelta, TextDelta, ToolCallDelta
 from inferxgate.canonical.chat import UsageReport as ProviderUsage
 from inferxgate.canonical.usage import Usage
-from inferxgate.catalog.pricing import FREE, Price
-from inferxgate.gateway.routing import Target
-from inferxgate.ids import new_id
+from inferxgate.catalog.pricing import FREE
+from inferxgate.gateway.admission import LOST, Admitted
 from inferxgate.store.records import Status, UsageRecord, UsageSource
 
 _BYTES_PER_TOKEN = 4
@@ -28,25 +28,23 @@ class Meter:
         self,
         caller: Caller,
         request: ChatRequest,
-        target: Target,
+        admitted: Admitted,
         *,
         request_id: str,
-        price: Price | None,
-        prompt_bytes: Callable[[], int],
     ) -> None:
-        """``prompt_bytes`` is asked only where an estimate is needed."""
         self._caller = caller
         self._request = request
-        self._target = target
+        self._admitted = admitted
         self._request_id = request_id
-        self._price = price
-        self._prompt_bytes = prompt_bytes
+        self._price = admitted.price
         self._started = time.monotonic()
-        self._started_at_ms = time.time_ns() // 1_000_000
         self._first_token: float | None = None
         self._reported: Usage | None = None
         self._text_bytes = 0
         self._reasoning_bytes = 0
+        self._noted: object = (0, 0, None)
+        self.waited_seconds = 0.0
+        """How long the provider was waited for."""
         self.sent = False
         """Whether the provider may have begun to work."""
         self.answered = False
@@ -70,6 +68,35 @@ class Meter:
             if self._first_token is None:
                 self._first_token = time.monotonic()
 
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Count the time within this block as time spent waiting for the provider."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self.waited_seconds += time.monotonic() - began
+
+    async def timed(self, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """The pieces of a body; the time until each comes is spent waiting for the provider."""
+        while True:
+            began = time.monotonic()
+            try:
+                piece = await anext(pieces)
+            except StopAsyncIteration:
+                return
+            finally:
+                self.waited_seconds += time.monotonic() - began
+            yield piece
+
+    def so_far(self) -> UsageRecord | None:
+        """The record should this process be killed now; None where the last one still holds."""
+        seen = (self._text_bytes, self._reasoning_bytes, self._reported)
+        if seen == self._noted:
+            return None
+        self._noted = seen
+        return self.record("gateway_error", 0, error_code=LOST)
+
     def record(self, status: Status, http_status: int, *, error_code: str | None = None) -> UsageRecord:
         """The record of this request, which has just ended."""
         usage, source = self._usage(status)
@@ -81,9 +108,9 @@ class Meter:
             cost = None  # it broke off in silence: the provider may have done the work, and nobody knows how much
         now = time.monotonic()
         return UsageRecord(
-            id=new_id("use_"),
+            id=self._admitted.record_id,
             request_id=self._request_id,
-            started_at_ms=self._started_at_ms,
+            started_at_ms=self._admitted.started_at_ms,
             status=status,
             http_status=http_status,
             error_code=error_code,
@@ -91,8 +118,8 @@ class Meter:
             user_id=self._caller.user_id,
             end_user=self._request.end_user,
             model_asked=self._request.model,
-            model=self._target.model,
-            provider=self._target.provider.name,
+            model=self._admitted.target.model,
+            provider=self._admitted.target.provider.name,
             stream=self._request.stream,
             usage=usage,
             usage_source=source,
@@ -110,7 +137,7 @@ class Meter:
             return Usage(), "none"
         return (
             Usage(
-                input_tokens=_tokens(self._prompt_bytes()),
+                input_tokens=self._admitted.size.text_tokens,
                 output_tokens=_tokens(self._text_bytes),
                 reasoning_tokens=_tokens(self._reasoning_bytes),
             ),

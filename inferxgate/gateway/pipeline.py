@@ -11,28 +11,29 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from inferxgate import errors
 from inferxgate.accounts.callers import Caller
 from inferxgate.canonical.chat import ChatRequest, ChatResponse, Chunk, ReasoningDelta, ReasoningSeal, ToolCallDelta
 from inferxgate.catalog.catalog import Catalog
-from inferxgate.dialects import openai_chat
 from inferxgate.dialects.protocol import Event, FailedAnswer, MediaNeeded
 from inferxgate.errors import GatewayError
-from inferxgate.gateway.admission import Admission
+from inferxgate.gateway.admission import Admission, Admitted, Policy
 from inferxgate.gateway.exchange import Exchange
 from inferxgate.gateway.ledger import Ledger
 from inferxgate.gateway.metering import Meter
 from inferxgate.gateway.reasoning import restored, thoughts_of
 from inferxgate.gateway.routing import ModelEntry, Router, Target
-from inferxgate.store.records import Status
+from inferxgate.gateway.settling import Settling
+from inferxgate.store.records import Status, UsageRecord
 from inferxgate.upstream.media import MediaFetcher, NoFetch
 from inferxgate.upstream.protocol import HttpResponse, Upstream
-from inferxgate.workers.limits import RateLimits
+from inferxgate.workers.limits import Limits
 from inferxgate.workers.metrics import Metrics
 from inferxgate.workers.reasoning import ReasoningMemory
+from inferxgate.workers.shared import SharedUnavailable
 
 CLIENT_GONE = "client gone"
 """The message with which whoever serves a client cancels its request when the client leaves."""
@@ -42,6 +43,8 @@ CLIENT_CLOSED_STATUS = 499
 _MAX_ANSWER_BYTES = 256 * 1024 * 1024
 _MAX_ERROR_BYTES = 1024 * 1024
 _DRAIN_SECONDS = 1.0
+_NOTE_EVERY_SECONDS = 2.0
+_NOTES_AT_ONCE = 100
 
 
 @dataclass(slots=True)
@@ -93,17 +96,21 @@ class Gateway:
         router: Router,
         catalog: Catalog,
         upstream: Mapping[str, Upstream],
-        limits: RateLimits,
+        limits: Limits,
         ledger: Ledger,
         metrics: Metrics,
         reasoning: ReasoningMemory,
         media: MediaFetcher | None = None,
+        policy: Policy | None = None,
         strict: bool = False,
     ) -> None:
         """``upstream``: the engine for each provider by its name; ``media``: fetches what clients name by URLs, by
         default nothing; ``strict``: see ``Exchange``."""
         self._router = router
-        self._admission = Admission(router, limits, ledger, metrics)
+        self._limits = limits
+        self._admission = Admission(router, catalog, limits, ledger, metrics, policy or Policy())
+        self.settling = Settling(limits, ledger, metrics)
+        self._under_way: set[Meter] = set()
         self.catalog = catalog
         self.upstream = upstream
         self.ledger = ledger
@@ -128,44 +135,61 @@ class Gateway:
         Raises ``GatewayError`` for refusals and for everything that fails before the first event. Cancel with
         ``CLIENT_GONE`` when the client leaves: the provider's request ends at once, and the record says so.
         """
-        target = self._admission.admit(caller, request.model)
-        attempt = _Attempt(target, caller, request, request_id, told=told or Told(), gateway=self)
+        admitted = self._admission.admit(caller, request, request_id)
+        attempt = _Attempt(admitted, caller, request, request_id, told=told or Told(), gateway=self)
         with attempt.recorded():
             if request.stream:
                 return await attempt.stream()
             return await attempt.whole()
+
+    def began(self, meter: Meter) -> None:
+        """A request is under way from now on."""
+        self._under_way.add(meter)
+
+    def ended(self, meter: Meter, record: UsageRecord) -> None:
+        """It has ended, and this is its record."""
+        self._under_way.discard(meter)
+        self.settling.end(record)
+
+    async def keep_notes(self) -> None:
+        """Note what requests under way have used so far, for ever: should this process be killed, it is charged."""
+        while True:
+            await asyncio.sleep(_NOTE_EVERY_SECONDS)
+            under_way = list(self._under_way)
+            for begin in range(0, len(under_way), _NOTES_AT_ONCE):
+                self.note(under_way[begin : begin + _NOTES_AT_ONCE])
+                await asyncio.sleep(0)
+
+    def note(self, meters: Iterable[Meter] | None = None) -> None:
+        """Note what some requests under way, or all, have used so far."""
+        records = [record for meter in meters or self._under_way if (record := meter.so_far())]
+        with contextlib.suppress(SharedUnavailable):  # admission tells of it; the older note stands
+            self._limits.note(records)
 
 
 class _Attempt:
     """One admitted request at one target."""
 
     def __init__(
-        self, target: Target, caller: Caller, request: ChatRequest, request_id: str, *, told: Told, gateway: Gateway
+        self, admitted: Admitted, caller: Caller, request: ChatRequest, request_id: str, *, told: Told, gateway: Gateway
     ) -> None:
+        target = admitted.target
         provider = target.provider
         self._target = target
         self._upstream = gateway.upstream[provider.name]
-        abilities = gateway.catalog.abilities(target.name, provider.row.type, target.vendor_model)
         self._reasoning = gateway.reasoning
-        self._tenant = tenant = caller.user_id or caller.subject
+        self._tenant = tenant = caller.tenant
         self._answer: ChatResponse | None = None
         """What the model thought and called, where a client of another dialect may leave it out next time."""
         if provider.row.dialect != request.source.dialect:
             self._answer = ChatResponse()
             request = restored(request, provider.name, lambda call: gateway.reasoning.recall(tenant, call))
-        self._exchange = Exchange(request, target, abilities, strict=gateway.strict)
+        self._exchange = Exchange(request, target, admitted.abilities, strict=gateway.strict)
         self._media = gateway.media
         self._request_id = request_id
-        self._ledger = gateway.ledger
-        self._metrics = gateway.metrics
-        self._meter = Meter(
-            caller,
-            request,
-            target,
-            request_id=request_id,
-            price=gateway.catalog.price(target.name, provider.price_id, target.vendor_model),
-            prompt_bytes=lambda: openai_chat.prompt_bytes(request),
-        )
+        self._gateway = gateway
+        self._meter = Meter(caller, request, admitted, request_id=request_id)
+        gateway.began(self._meter)
         self._active = gateway.metrics.active.labels(provider.name)
         self._active.inc()
         self._told = told
@@ -206,7 +230,8 @@ class _Attempt:
         """Ask, and wait for the whole answer."""
         response = await self._send()
         try:
-            data = await response.read(limit=_MAX_ANSWER_BYTES)
+            with self._meter.waiting():
+                data = await response.read(limit=_MAX_ANSWER_BYTES)
         finally:
             await response.close()
         data, chunks = self._exchange.whole(data)
@@ -218,7 +243,7 @@ class _Attempt:
         """Ask, and wait for the first event."""
         response = await self._send()
         try:
-            data = response.chunks()
+            data = self._meter.timed(response.chunks())
             batches = self._batches(data)
             first: list[Event] = await anext(batches, [])
         except BaseException:  # also a cancellation must not leave the provider working
@@ -249,7 +274,8 @@ class _Attempt:
             fetched = await self._media.fetch(needed, request_id=self._request_id)
             http_request = self._exchange.http_request(fetched)
         self._meter.sent = True
-        response = await self._upstream.send(http_request)
+        with self._meter.waiting():
+            response = await self._upstream.send(http_request)
         if 200 <= response.status < 300:
             return response
         try:
@@ -320,8 +346,7 @@ class _Attempt:
             for choice in self._answer.choices.values():
                 self._reasoning.remember(self._tenant, *thoughts_of(choice, self._target.provider.name))
         record = self._meter.record(status, http_status, error_code=error_code)
-        self._ledger.append(record)
-        self._metrics.completed(record)
+        self._gateway.ended(self._meter, record)
         return record.cost_nanos
 
 

@@ -43,6 +43,7 @@ from inferxgate.server.identity import Identity
 from inferxgate.server.logs import RequestLine, log_request
 from inferxgate.server.responses import error_response, rate_headers, send_reply, start_message
 from inferxgate.server.routes import CHAT_PATH, build_endpoints
+from inferxgate.workers.shared import SharedUnavailable
 
 log = logging.getLogger("inferxgate.server")
 
@@ -169,7 +170,10 @@ class Door:
         added = [(b"x-request-id", request_id.encode())]
         caller = state.get("caller") or self._identity.known(headers)
         if isinstance(caller, Caller):
-            added += rate_headers(self._limits.peek(caller.subject, caller.requests_per_minute))
+            try:
+                added += rate_headers(self._limits.peek(caller.scopes))
+            except SharedUnavailable as error:  # the answer is no worse for it, and admission says so where it matters
+                log.warning("no rate limit headers: %s", error)
         if self._draining.started:
             added.append((b"connection", b"close"))
         return added

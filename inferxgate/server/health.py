@@ -30,6 +30,8 @@ async def health(call: Call) -> Reply:
         wrong = GatewayError(DRAINING, "The gateway is shutting down.")
     elif ledger.journal_error is not None:
         wrong = GatewayError(STORE_UNAVAILABLE, f"Requests cannot be recorded: {ledger.journal_error}.")
+    elif parts.runtime.limits.failure is not None:
+        wrong = GatewayError(STORE_UNAVAILABLE, f"Requests cannot be counted: {parts.runtime.limits.failure}.")
     if wrong is not None:
         content |= {"status": "unhealthy", "reason": wrong.message, "error": error_body(wrong)}
         reply = json_reply(content, status=503)

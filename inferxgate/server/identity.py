@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 
 from inferxgate.accounts import credentials, keys
 from inferxgate.accounts.callers import Caller
+from inferxgate.accounts.scopes import Defaults
 from inferxgate.errors import INVALID_API_KEY, INVALID_TOKEN, STORE_UNAVAILABLE, GatewayError, StoreUnavailable
 
 if TYPE_CHECKING:
@@ -56,10 +57,10 @@ class _Known:
 class Identity:
     """Who is calling, for one process. ``known`` and ``look_up`` run on the event loop."""
 
-    def __init__(self, store: Store, tokens: Tokens, *, default_rpm: int) -> None:
+    def __init__(self, store: Store, tokens: Tokens, *, defaults: Defaults) -> None:
         self._store = store
         self._tokens = tokens
-        self._default_rpm = default_rpm
+        self._defaults = defaults
         self._cache: dict[bytes, _Known] = {}
         self._generation = 0
         self._stamp: int | None = None
@@ -156,10 +157,8 @@ class Identity:
     def _resolve(self, credential: str) -> Caller:
         now_ms = time.time_ns() // 1_000_000
         if credential.startswith(_KEY_MARK.decode()):
-            return credentials.resolve_key(self._store, credential, default_rpm=self._default_rpm, now_ms=now_ms)
-        return credentials.resolve_token(
-            self._store, self._tokens, credential, default_rpm=self._default_rpm, now_ms=now_ms
-        )
+            return credentials.resolve_key(self._store, credential, defaults=self._defaults, now_ms=now_ms)
+        return credentials.resolve_token(self._store, self._tokens, credential, defaults=self._defaults, now_ms=now_ms)
 
     async def _poll(self) -> None:
         loop = asyncio.get_running_loop()

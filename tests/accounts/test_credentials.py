@@ -12,10 +12,12 @@ import pytest
 from inferxgate.accounts.callers import Caller
 from inferxgate.accounts.credentials import resolve_key, resolve_token
 from inferxgate.accounts.keys import new_secret
+from inferxgate.accounts.scopes import Defaults
 from inferxgate.accounts.tokens import Tokens
 from inferxgate.errors import GatewayError, StoreUnavailable
 from inferxgate.store.records import Role
 from inferxgate.store.sqlite import SQLiteStore
+from inferxgate.workers.limits import Scope
 from tests.support.stores import new_key, new_user
 
 SECRET = new_secret()
@@ -25,11 +27,11 @@ USER = new_user(id="user_1", rate_limit_rpm=30)
 
 
 def by_key(store: SQLiteStore, secret: str = SECRET) -> Caller:
-    return resolve_key(store, secret, default_rpm=60, now_ms=NOW_MS)
+    return resolve_key(store, secret, defaults=Defaults(60), now_ms=NOW_MS)
 
 
 def by_token(store: SQLiteStore, token: str, *, now_ms: int = NOW_MS) -> Caller:
-    return resolve_token(store, TOKENS, token, default_rpm=60, now_ms=now_ms)
+    return resolve_token(store, TOKENS, token, defaults=Defaults(60), now_ms=now_ms)
 
 
 def add_key(store: SQLiteStore, **fields: Any) -> None:
@@ -40,11 +42,10 @@ def test_a_key_of_nobody_has_the_rights_of_a_user(store: SQLiteStore) -> None:
     add_key(store)
     assert by_key(store) == Caller(
         kind="key",
-        subject="key:key_1",
         key_id="key_1",
         user_id=None,
         role="user",
-        requests_per_minute=60,
+        scopes=(Scope("key", "key_1", 60),),
         allowed_models=None,
         expires_at_ms=None,
     )
@@ -56,11 +57,10 @@ def test_a_key_has_the_role_of_its_user_and_its_own_limits(store: SQLiteStore, r
     add_key(store, user_id="user_1", rate_limit_rpm=5, allowed_models=("gpt-*",), expires_at_ms=NOW_MS + 1)
     assert by_key(store) == Caller(
         kind="key",
-        subject="key:key_1",
         key_id="key_1",
         user_id="user_1",
         role=role,
-        requests_per_minute=5,
+        scopes=(Scope("key", "key_1", 5), Scope("user", "user_1", 30)),
         allowed_models=("gpt-*",),
         expires_at_ms=NOW_MS + 1,
     )
@@ -69,7 +69,7 @@ def test_a_key_has_the_role_of_its_user_and_its_own_limits(store: SQLiteStore, r
 def test_a_key_without_a_limit_stays_under_the_ceiling_of_its_user(store: SQLiteStore) -> None:
     store.add_user(USER, first_is_admin=False)
     add_key(store, user_id="user_1")
-    assert by_key(store).requests_per_minute == 30
+    assert by_key(store).scopes == (Scope("key", "key_1", 30), Scope("user", "user_1", 30))
 
 
 @pytest.mark.parametrize(
@@ -130,17 +130,16 @@ def test_a_token_has_the_rights_that_its_user_has_now(store: SQLiteStore) -> Non
     token = TOKENS.issue(USER, NOW_MS / 1000)
     expected = Caller(
         kind="jwt",
-        subject="user:user_1",
         key_id=None,
         user_id="user_1",
         role="user",
-        requests_per_minute=30,
+        scopes=(Scope("user", "user_1", 30),),
         allowed_models=None,
         expires_at_ms=(NOW_MS // 1000 + 3600) * 1000,
     )
     assert by_token(store, token) == expected
     store.update_user("user_1", {"role": "admin", "rate_limit_rpm": None})
-    assert by_token(store, token) == dataclasses.replace(expected, role="admin", requests_per_minute=60)
+    assert by_token(store, token) == dataclasses.replace(expected, role="admin", scopes=(Scope("user", "user_1", 60),))
 
 
 def test_a_role_in_the_token_is_not_believed(store: SQLiteStore) -> None:

@@ -16,17 +16,17 @@ from inferxgate.accounts.callers import Caller
 from inferxgate.errors import GatewayError
 from inferxgate.store.records import ApiKey, User
 from inferxgate.store.sqlite import SQLiteStore
+from inferxgate.workers.limits import Scope
 from tests.support.stores import new_key, new_user
 
 DEFAULT = 60
 
 PERSON = Caller(
     kind="jwt",
-    subject="user:user_1",
     key_id=None,
     user_id="user_1",
     role="user",
-    requests_per_minute=DEFAULT,
+    scopes=(Scope("user", "user_1", DEFAULT),),
     allowed_models=None,
     expires_at_ms=None,
 )

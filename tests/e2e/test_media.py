@@ -20,6 +20,7 @@ import httpx
 import pytest
 
 from inferxgate.accounts.keys import create_key
+from inferxgate.accounts.scopes import Defaults
 from inferxgate.accounts.tokens import Tokens
 from inferxgate.config import load_settings
 from inferxgate.gateway.pipeline import Gateway
@@ -155,7 +156,7 @@ def parts_of(runtime: Runtime) -> Parts:
     tokens = Tokens("x" * 48, 3600)
     return Parts(
         runtime=runtime,
-        identity=Identity(runtime.store, tokens, default_rpm=60),
+        identity=Identity(runtime.store, tokens, defaults=Defaults(60)),
         tokens=tokens,
         addresses=Addresses([]),
         sign_ins=SignIns(),

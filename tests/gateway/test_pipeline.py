@@ -26,13 +26,15 @@ from inferxgate.store.records import UsageFilter, UsageRecord
 from inferxgate.store.sqlite import SQLiteStore
 from inferxgate.upstream.echo import EchoUpstream
 from inferxgate.upstream.http import HttpUpstream
-from inferxgate.workers.limits import RateLimits
+from inferxgate.workers.limits import Scope
 from inferxgate.workers.metrics import Metrics
 from inferxgate.workers.reasoning import ReasoningMemory
+from inferxgate.workers.shared import SharedMemory
+from inferxgate.workers.shared_limits import SharedLimits
 from tests.support.provider import HANG, RESET, FakeProvider, Reply, head, sse_body
 
 SECRET = "sk-canary-7d1e5a90"
-CALLER = replace(OPERATOR, kind="key", subject="key:k1", key_id=None, role="user", requests_per_minute=3)
+CALLER = replace(OPERATOR, kind="key", role="user", scopes=(Scope("key", "k1", requests_per_minute=3),))
 HELLO: dict[str, Any] = {"model": "gpt-4o", "messages": [{"role": "user", "content": "Hello"}], "user": "ann"}
 DELTA = {"id": "c", "choices": [{"index": 0, "delta": {"content": "Hello!"}, "finish_reason": None}]}
 FINISH = {"id": "c", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
@@ -74,6 +76,8 @@ async def setup(tmp_path: Path) -> AsyncIterator[Setup]:
     metrics = Metrics()
     ledger = Ledger(store, tmp_path / "journal")
     ledger.start()
+    shared = SharedMemory.open(tmp_path / "workers")
+    limits = SharedLimits(shared, ledger.name)
     catalog = Catalog({"openai/*": {"input_tokens": 2.5, "output_tokens": 10}})
     upstream = HttpUpstream()
     with FakeProvider() as fake:
@@ -85,7 +89,7 @@ async def setup(tmp_path: Path) -> AsyncIterator[Setup]:
             router=router,
             catalog=catalog,
             upstream={"openai": upstream, "unpriced": upstream, "claude": upstream, "echo": EchoUpstream()},
-            limits=RateLimits(),
+            limits=limits,
             ledger=ledger,
             metrics=metrics,
             reasoning=ReasoningMemory(3600),
@@ -93,6 +97,7 @@ async def setup(tmp_path: Path) -> AsyncIterator[Setup]:
         yield Setup(gateway, fake, ledger, store, metrics)
     await upstream.close()
     ledger.close()
+    shared.close()
     store.close()
 
 

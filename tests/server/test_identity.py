@@ -13,11 +13,13 @@ import pytest
 
 from inferxgate.accounts import keys, users
 from inferxgate.accounts.callers import Caller
+from inferxgate.accounts.scopes import Defaults
 from inferxgate.accounts.tokens import Tokens
 from inferxgate.errors import GatewayError
 from inferxgate.server.identity import Identity, RawHeaders
 from inferxgate.store.records import ApiKey, Role, User
 from inferxgate.store.sqlite import SQLiteStore
+from inferxgate.workers.limits import Scope
 from tests.server.conftest import CHAT, World, bearer
 from tests.server.serving import until
 
@@ -39,7 +41,7 @@ async def identity(store: SQLiteStore) -> AsyncIterator[Identity]:
 
 @contextlib.asynccontextmanager
 async def watching(store: SQLiteStore) -> AsyncIterator[Identity]:
-    running = Identity(store, TOKENS, default_rpm=60)
+    running = Identity(store, TOKENS, defaults=Defaults(60))
     await running.start()
     try:
         yield running
@@ -91,7 +93,7 @@ async def test_a_key_is_remembered_once_it_was_looked_up(store: SQLiteStore, ide
     key_id, secret = add_key(store)
     assert identity.known(key_header(secret)) is None
     caller = await settled(identity, key_header(secret))
-    assert (caller.kind, caller.key_id, caller.requests_per_minute) == ("key", key_id, 60)
+    assert (caller.kind, caller.key_id, caller.scopes) == ("key", key_id, (Scope("key", key_id, 60),))
     assert identity.known(bearer_header(secret)) == caller
 
 
@@ -175,7 +177,7 @@ async def test_a_change_during_a_look_up_is_not_overlooked(tmp_path: Path) -> No
     reading, go_on = threading.Event(), threading.Event()
     store = SlowStore.open(tmp_path / "inferxgate.db")
     assert isinstance(store, SlowStore)
-    identity = Identity(store, TOKENS, default_rpm=60)
+    identity = Identity(store, TOKENS, defaults=Defaults(60))
     owner = add_user(store)
     _, secret = add_key(store, owner)
     asking = asyncio.create_task(identity.look_up(key_header(secret)))
@@ -201,7 +203,7 @@ async def test_many_at_once_ask_the_store_once(tmp_path: Path) -> None:
             return super().key_by_hash(key_hash)
 
     store = CountingStore.open(tmp_path / "inferxgate.db")
-    identity = Identity(store, TOKENS, default_rpm=60)
+    identity = Identity(store, TOKENS, defaults=Defaults(60))
     _, secret = add_key(store)
     callers = await asyncio.gather(*[identity.look_up(key_header(secret)) for _ in range(50)])
     assert len(set(callers)) == 1
