@@ -17,7 +17,7 @@ _inferxgate() {
         item=${COMP_WORDS[index]}
         ((index++))
         case $item in
-            --by | --config | --expires | --host | --key | --log-format | --log-level | --model | --models | --name | --port | --provider | --role | --rpm | --show-completion | --since | --system | --url | --user | --username | --workers | -m | -s)
+            --by | --config | --expires | --host | --key | --log-format | --log-level | --model | --models | --name | --port | --provider | --role | --rpm | --show-completion | --since | --system | --update-from | --url | --user | --username | --workers | -m | -s)
                 [[ ${COMP_WORDS[index]} == = ]] && ((index++))
                 ((index++))
                 continue
@@ -46,6 +46,7 @@ _inferxgate() {
             users:passwd) path=users/passwd ;;
             users:role) path=users/role ;;
             users:delete) path=users/delete ;;
+            models:prices) path=models/prices ;;
             models:list) path=models/list ;;
             models:show) path=models/show ;;
             config:show) path=config/show ;;
@@ -75,7 +76,8 @@ _inferxgate() {
         'users/passwd') words='--password-stdin --json --config --help -h' ;;
         'users/role') words='--force --json --config --help -h' ;;
         'users/delete') words='--yes --force --json --config --help -h' ;;
-        'models') words='list show --help -h' ;;
+        'models') words='prices list show --help -h' ;;
+        'models/prices') words='--update-from --reset --json --csv --config --help -h' ;;
         'models/list') words='--provider --json --config --help -h' ;;
         'models/show') words='--json --config --help -h' ;;
         'stats') words='--since --by --json --csv --config --help -h' ;;
@@ -87,12 +89,12 @@ _inferxgate() {
         'config/init') words='--config --force --json --help -h' ;;
     esac
     case $before in
-        --config)
+        --config | --update-from)
             # bash 3 has no compopt, and then offers nothing
             compopt -o default 2>/dev/null
             return
             ;;
-        --by | --config | --expires | --host | --key | --log-format | --log-level | --model | --models | --name | --port | --provider | --role | --rpm | --show-completion | --since | --system | --url | --user | --username | --workers | -m | -s) words='' ;;
+        --by | --config | --expires | --host | --key | --log-format | --log-level | --model | --models | --name | --port | --provider | --role | --rpm | --show-completion | --since | --system | --update-from | --url | --user | --username | --workers | -m | -s) words='' ;;
     esac
     case $path:$before in
         :--show-completion) words='bash zsh fish' ;;

@@ -8,9 +8,9 @@ function __inferxgate_at
     for word in (commandline -opc)[2..-1]
         if test $value = yes
             set value no
-        else if contains -- $word --by --config --expires --host --key --log-format --log-level --model --models --name --port --provider --role --rpm --show-completion --since --system --url --user --username --workers -m -s
+        else if contains -- $word --by --config --expires --host --key --log-format --log-level --model --models --name --port --provider --role --rpm --show-completion --since --system --update-from --url --user --username --workers -m -s
             set value yes
-        else if contains -- "$place:$word" ':serve' ':keys' ':users' ':models' ':stats' ':chat' ':config' 'keys:create' 'keys:list' 'keys:show' 'keys:update' 'keys:revoke' 'keys:rotate' 'users:create' 'users:list' 'users:show' 'users:update' 'users:disable' 'users:enable' 'users:passwd' 'users:role' 'users:delete' 'models:list' 'models:show' 'config:show' 'config:path' 'config:check' 'config:init'
+        else if contains -- "$place:$word" ':serve' ':keys' ':users' ':models' ':stats' ':chat' ':config' 'keys:create' 'keys:list' 'keys:show' 'keys:update' 'keys:revoke' 'keys:rotate' 'users:create' 'users:list' 'users:show' 'users:update' 'users:disable' 'users:enable' 'users:passwd' 'users:role' 'users:delete' 'models:prices' 'models:list' 'models:show' 'config:show' 'config:path' 'config:check' 'config:init'
             set place (string trim -l -c / -- "$place/$word")
         end
     end
@@ -119,9 +119,16 @@ complete -c inferxgate -n '__inferxgate_at "users/delete"' -l force -d 'Even if 
 complete -c inferxgate -n '__inferxgate_at "users/delete"' -l json -d 'Print JSON.'
 complete -c inferxgate -n '__inferxgate_at "users/delete"' -l config -r -F -d 'The configuration file, in place of INFERXGATE_CONFIG.'
 complete -c inferxgate -n '__inferxgate_at "users/delete"' -l help -s h -d 'Show this message and exit.'
+complete -c inferxgate -n '__inferxgate_at "models"' -a prices -d 'Show what each kind of token costs, in dollars per million, and where that is from.'
 complete -c inferxgate -n '__inferxgate_at "models"' -a list -d 'List the models of the configured providers, with prices in dollars per million tokens.'
 complete -c inferxgate -n '__inferxgate_at "models"' -a show -d 'Show where a name goes, and what is known of the model there.'
 complete -c inferxgate -n '__inferxgate_at "models"' -l help -s h -d 'Show this message and exit.'
+complete -c inferxgate -n '__inferxgate_at "models/prices"' -l update-from -r -F -d 'Install the prices of a genai-prices data.json.'
+complete -c inferxgate -n '__inferxgate_at "models/prices"' -l reset -d 'Go back to the prices that came with the gateway.'
+complete -c inferxgate -n '__inferxgate_at "models/prices"' -l json -d 'Print JSON.'
+complete -c inferxgate -n '__inferxgate_at "models/prices"' -l csv -d 'Print CSV.'
+complete -c inferxgate -n '__inferxgate_at "models/prices"' -l config -r -F -d 'The configuration file, in place of INFERXGATE_CONFIG.'
+complete -c inferxgate -n '__inferxgate_at "models/prices"' -l help -s h -d 'Show this message and exit.'
 complete -c inferxgate -n '__inferxgate_at "models/list"' -l provider -x -d 'Only this provider'\''s.'
 complete -c inferxgate -n '__inferxgate_at "models/list"' -l json -d 'Print JSON.'
 complete -c inferxgate -n '__inferxgate_at "models/list"' -l config -r -F -d 'The configuration file, in place of INFERXGATE_CONFIG.'

@@ -273,10 +273,11 @@ class AliasSettings(Section):
 
 
 class PriceSettings(Section):
-    """Dollars for a million tokens, in place of what the price package says."""
+    """Dollars for a million tokens. With input and output it takes the place of the price list's; without, what is said
+    is laid over it."""
 
-    input: Dollars = Field(description="Prompt tokens.", examples=[0.2])
-    output: Dollars = Field(description="Answer tokens.", examples=[0.6])
+    input: Dollars | None = Field(None, description="Prompt tokens; needs output beside it.", examples=[0.2])
+    output: Dollars | None = Field(None, description="Answer tokens; needs input beside it.", examples=[0.6])
     cache_read: Dollars | None = Field(
         None, description="Prompt tokens read from a cache; by default as input.", examples=[0.02]
     )
@@ -285,6 +286,21 @@ class PriceSettings(Section):
     )
     cache_write_1h: Dollars | None = Field(
         None, description="Prompt tokens written to a cache for an hour; by default as cache_write.", examples=[0.4]
+    )
+    audio_input: Dollars | None = Field(None, description="Audio in the prompt; by default as input.", examples=[1.0])
+    image_input: Dollars | None = Field(None, description="Images in the prompt; by default as input.", examples=[0.3])
+    reasoning: Dollars | None = Field(
+        None, description="Thought before the answer; by default as output.", examples=[0.6]
+    )
+    audio_output: Dollars | None = Field(None, description="Audio in the answer; by default as output.", examples=[2.0])
+    image_output: Dollars | None = Field(
+        None, description="Images in the answer; by default as output.", examples=[30.0]
+    )
+    request: Dollars | None = Field(
+        None, description="Dollars for each request that is answered, on top of its tokens.", examples=[0.005]
+    )
+    discount: Annotated[Number, Field(ge=0, le=1)] | None = Field(
+        None, description="Part of the whole price that is taken off: 0.15 is 15 percent.", examples=[0.15]
     )
 
 
@@ -357,7 +373,9 @@ class Settings(BaseSettings):
     )
     models: dict[str, AliasSettings] = Field({}, description="Aliases: other names for models.", examples=["smart"])
     pricing: dict[str, PriceSettings] = Field(
-        {}, description="Prices by provider/model; * stands for anything.", examples=["openai/*"]
+        {},
+        description="Prices by provider/model; * stands for anything, the first that fits holds.",
+        examples=["openai/*"],
     )
     catalog: dict[str, FactSettings] = Field(
         {}, description="Facts by provider/model; * stands for anything.", examples=["my-vllm/*"]
@@ -596,6 +614,8 @@ def _check_together(settings: Settings) -> None:
         _check(("providers", name), checks.provider_name, name)
         _check(("providers", name, "type")[: 3 if provider.type else 2], checks.provider_type, provider.type or name)
         _check_against_row(("providers", name), provider, ROWS[provider.type or name])
+    for pattern, price in settings.pricing.items():
+        _check_price(("pricing", pattern), price)
     for section in ("models", "pricing", "catalog"):
         for name in getattr(settings, section):
             _check((section, name), checks.model_name, name)
@@ -613,6 +633,14 @@ def _check_against_row(loc: Loc, provider: ProviderSettings, row: Row) -> None:
         raise BadSetting((*loc, "vendor_models"), f"is no setting of {row.type}, which has no price list of its own")
     if provider.api_version is not None and row.api_version is None:
         raise BadSetting((*loc, "api_version"), f"is no setting of {row.type}, which has no versions to choose from")
+
+
+def _check_price(loc: Loc, price: PriceSettings) -> None:
+    if (price.input is None) != (price.output is None):
+        missing = "input" if price.input is None else "output"
+        raise BadSetting((*loc, missing), "is missing: a price has both input and output, or is laid over a known one")
+    if not price.model_dump(exclude_none=True):
+        raise BadSetting(loc, "says nothing: set input and output, or what differs from the known price, or a discount")
 
 
 def _check(loc: Loc, check: Callable[[_T], object], value: _T) -> None:

@@ -9,9 +9,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from inferxgate.accounts.scopes import Defaults
 from inferxgate.catalog.catalog import Catalog
+from inferxgate.catalog.price_list import FILE_NAME, PACKAGED, read_price_list
 from inferxgate.config import Loaded, PriceSettings, ProviderSettings, Settings
 from inferxgate.errors import StartError, StoreUnavailable
 from inferxgate.gateway.admission import Policy
@@ -74,7 +76,7 @@ async def open_runtime(loaded: Loaded, *, serving: bool = True) -> AsyncIterator
             limits = shared = _open_limits(stack, loaded, ledger)
         ledger.start()
         stack.callback(ledger.close)
-        catalog = build_catalog(settings)
+        catalog = build_catalog(settings, loaded.data_dir)
         providers = [build_provider(name, section) for name, section in settings.providers.items()]
         router = build_router(settings, catalog, providers)
         upstream = await _open_upstream(stack, settings, providers)
@@ -133,23 +135,35 @@ def build_defaults(settings: Settings) -> Defaults:
     return Defaults(limits.requests_per_minute, limits.tokens_per_minute, limits.parallel_requests)
 
 
-def build_catalog(settings: Settings) -> Catalog:
-    """The catalogue with the configuration's prices and facts."""
+def build_catalog(settings: Settings, data_dir: Path | None = None) -> Catalog:
+    """The catalogue with the configuration's prices and facts, and the price file of the data folder if there is one.
+
+    Raises ``StartError`` for a price file that cannot be used.
+    """
     return Catalog(
         {pattern: _by_bucket(price) for pattern, price in settings.pricing.items()},
         {pattern: facts.model_dump(exclude_none=True) for pattern, facts in settings.catalog.items()},
+        read_price_list(data_dir / FILE_NAME) if data_dir else PACKAGED,
     )
 
 
+_BUCKETS = {
+    "input": "input_tokens",
+    "output": "output_tokens",
+    "cache_read": "cache_read_tokens",
+    "cache_write": "cache_write_5m_tokens",
+    "cache_write_1h": "cache_write_1h_tokens",
+    "audio_input": "audio_input_tokens",
+    "image_input": "image_input_tokens",
+    "reasoning": "reasoning_tokens",
+    "audio_output": "audio_output_tokens",
+    "image_output": "image_output_tokens",
+}
+"""By the names of their settings; ``request`` and ``discount`` keep theirs."""
+
+
 def _by_bucket(price: PriceSettings) -> dict[str, float]:
-    prices = {
-        "input_tokens": price.input,
-        "output_tokens": price.output,
-        "cache_read_tokens": price.cache_read,
-        "cache_write_5m_tokens": price.cache_write,
-        "cache_write_1h_tokens": price.cache_write_1h,
-    }
-    return {bucket: dollars for bucket, dollars in prices.items() if dollars is not None}
+    return {_BUCKETS.get(name, name): said for name, said in price.model_dump(exclude_none=True).items()}
 
 
 def build_router(settings: Settings, catalog: Catalog, providers: list[Provider] | None = None) -> Router:

@@ -534,6 +534,9 @@ def test_paths_of_the_file_start_from_its_folder(folder: Folder) -> None:
         ("[models.a]\ntargets = []", "line 2: models.a.targets must not be empty"),
         ("[pricing.a]\ninput = 1", "line 1: pricing.a.output is missing"),
         ("[pricing.a]\ninput = -1\noutput = 1", "line 2: pricing.a.input must be 0 or more"),
+        ("[pricing.a]\noutput = 1\ndiscount = 0.1", "line 1: pricing.a.input is missing"),
+        ("[pricing.a]\ndiscount = 15", "line 2: pricing.a.discount must be 1 or less"),
+        ("\n[pricing.a]", "line 2: pricing.a says nothing: set input and output"),
         # wrong values
         ("[server]\nhost = '127.0.0.1:80'", "line 2: server.host must be an address or a host name alone"),
         ("[server]\nhost = '[::1]'", "line 2: server.host must be an address or a host name alone"),

@@ -1,29 +1,29 @@
 """What is known of models without asking anyone: who makes them, how much they read, what they cost.
 
-The figures come from the ``genai-prices`` package, which is installed with the gateway, so nothing is fetched at
-start; its version is kept with every cost. Prices of the configuration come first. What neither knows stays unknown.
+The figures come from a price list: that of the ``genai-prices`` package, which is installed with the gateway, or a
+newer one from a file. Nothing is fetched, and the list's version is kept with every cost. Prices of the configuration
+come first. What neither knows stays unknown.
 """
 
 from __future__ import annotations
 
 import fnmatch
+import logging
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
-from importlib.metadata import version
 from typing import Any
 
 from genai_prices import types
-from genai_prices.data import providers as package_providers
 
 from inferxgate.catalog.abilities import Abilities
 from inferxgate.catalog.models import abilities_of
-from inferxgate.catalog.pricing import FREE, NANOS_PER_DOLLAR, Price, Rates, rates_of
+from inferxgate.catalog.price_list import PACKAGED, PriceList
+from inferxgate.catalog.pricing import FREE, Dollars, Override, Price, Published
 
-PACKAGE_VERSION = f"genai-prices {version('genai-prices')}"
-CONFIGURED_VERSION = "configuration"
+log = logging.getLogger(__name__)
 
 NO_COST = "none"
 """In place of a provider's id in the package: everything there is free."""
@@ -78,20 +78,28 @@ class Catalog:
 
     def __init__(
         self,
-        prices: Mapping[str, Mapping[str, float]] | None = None,
+        prices: Mapping[str, Mapping[str, Dollars]] | None = None,
         facts: Mapping[str, Mapping[str, Any]] | None = None,
+        price_list: PriceList = PACKAGED,
     ) -> None:
-        """What the configuration says, under patterns of targets.
+        """What the configuration says, under patterns of targets; the first that fits a target holds.
 
-        ``prices``: dollars per million tokens by bucket. ``facts``: fields of ``Abilities``, and ``context_window``.
+        ``prices``: dollars per million tokens by bucket, dollars for each ``request``, and a ``discount`` from 0 to 1.
+        ``facts``: fields of ``Abilities``, and ``context_window``.
         """
-        self._prices = [
-            (pattern, Price((rates_of(each),), CONFIGURED_VERSION)) for pattern, each in (prices or {}).items()
-        ]
+        self._overrides = [(pattern, _override(said)) for pattern, said in (prices or {}).items()]
         self._facts = [*(facts or {}).items()]
         self._abilities: dict[tuple[str, str, str | None], Abilities] = {}
-        self._packages = {provider.id: provider for provider in package_providers}
+        self._list = price_list
+        self._packages = {provider.id: provider for provider in price_list.providers}
         self._found: dict[tuple[str, str], types.ModelInfo | None] = {}
+        self._priced: dict[tuple[int, int], Price | None] = {}
+        """By the identities of the list's prices and of the override, which both live as long as this does."""
+
+    @property
+    def price_version(self) -> str:
+        """The price list's."""
+        return self._list.version
 
     def vendor_of(self, model: str) -> str | None:
         """The provider type whose own model this is, or None. No vendor's own names have slashes."""
@@ -116,13 +124,24 @@ class Catalog:
 
         ``package_id``: the provider's id in the price package, where its prices are those of the package.
         """
-        for pattern, price in self._prices:
-            if fnmatch.fnmatchcase(target, pattern):
-                return price
-        if package_id == NO_COST:
+        override = next((each for pattern, each in self._overrides if fnmatch.fnmatchcase(target, pattern)), None)
+        if package_id == NO_COST and (override is None or not override.whole):
             return FREE
         found = self._find(package_id, model) if package_id and model else None
-        return _price_of(found, at or datetime.now(UTC)) if found else None
+        # A model's prices may change with the day and the hour, and each of them is a value of its own in the list.
+        listed = found.get_prices(at or datetime.now(UTC)) if found else None
+        key = (id(listed), id(override))
+        if key not in self._priced:
+            if len(self._priced) >= _MAX_CACHED:
+                self._priced.clear()
+            published = _published(listed) if listed is not None else None
+            self._priced[key] = self._price(published, override)
+        return self._priced[key]
+
+    def _price(self, published: Published | None, override: Override | None) -> Price | None:
+        if override is not None:
+            return override.applied(published, self._list.version)
+        return published.priced(self._list.version) if published else None
 
     def facts(
         self, target: str, vendor: str, package_id: str | None, model: str | None, *, priced: bool = True
@@ -168,7 +187,7 @@ class Catalog:
             name = model.lower().removeprefix(_GOOGLE_FOLDER)
             if package_id == _GOOGLE and not _GOOGLE_NAMES.match(name):
                 package = None
-            self._found[key] = package.find_model(name, all_providers=package_providers) if package else None
+            self._found[key] = package.find_model(name, all_providers=[*self._list.providers]) if package else None
         return self._found[key]
 
 
@@ -191,9 +210,15 @@ def _is_chat(model: types.ModelInfo, package_id: str) -> bool:
     return named and prices.get("input_mtok") is not None and prices.get("output_mtok") is not None
 
 
-def _price_of(model: types.ModelInfo, at: datetime) -> Price | None:
+def _override(said: Mapping[str, Dollars]) -> Override:
+    dollars = dict(said)
+    request, discount = dollars.pop("request", None), dollars.pop("discount", 0)
+    return Override(dollars, request, discount)
+
+
+def _published(listed: types.ModelPrice) -> Published | None:
     # The package's price objects answer an unknown name by loading its registry of units; plain attributes do not.
-    prices = vars(model.get_prices(at))
+    prices = vars(listed)
     by_bucket = {bucket: prices.get(field) for bucket, field in _BUCKET_FIELDS.items()}
     if by_bucket["input_tokens"] is None or by_bucket["output_tokens"] is None:
         return None
@@ -201,19 +226,40 @@ def _price_of(model: types.ModelInfo, at: datetime) -> Price | None:
     for price in by_bucket.values():
         if isinstance(price, types.TieredPrices):
             starts.update(tier.start for tier in price.tiers)
-    return Price(
-        tuple(_rates_from(by_bucket, start) for start in sorted(starts)),
-        PACKAGE_VERSION,
-        request_nanos=int(prices.get("requests_kcount", 0) * NANOS_PER_DOLLAR) // 1000,
+    return Published(
+        {start: _reached(by_bucket, start) for start in starts}, (prices.get("requests_kcount") or Decimal(0)) / 1000
     )
 
 
-def _rates_from(by_bucket: Mapping[str, Decimal | types.TieredPrices | None], start: int) -> Rates:
-    dollars: dict[str, Decimal] = {}
+def _reached(by_bucket: Mapping[str, Decimal | types.TieredPrices | None], start: int) -> dict[str, Dollars]:
+    dollars: dict[str, Dollars] = {}
     for bucket, price in by_bucket.items():
         if isinstance(price, types.TieredPrices):
             reached = [tier.price for tier in price.tiers if tier.start <= start]
             dollars[bucket] = reached[-1] if reached else price.base
         elif price is not None:
             dollars[bucket] = price
-    return rates_of(dollars, above_prompt_tokens=start)
+    return dollars
+
+
+class UnpricedWarnings:
+    """Says once for each target that it has no price, so that its cost is unknown."""
+
+    def __init__(self) -> None:
+        self._named: set[str] = set()
+
+    def note(self, target: str, price: Price | None) -> None:
+        """Warn where ``price`` is None and nothing has been said of ``target`` yet."""
+        if price is not None or target in self._named or len(self._named) > _MAX_NAMED:
+            return
+        self._named.add(target)
+        if len(self._named) > _MAX_NAMED:  # names come from callers, so they must fill neither memory nor log
+            log.warning("Of further targets without a price nothing is said; llm_gateway_unpriced_requests counts them")
+            return
+        log.warning(
+            "%s has no price: what it costs is unknown, and is recorded as unknown; 'inferxgate models show' says why",
+            target,
+        )
+
+
+_MAX_NAMED = 1_000

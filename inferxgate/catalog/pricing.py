@@ -1,22 +1,28 @@
 """What tokens cost: rates per bucket, and the sum that turns a usage into money.
 
-Money is integer nano-dollars. A rate is kept in nano-dollars per million tokens, which holds every published price
-exactly; a request's cost is the exact sum over its buckets, rounded half to even once. An unknown price is None, never
-a guess.
+Money is integer nano-dollars. Rates are exact fractions of a nano-dollar a token; a price brings its rates to one
+denominator when it is made, so that a request's cost is one sum of integers, rounded half to even once. An unknown
+price is None, never a guess.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
+from fractions import Fraction
 
 from inferxgate.canonical.usage import BUCKETS, Usage
 
 NANOS_PER_DOLLAR = 1_000_000_000
 _MILLION = 1_000_000
 
-_PARENTS: Mapping[str, str] = {
+Dollars = Decimal | float
+
+PARENTS: Mapping[str, str] = {
     "cache_read_tokens": "input_tokens",
     "cache_write_5m_tokens": "input_tokens",
     "cache_write_1h_tokens": "cache_write_5m_tokens",
@@ -26,17 +32,19 @@ _PARENTS: Mapping[str, str] = {
     "audio_output_tokens": "output_tokens",
     "image_output_tokens": "output_tokens",
 }
-"""A bucket for which a vendor publishes no price of its own is charged as the one it is a kind of."""
+"""A bucket that has no price of its own is charged as the one it is a kind of."""
+
+_INPUT, _OUTPUT = BUCKETS.index("input_tokens"), BUCKETS.index("output_tokens")
 
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """Prices of one model, in nano-dollars per million tokens, from some size of prompt on."""
+    """Prices of one model from some size of prompt on."""
 
-    by_bucket: tuple[int, ...]
-    """In the order of ``BUCKETS``."""
+    by_bucket: tuple[Fraction, ...]
+    """Nano-dollars a token, in the order of ``BUCKETS``."""
     above_prompt_tokens: int = -1
-    """These rates hold for requests whose whole prompt has more tokens than this."""
+    """These rates hold for all tokens of a request whose whole prompt has more tokens than this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,44 +55,129 @@ class Price:
     """By growing ``above_prompt_tokens``; the first holds from nothing on."""
     version: str
     """Where the figures are from, for the record."""
-    request_nanos: int = 0
+    request_nanos: Fraction = Fraction()
     """A fee for each request that was answered, in nano-dollars (Perplexity's search models)."""
+    _denominator: int = field(init=False, repr=False, compare=False)
+    _scaled: tuple[tuple[int, ...], ...] = field(init=False, repr=False, compare=False)
+    """The rates of each tier as multiples of one part in ``_denominator`` of a nano-dollar."""
+    _scaled_request: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        exact = [self.request_nanos, *(rate for tier in self.tiers for rate in tier.by_bucket)]
+        common = math.lcm(*(rate.denominator for rate in exact))
+        scaled = tuple(tuple(int(rate * common) for rate in tier.by_bucket) for tier in self.tiers)
+        object.__setattr__(self, "_denominator", common)
+        object.__setattr__(self, "_scaled", scaled)
+        object.__setattr__(self, "_scaled_request", int(self.request_nanos * common))
 
     def cost_nanos(self, usage: Usage) -> int:
-        """What this usage costs, in nano-dollars."""
-        rates = self.tiers[0]
-        if len(self.tiers) > 1:
-            prompt = usage.prompt_tokens
-            rates = [tier for tier in self.tiers if tier.above_prompt_tokens < prompt][-1]
-        total = sum(getattr(usage, bucket) * rate for bucket, rate in zip(BUCKETS, rates.by_bucket, strict=True))
-        return self.request_nanos + _divide_half_even(total, _MILLION)
+        """What this usage costs, in nano-dollars: the exact sum, rounded half to even."""
+        rates = self._rates(usage.prompt_tokens) if len(self.tiers) > 1 else self._scaled[0]
+        total = sum(getattr(usage, bucket) * rate for bucket, rate in zip(BUCKETS, rates, strict=True))
+        return _divide_half_even(self._scaled_request + total, self._denominator)
 
     def worst_case_nanos(self, prompt_tokens: int, output_tokens: int) -> int:
-        rates = [tier for tier in self.tiers if tier.above_prompt_tokens < prompt_tokens][-1].by_bucket
-        total = prompt_tokens * rates[BUCKETS.index("input_tokens")] + output_tokens * rates[6]
-        return self.request_nanos + -(-total // _MILLION)
+        """What a request costs that uses this much and nothing cached, in nano-dollars, rounded up.
 
-    def dollars_per_million(self, bucket: str) -> float:
-        """The lowest tier's rate of one bucket, for people."""
-        return self.tiers[0].by_bucket[BUCKETS.index(bucket)] / NANOS_PER_DOLLAR
+        The rates are those of input and output in the tier that the prompt reaches.
+        """
+        rates = self._rates(prompt_tokens)
+        total = self._scaled_request + prompt_tokens * rates[_INPUT] + output_tokens * rates[_OUTPUT]
+        return -(-total // self._denominator)
+
+    def discounted(self, discount: Dollars) -> Price:
+        """The same price with a part of it taken off, the fee for the request included. ``discount``: 0 to 1."""
+        left = 1 - _exact(discount)
+        tiers = (Rates(tuple(rate * left for rate in tier.by_bucket), tier.above_prompt_tokens) for tier in self.tiers)
+        return Price(tuple(tiers), self.version, self.request_nanos * left)
+
+    def dollars_per_million(self, bucket: str, *, tier: int = 0) -> float:
+        """One bucket's rate, for people: of the lowest tier, or of another by its place in ``tiers``."""
+        return float(self.tiers[tier].by_bucket[BUCKETS.index(bucket)] * _MILLION / NANOS_PER_DOLLAR)
+
+    def dollars_per_request(self) -> float:
+        """The fee for a request, for people."""
+        return float(self.request_nanos / NANOS_PER_DOLLAR)
+
+    def _rates(self, prompt_tokens: int) -> tuple[int, ...]:
+        reached = [tier.above_prompt_tokens < prompt_tokens for tier in self.tiers]
+        return self._scaled[max(0, sum(reached) - 1)]
 
 
-def rates_of(dollars_per_million: Mapping[str, Decimal | float], *, above_prompt_tokens: int = -1) -> Rates:
+def rates_of(dollars_per_million: Mapping[str, Dollars], *, above_prompt_tokens: int = -1) -> Rates:
     """Rates from prices in dollars per million tokens by bucket; ``input_tokens`` and ``output_tokens`` must be there.
 
     A bucket without a price takes that of the bucket it is a kind of.
     """
-    filled: dict[str, int] = {}
-    for bucket in (*("input_tokens", "output_tokens"), *_PARENTS):
+    filled: dict[str, Fraction] = {}
+    for bucket in (*("input_tokens", "output_tokens"), *PARENTS):
         price = dollars_per_million.get(bucket)
         if price is None:
-            filled[bucket] = filled[_PARENTS[bucket]]
+            filled[bucket] = filled[PARENTS[bucket]]
         else:
-            filled[bucket] = int((Decimal(str(price)) * NANOS_PER_DOLLAR).to_integral_value())
+            filled[bucket] = _exact(price) * NANOS_PER_DOLLAR / _MILLION
     return Rates(tuple(filled[bucket] for bucket in BUCKETS), above_prompt_tokens)
 
 
-FREE = Price((Rates((0,) * len(BUCKETS)),), "free")
+FREE = Price((Rates((Fraction(),) * len(BUCKETS)),), "free")
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What a price list says of one model, before the buckets that it does not name are filled in."""
+
+    tiers: Mapping[int, Mapping[str, Dollars]]
+    """Dollars per million tokens by bucket, by the size of prompt above which they hold; -1 is there."""
+    request_dollars: Dollars = 0
+
+    def priced(self, version: str) -> Price:
+        """The price, each bucket filled in."""
+        tiers = (rates_of(self.tiers[start], above_prompt_tokens=start) for start in sorted(self.tiers))
+        return Price(tuple(tiers), version, _exact(self.request_dollars) * NANOS_PER_DOLLAR)
+
+
+@dataclass(frozen=True, slots=True)
+class Override:
+    """What the configuration says of a price.
+
+    With input and output it is a whole price, and nothing of the price list is left; without, what it says is laid over
+    the price list's. A discount comes off last, and off everything.
+    """
+
+    dollars: Mapping[str, Dollars]
+    """Dollars per million tokens by bucket."""
+    request_dollars: Dollars | None = None
+    discount: Dollars = 0
+    name: str = field(init=False, compare=False)
+    """Tells one override from another in records: two that say the same share it."""
+
+    def __post_init__(self) -> None:
+        said = {**self.dollars, "discount": self.discount}
+        if self.request_dollars is not None:
+            said["request"] = self.request_dollars
+        exact = json.dumps({name: str(_exact(value)) for name, value in said.items()}, sort_keys=True)
+        object.__setattr__(self, "name", f"config:{hashlib.sha256(exact.encode()).hexdigest()[:8]}")
+
+    @property
+    def whole(self) -> bool:
+        """Whether it needs no price list."""
+        return "input_tokens" in self.dollars and "output_tokens" in self.dollars
+
+    def applied(self, published: Published | None, version: str) -> Price | None:
+        """The price that holds; None where it needs a price that nobody knows. ``version`` is the price list's."""
+        if self.whole:
+            base = Published({-1: self.dollars}, self.request_dollars or 0)
+            return base.priced(self.name).discounted(self.discount)
+        if published is None:
+            return None
+        tiers = {start: {**dollars, **self.dollars} for start, dollars in published.tiers.items()}
+        fee = published.request_dollars if self.request_dollars is None else self.request_dollars
+        return Published(tiers, fee).priced(f"{version}, {self.name}").discounted(self.discount)
+
+
+def _exact(number: Dollars) -> Fraction:
+    """The number as it was written: a float stands for the shortest decimal that means it."""
+    return Fraction(number if isinstance(number, Decimal) else Decimal(str(number)))
 
 
 def _divide_half_even(numerator: int, denominator: int) -> int:

@@ -13,15 +13,15 @@ from inferxgate.cli import options
 from inferxgate.cli.failures import CommandFailed
 from inferxgate.cli.options import Command, ConfigOption, JsonOption
 from inferxgate.cli.output import Column, count, note, print_fields, print_json, print_table, right
+from inferxgate.cli.prices import amount, prices
 from inferxgate.config_sources import dotted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from inferxgate.catalog.abilities import Abilities
     from inferxgate.catalog.pricing import Price
-    from inferxgate.config import Settings
+    from inferxgate.config import Loaded, Settings
     from inferxgate.gateway.routing import ModelEntry, Router
 
 _FLAGS = "Flags"
@@ -59,6 +59,7 @@ _TRAITS = (
 )
 
 app = options.new_app("List models with their prices; show where a name goes.")
+app.command("prices", cls=Command)(prices)
 
 
 @app.command("list", cls=Command)
@@ -71,7 +72,7 @@ def list_models(
     """List the models of the configured providers, with prices in dollars per million tokens."""
     from inferxgate.accounts.callers import OPERATOR
 
-    router = _router(_settings(config))
+    router, _ = _router(options.load(config))
     names = [each.name for each in router.providers]
     if provider is not None and provider not in names:
         raise CommandFailed(f"There is no provider '{provider}' in the configuration; there are {', '.join(names)}")
@@ -122,8 +123,8 @@ def show(
     """Show where a name goes, and what is known of the model there."""
     from inferxgate.accounts.callers import OPERATOR
 
-    settings = _settings(config)
-    router = _router(settings)
+    loaded = options.load(config)
+    router, prices_from = _router(loaded)
     entry = router.entry(OPERATOR, name)
     if as_json:
         print_json(_as_json(entry))
@@ -140,25 +141,25 @@ def show(
             ("Input", _price_words(entry.price, "input_tokens")),
             ("Cached input", _price_words(entry.price, "cache_read_tokens")),
             ("Output", _price_words(entry.price, "output_tokens")),
-            ("Price from", entry.price.version if entry.price else _why_unknown(entry, router, settings)),
+            (
+                "Price from",
+                entry.price.version if entry.price else _why_unknown(entry, router, loaded.settings, prices_from),
+            ),
         ]
     )
 
 
-def _settings(config: Path | None) -> Settings:
-    return options.load(config).settings
-
-
-def _router(settings: Settings) -> Router:
+def _router(loaded: Loaded) -> tuple[Router, str]:
+    """The names that are served, and the version of the price list behind them."""
     # Imported when the models are asked for: the price package is dear.
     from inferxgate.runtime import build_catalog, build_router
 
-    return build_router(settings, build_catalog(settings))
+    catalog = build_catalog(loaded.settings, loaded.data_dir)
+    return build_router(loaded.settings, catalog), catalog.price_version
 
 
-def _why_unknown(entry: ModelEntry, router: Router, settings: Settings) -> str:
+def _why_unknown(entry: ModelEntry, router: Router, settings: Settings, prices_from: str) -> str:
     """Why a price is unknown, and what to write for it to be known."""
-    from inferxgate.catalog.catalog import PACKAGE_VERSION
     from inferxgate.providers.addresses import other_vendor
 
     provider = next(each for each in router.providers if each.name == entry.provider)
@@ -178,7 +179,7 @@ def _why_unknown(entry: ModelEntry, router: Router, settings: Settings) -> str:
     model = entry.target.partition("/")[2]
     if provider.vendor_model(model) is None:
         return f"nowhere: {section}.deployments does not say which model '{model}' is"
-    return f"nowhere: {PACKAGE_VERSION} has none; set [{dotted(('pricing', entry.target))}]"
+    return f"nowhere: {prices_from} has none; set [{dotted(('pricing', entry.target))}]"
 
 
 def _as_json(entry: ModelEntry) -> dict[str, Any]:
@@ -236,12 +237,7 @@ def _legend(entries: list[ModelEntry]) -> Iterator[str]:
 
 
 def _dollars(price: Price | None, bucket: str) -> str:
-    """To the cent, and further where the price goes further."""
-    if price is None:
-        return ""
-    amount = f"{price.dollars_per_million(bucket):.6f}".rstrip("0")
-    whole, _, cents = amount.partition(".")
-    return f"${whole}.{cents:0<2}"
+    return amount(price, bucket) if price else ""
 
 
 def _price_words(price: Price | None, bucket: str) -> str:

@@ -303,7 +303,9 @@ def parse_usage(usage: Mapping[str, Any]) -> Usage:
     """OpenAI's usage object in disjoint buckets.
 
     OpenAI's ``prompt_tokens`` include what was read from or written to a cache, its ``completion_tokens`` the
-    reasoning. DeepSeek names cache reads ``prompt_cache_hit_tokens``. Not every host includes the parts in the whole:
+    reasoning. DeepSeek names cache reads ``prompt_cache_hit_tokens``, Mistral ``num_cached_tokens`` at times, Together
+    ``cached_tokens`` beside the prompt. OpenRouter's Gemini writes what it reads in one request, and charges both:
+    such tokens are in both buckets. Not every host includes the parts in the whole:
     xAI counts reasoning beside the completion and Mistral audio beside the prompt, which shows in their totals, and
     reasoning above the completion (Gemini behind Vercel's gateway, which bills it so) cannot be in it. Azure's Grok
     counts as cached what is not in the prompt (the host's own preamble): no more is cached than there is.
@@ -319,12 +321,14 @@ def parse_usage(usage: Mapping[str, Any]) -> Usage:
         completion += reasoning
     if audio_in and total == prompt + completion + audio_in:
         prompt += audio_in
-    cached = min(_count(inputs, "cached_tokens") or _count(usage, "prompt_cache_hit_tokens"), prompt)
+    read = (_count(usage, name) for name in ("prompt_cache_hit_tokens", "cached_tokens", "num_cached_tokens"))
+    cached = min(_count(inputs, "cached_tokens") or max(read), prompt)
+    in_cache = cached + written if cached + written <= prompt else max(cached, written)
     # What is cached may have been image or audio: it is counted once, as cached.
     image_in = min(image_in, prompt - cached)
     audio_in = min(audio_in, prompt - cached - image_in)
     return Usage(
-        input_tokens=max(0, prompt - cached - written - audio_in - image_in),
+        input_tokens=max(0, prompt - in_cache - audio_in - image_in),
         cache_read_tokens=cached,
         cache_write_5m_tokens=written,
         audio_input_tokens=audio_in,

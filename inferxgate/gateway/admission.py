@@ -15,7 +15,7 @@ from inferxgate.accounts.callers import Caller
 from inferxgate.canonical.chat import ChatRequest
 from inferxgate.canonical.usage import Usage
 from inferxgate.catalog.abilities import Abilities
-from inferxgate.catalog.catalog import Catalog
+from inferxgate.catalog.catalog import Catalog, UnpricedWarnings
 from inferxgate.catalog.pricing import NANOS_PER_DOLLAR, Price
 from inferxgate.dialects import openai_sizes
 from inferxgate.dialects.openai_sizes import PromptSize
@@ -71,6 +71,7 @@ class Admission:
         self._ledger = ledger
         self._metrics = metrics
         self._policy = policy
+        self._unpriced = UnpricedWarnings()
 
     def admit(self, caller: Caller, request: ChatRequest, request_id: str) -> Admitted:
         """The target of an admitted request, which now counts against its caller's limits.
@@ -124,6 +125,7 @@ class Admission:
             ) from error
         if refused is not None:
             raise _refusal(refused, claim)
+        self._unpriced.note(target.name, price)
         return admitted
 
     def _claim(self, caller: Caller, request: ChatRequest, request_id: str, admitted: Admitted) -> Claim:

@@ -8,7 +8,9 @@ import pytest
 
 from inferxgate.canonical.usage import Usage
 from inferxgate.catalog.abilities import Abilities
-from inferxgate.catalog.catalog import CONFIGURED_VERSION, PACKAGE_VERSION, Catalog
+from inferxgate.catalog.catalog import Catalog, UnpricedWarnings
+from inferxgate.catalog.price_list import PACKAGE_VERSION
+from inferxgate.catalog.pricing import FREE, Price
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +66,7 @@ def test_the_configurations_prices_come_first() -> None:
     )
     price = catalog.price("my-vllm/anything/at-all", None, "anything/at-all")
     assert price is not None
-    assert price.version == CONFIGURED_VERSION
+    assert price.version.startswith("config:")
     assert price.cost_nanos(Usage(input_tokens=10, output_tokens=10)) == 8_000
     override = catalog.price("openai/gpt-4o", "openai", "gpt-4o")
     assert override is not None
@@ -120,3 +122,75 @@ def test_names_from_callers_do_not_fill_the_memory(catalog: Catalog) -> None:
         catalog.abilities(f"openai/{number}", "openai", f"made-up-{number}")
     assert len(catalog._found) <= 4_096
     assert len(catalog._abilities) <= 4_096
+
+
+# --- what the configuration says of prices
+
+
+def priced(said: dict[str, float], *, target: str = "openai/gpt-4o", package: str | None = "openai") -> Price | None:
+    return Catalog({"*": said}).price(target, package, target.partition("/")[2], at=datetime(2026, 11, 1, tzinfo=UTC))
+
+
+def test_a_discount_comes_off_the_lists_price() -> None:
+    price = priced({"discount": 0.15})
+    assert price is not None
+    assert price.cost_nanos(Usage(input_tokens=1_000_000)) == 2_125_000_000
+    assert price.cost_nanos(Usage(cache_read_tokens=1_000_000)) == 1_062_500_000
+    assert price.version.startswith(f"{PACKAGE_VERSION}, config:")
+    assert priced({"discount": 0.15}, target="openai/gpt-99-not-yet-known") is None, "nothing to take it off"
+
+
+def test_a_discount_comes_off_the_configurations_own_price_and_fee() -> None:
+    price = priced({"input_tokens": 1, "output_tokens": 2, "request": 0.01, "discount": 0.25}, package=None)
+    assert price is not None
+    assert price.cost_nanos(Usage(input_tokens=1000, output_tokens=1000)) == 7_500_000 + 750_000 + 1_500_000
+
+
+def test_one_bucket_is_laid_over_the_list_in_every_tier() -> None:
+    price = priced({"cache_read_tokens": 7, "request": 0.5}, target="gemini/gemini-2.5-pro", package="google")
+    assert price is not None
+    assert len(price.tiers) == 2
+    assert price.cost_nanos(Usage(input_tokens=10, cache_read_tokens=10)) == 500_000_000 + 12_500 + 70_000
+    long = Usage(input_tokens=300_000, cache_read_tokens=10)
+    assert price.cost_nanos(long) == 500_000_000 + 300_000 * 2500 + 70_000
+
+
+def test_overrides_are_told_apart_in_records() -> None:
+    versions = {
+        (priced(said) or FREE).version
+        for said in (
+            {"input_tokens": 1, "output_tokens": 2},
+            {"input_tokens": 1, "output_tokens": 3},
+            {"input_tokens": 1, "output_tokens": 2, "request": 0.1},
+            {"discount": 0.1},
+            {"discount": 0.2},
+        )
+    }
+    assert len(versions) == 5
+    assert (priced({"discount": 0.1}) or FREE).version == (priced({"discount": 0.10}) or FREE).version
+
+
+def test_what_is_free_stays_so() -> None:
+    assert priced({"discount": 0.1}, target="echo/echo", package="none") is FREE
+    local = priced({"input_tokens": 0, "output_tokens": 0}, target="ollama/x", package=None)
+    assert local is not None
+    assert local.cost_nanos(Usage(input_tokens=5, output_tokens=5)) == 0
+
+
+def test_a_price_may_hang_on_the_hour(catalog: Catalog) -> None:
+    hours = [datetime(2025, 3, 1, hour, tzinfo=UTC) for hour in range(24)]
+    found = [catalog.price("deepseek/x", "deepseek", "deepseek-chat", at=hour) for hour in hours]
+    prices = {price.cost_nanos(Usage(input_tokens=1_000_000)) for price in found if price}
+    assert len(prices) == 2
+
+
+def test_a_price_that_nobody_knows_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    warnings = UnpricedWarnings()
+    for target in ("a/x", "a/x", "a/y", "a/x"):
+        warnings.note(target, None)
+    warnings.note("a/z", FREE)
+    assert [record.getMessage().partition(" ")[0] for record in caplog.records] == ["a/x", "a/y"]
+    for number in range(5_000):
+        warnings.note(f"a/{number}", None)
+    assert len(caplog.records) == 1_001
+    assert caplog.records[-1].getMessage().startswith("Of further targets")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from decimal import ROUND_HALF_EVEN, Decimal
+import math
+from decimal import Decimal
+from fractions import Fraction
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from inferxgate.canonical.usage import BUCKETS, Usage
-from inferxgate.catalog.pricing import FREE, Price, rates_of
+from inferxgate.catalog.pricing import FREE, NANOS_PER_DOLLAR, Price, rates_of
 
 
 def price(**dollars: float | Decimal) -> Price:
@@ -54,7 +56,7 @@ def test_the_whole_prompt_decides_the_tier() -> None:
 
 
 def test_a_fee_for_each_request_is_added() -> None:
-    fee = Price((rates_of({"input_tokens": 1, "output_tokens": 1}),), "test", request_nanos=12_000_000)
+    fee = Price((rates_of({"input_tokens": 1, "output_tokens": 1}),), "test", request_nanos=Fraction(12_000_000))
     assert fee.cost_nanos(Usage(input_tokens=1)) == 12_001_000
 
 
@@ -63,17 +65,48 @@ def test_echo_is_free() -> None:
 
 
 COUNTS = st.integers(0, 10_000_000)
-DOLLARS = st.decimals(0, 1000, places=6, allow_nan=False)
+ANY_DOLLARS = st.decimals(0, 1000, places=15, allow_nan=False)
 
 
 @given(
-    st.lists(COUNTS, min_size=len(BUCKETS), max_size=len(BUCKETS)),
-    st.lists(DOLLARS, min_size=len(BUCKETS), max_size=len(BUCKETS)),
+    counts=st.lists(COUNTS, min_size=len(BUCKETS), max_size=len(BUCKETS)),
+    dollars=st.lists(ANY_DOLLARS, min_size=len(BUCKETS), max_size=len(BUCKETS)),
+    fee=ANY_DOLLARS,
+    discount=st.decimals(0, 1, places=4),
 )
-def test_the_cost_is_the_exact_sum(counts: list[int], dollars: list[Decimal]) -> None:
-    rates = dict(zip(BUCKETS, dollars, strict=True))
-    exact = sum((Decimal(count) * rate * 1000 for count, rate in zip(counts, dollars, strict=True)), Decimal(0))
-    assert price(**rates).cost_nanos(Usage(*counts)) == int(exact.quantize(Decimal(1), ROUND_HALF_EVEN))
+def test_the_cost_is_the_exact_sum_rounded_once(
+    counts: list[int], dollars: list[Decimal], fee: Decimal, discount: Decimal
+) -> None:
+    rates = rates_of(dict(zip(BUCKETS, dollars, strict=True)))
+    made = Price((rates,), "test", Fraction(fee) * NANOS_PER_DOLLAR).discounted(discount)
+    tokens = sum(count * Fraction(rate) for count, rate in zip(counts, dollars, strict=True))
+    exact = (tokens / 1_000_000 + Fraction(fee)) * (1 - Fraction(discount)) * NANOS_PER_DOLLAR
+    assert made.cost_nanos(Usage(*counts)) == round(exact)  # which rounds halves to even
+
+
+@given(prompt=COUNTS, output=COUNTS, dollars_in=ANY_DOLLARS, dollars_out=ANY_DOLLARS)
+def test_the_worst_case_of_a_flat_price_is_both_counts_at_their_rates(
+    prompt: int, output: int, dollars_in: Decimal, dollars_out: Decimal
+) -> None:
+    flat = price(input_tokens=dollars_in, output_tokens=dollars_out)
+    exact = (prompt * Fraction(dollars_in) + output * Fraction(dollars_out)) * 1000
+    assert flat.worst_case_nanos(prompt, output) == math.ceil(exact)
+    assert flat.worst_case_nanos(prompt, output) >= flat.cost_nanos(
+        Usage(input_tokens=prompt // 2, reasoning_tokens=output // 2, output_tokens=output - output // 2)
+    )
+
+
+def test_the_worst_case_has_the_fee_and_the_tier_that_the_prompt_reaches() -> None:
+    low = rates_of({"input_tokens": 1, "output_tokens": 2})
+    high = rates_of({"input_tokens": 2, "output_tokens": 4}, above_prompt_tokens=200)
+    tiered = Price((low, high), "test", Fraction(5))
+    assert tiered.worst_case_nanos(0, 0) == 5
+    assert tiered.worst_case_nanos(200, 10) == 5 + 200 * 1000 + 10 * 2000
+    assert tiered.worst_case_nanos(201, 10) == 5 + 201 * 2000 + 10 * 4000
+
+
+def test_a_part_of_a_nano_dollar_is_reserved_whole() -> None:
+    assert price(input_tokens=Decimal("0.0005"), output_tokens=0).worst_case_nanos(1, 0) == 1
 
 
 @given(st.lists(COUNTS, min_size=len(BUCKETS), max_size=len(BUCKETS)))

@@ -244,6 +244,22 @@ def test_an_error_with_status_200_is_an_error() -> None:
             {"prompt_tokens": 9, "completion_tokens": 1, "prompt_cache_hit_tokens": 4, "prompt_cache_miss_tokens": 5},
             Usage(input_tokens=5, cache_read_tokens=4, output_tokens=1),
         ),
+        (  # Mistral, at times
+            {"prompt_tokens": 273, "completion_tokens": 97, "total_tokens": 370, "num_cached_tokens": 48},
+            Usage(input_tokens=225, cache_read_tokens=48, output_tokens=97),
+        ),
+        (  # Together
+            {"prompt_tokens": 44, "completion_tokens": 23, "total_tokens": 67, "cached_tokens": 40},
+            Usage(input_tokens=4, cache_read_tokens=40, output_tokens=23),
+        ),
+        (  # OpenRouter's Gemini: the same tokens are written and read, and charged as both
+            {
+                "prompt_tokens": 2168,
+                "completion_tokens": 100,
+                "prompt_tokens_details": {"cached_tokens": 2161, "cache_write_tokens": 2161},
+            },
+            Usage(input_tokens=7, cache_read_tokens=2161, cache_write_5m_tokens=2161, output_tokens=100),
+        ),
         (  # xAI: reasoning stands beside the completion
             {
                 "prompt_tokens": 10,

@@ -114,7 +114,7 @@ async def test_an_answer_is_recorded_with_the_providers_count(setup: Setup, stre
     assert (record.request_id, record.end_user, record.stream) == ("req-1", "ann", stream)
     assert (record.model_asked, record.model, record.provider) == ("gpt-4o", "gpt-4o", "openai")
     assert (record.usage, record.usage_source) == (Usage(input_tokens=7, output_tokens=2), "provider")
-    assert (record.cost_nanos, record.price_version) == (7 * 2500 + 2 * 10_000, "configuration")
+    assert (record.cost_nanos, (record.price_version or "")[:7]) == (7 * 2500 + 2 * 10_000, "config:")
     assert record.first_token_ms is not None
 
 
