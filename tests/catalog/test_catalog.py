@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 import pytest
@@ -127,7 +128,7 @@ def test_names_from_callers_do_not_fill_the_memory(catalog: Catalog) -> None:
 # --- what the configuration says of prices
 
 
-def priced(said: dict[str, float], *, target: str = "openai/gpt-4o", package: str | None = "openai") -> Price | None:
+def priced(said: Mapping[str, float], *, target: str = "openai/gpt-4o", package: str | None = "openai") -> Price | None:
     return Catalog({"*": said}).price(target, package, target.partition("/")[2], at=datetime(2026, 11, 1, tzinfo=UTC))
 
 
