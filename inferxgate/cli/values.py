@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
-from inferxgate.accounts.keys import LONGEST_MODEL, MOST_MODELS, MOST_PER_MINUTE, validate_models
+from inferxgate.accounts.keys import LARGEST_LIMIT, LONGEST_MODEL, MOST_MODELS, validate_models
 from inferxgate.accounts.users import effective_rpm
 from inferxgate.cli.failures import WrongUsage
 from inferxgate.errors import GatewayError
@@ -49,8 +49,8 @@ def parse_rpm(text: str | None) -> int | None:
     """A number of requests a minute; None for ``default``."""
     if text is None or text == "default":
         return None
-    if not re.fullmatch(r"\d{1,10}", text, re.ASCII) or int(text) > MOST_PER_MINUTE:
-        wanted = f"a whole number from 0 (unlimited) to {MOST_PER_MINUTE:,}, or 'default'"
+    if not re.fullmatch(r"\d{1,10}", text, re.ASCII) or int(text) > LARGEST_LIMIT:
+        wanted = f"a whole number from 0 (unlimited) to {LARGEST_LIMIT:,}, or 'default'"
         raise WrongUsage(f"--rpm must be {wanted}, not '{text}'")
     return int(text)
 
