@@ -17,7 +17,7 @@ _inferxgate() {
         item=${COMP_WORDS[index]}
         ((index++))
         case $item in
-            --by | --config | --expires | --host | --key | --log-format | --log-level | --model | --models | --name | --port | --provider | --role | --rpm | --show-completion | --since | --system | --update-from | --url | --user | --username | --workers | -m | -s)
+            --budget | --budget-period | --by | --config | --expires | --host | --key | --log-format | --log-level | --model | --models | --name | --parallel | --port | --provider | --role | --rpm | --show-completion | --since | --system | --tpm | --update-from | --url | --user | --username | --workers | -m | -s)
                 [[ ${COMP_WORDS[index]} == = ]] && ((index++))
                 ((index++))
                 continue
@@ -60,17 +60,17 @@ _inferxgate() {
         '') words='serve keys users models stats chat config --config --version -V --show-completion --help -h' ;;
         'serve') words='--host --port --workers --log-level --log-format --config --help -h' ;;
         'keys') words='create list show update revoke rotate --help -h' ;;
-        'keys/create') words='--name --user --rpm --models --expires --json --config --help -h' ;;
+        'keys/create') words='--name --user --rpm --tpm --parallel --budget --budget-period --models --expires --json --config --help -h' ;;
         'keys/list') words='--all --user --json --config --help -h' ;;
         'keys/show') words='--json --config --help -h' ;;
-        'keys/update') words='--name --rpm --models --expires --block --unblock --json --config --help -h' ;;
+        'keys/update') words='--name --rpm --tpm --parallel --budget --budget-period --models --expires --block --unblock --json --config --help -h' ;;
         'keys/revoke') words='--json --config --help -h' ;;
         'keys/rotate') words='--json --config --help -h' ;;
         'users') words='create list show update disable enable passwd role delete --help -h' ;;
         'users/create') words='--role --username --password-stdin --json --config --help -h' ;;
         'users/list') words='--json --config --help -h' ;;
         'users/show') words='--json --config --help -h' ;;
-        'users/update') words='--rpm --json --config --help -h' ;;
+        'users/update') words='--rpm --tpm --budget --budget-period --json --config --help -h' ;;
         'users/disable') words='--force --json --config --help -h' ;;
         'users/enable') words='--json --config --help -h' ;;
         'users/passwd') words='--password-stdin --json --config --help -h' ;;
@@ -94,13 +94,16 @@ _inferxgate() {
             compopt -o default 2>/dev/null
             return
             ;;
-        --by | --config | --expires | --host | --key | --log-format | --log-level | --model | --models | --name | --port | --provider | --role | --rpm | --show-completion | --since | --system | --update-from | --url | --user | --username | --workers | -m | -s) words='' ;;
+        --budget | --budget-period | --by | --config | --expires | --host | --key | --log-format | --log-level | --model | --models | --name | --parallel | --port | --provider | --role | --rpm | --show-completion | --since | --system | --tpm | --update-from | --url | --user | --username | --workers | -m | -s) words='' ;;
     esac
     case $path:$before in
         :--show-completion) words='bash zsh fish' ;;
         serve:--log-level) words='critical error warning info debug' ;;
         serve:--log-format) words='text json' ;;
+        keys/create:--budget-period) words='total day week month' ;;
+        keys/update:--budget-period) words='total day week month' ;;
         users/create:--role) words='admin user' ;;
+        users/update:--budget-period) words='total day week month' ;;
         stats:--by) words='model provider key user day' ;;
     esac
     COMPREPLY=($(compgen -W "$words" -- "$word"))

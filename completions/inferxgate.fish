@@ -8,7 +8,7 @@ function __inferxgate_at
     for word in (commandline -opc)[2..-1]
         if test $value = yes
             set value no
-        else if contains -- $word --by --config --expires --host --key --log-format --log-level --model --models --name --port --provider --role --rpm --show-completion --since --system --update-from --url --user --username --workers -m -s
+        else if contains -- $word --budget --budget-period --by --config --expires --host --key --log-format --log-level --model --models --name --parallel --port --provider --role --rpm --show-completion --since --system --tpm --update-from --url --user --username --workers -m -s
             set value yes
         else if contains -- "$place:$word" ':serve' ':keys' ':users' ':models' ':stats' ':chat' ':config' 'keys:create' 'keys:list' 'keys:show' 'keys:update' 'keys:revoke' 'keys:rotate' 'users:create' 'users:list' 'users:show' 'users:update' 'users:disable' 'users:enable' 'users:passwd' 'users:role' 'users:delete' 'models:prices' 'models:list' 'models:show' 'config:show' 'config:path' 'config:check' 'config:init'
             set place (string trim -l -c / -- "$place/$word")
@@ -46,6 +46,10 @@ complete -c inferxgate -n '__inferxgate_at "keys"' -l help -s h -d 'Show this me
 complete -c inferxgate -n '__inferxgate_at "keys/create"' -l name -x -d 'What people call it.'
 complete -c inferxgate -n '__inferxgate_at "keys/create"' -l user -x -d 'Whose it is (address or id); else nobody'\''s.'
 complete -c inferxgate -n '__inferxgate_at "keys/create"' -l rpm -x -d 'Requests a minute; 0: unlimited; '\''default'\'': the gateway'\''s.'
+complete -c inferxgate -n '__inferxgate_at "keys/create"' -l tpm -x -d 'Tokens a minute; 0: unlimited; '\''default'\'': the gateway'\''s.'
+complete -c inferxgate -n '__inferxgate_at "keys/create"' -l parallel -x -d 'Requests at once; 0: unlimited; '\''default'\'': the gateway'\''s.'
+complete -c inferxgate -n '__inferxgate_at "keys/create"' -l budget -x -d 'What it may spend, such as 10 or 10.50; or '\''none'\''.'
+complete -c inferxgate -n '__inferxgate_at "keys/create"' -l budget-period -x -a 'total day week month' -d 'When the budget begins anew, in UTC: day, week, month; total: never.'
 complete -c inferxgate -n '__inferxgate_at "keys/create"' -l models -x -d 'The only models it may use, such as echo,gpt-*; '\''all'\'': every one.'
 complete -c inferxgate -n '__inferxgate_at "keys/create"' -l expires -x -d '30d, 12h, a date or an ISO time; '\''never'\''.'
 complete -c inferxgate -n '__inferxgate_at "keys/create"' -l json -d 'Print JSON.'
@@ -61,6 +65,10 @@ complete -c inferxgate -n '__inferxgate_at "keys/show"' -l config -r -F -d 'The 
 complete -c inferxgate -n '__inferxgate_at "keys/show"' -l help -s h -d 'Show this message and exit.'
 complete -c inferxgate -n '__inferxgate_at "keys/update"' -l name -x -d 'What people call it.'
 complete -c inferxgate -n '__inferxgate_at "keys/update"' -l rpm -x -d 'Requests a minute; 0: unlimited; '\''default'\'': the gateway'\''s.'
+complete -c inferxgate -n '__inferxgate_at "keys/update"' -l tpm -x -d 'Tokens a minute; 0: unlimited; '\''default'\'': the gateway'\''s.'
+complete -c inferxgate -n '__inferxgate_at "keys/update"' -l parallel -x -d 'Requests at once; 0: unlimited; '\''default'\'': the gateway'\''s.'
+complete -c inferxgate -n '__inferxgate_at "keys/update"' -l budget -x -d 'What it may spend, such as 10 or 10.50; or '\''none'\''.'
+complete -c inferxgate -n '__inferxgate_at "keys/update"' -l budget-period -x -a 'total day week month' -d 'When the budget begins anew, in UTC: day, week, month; total: never.'
 complete -c inferxgate -n '__inferxgate_at "keys/update"' -l models -x -d 'The only models it may use, such as echo,gpt-*; '\''all'\'': every one.'
 complete -c inferxgate -n '__inferxgate_at "keys/update"' -l expires -x -d '30d, 12h, a date or an ISO time; '\''never'\''.'
 complete -c inferxgate -n '__inferxgate_at "keys/update"' -l block -l unblock -d 'Refuse it for now, or accept it again.'
@@ -96,6 +104,9 @@ complete -c inferxgate -n '__inferxgate_at "users/show"' -l json -d 'Print JSON.
 complete -c inferxgate -n '__inferxgate_at "users/show"' -l config -r -F -d 'The configuration file, in place of INFERXGATE_CONFIG.'
 complete -c inferxgate -n '__inferxgate_at "users/show"' -l help -s h -d 'Show this message and exit.'
 complete -c inferxgate -n '__inferxgate_at "users/update"' -l rpm -x -d 'Ceiling of requests a minute for them and each of their keys; 0: none; '\''default'\'': the gateway'\''s.'
+complete -c inferxgate -n '__inferxgate_at "users/update"' -l tpm -x -d 'Ceiling of tokens a minute, likewise.'
+complete -c inferxgate -n '__inferxgate_at "users/update"' -l budget -x -d 'What they and all their keys together may spend, such as 10 or 10.50; or '\''none'\''.'
+complete -c inferxgate -n '__inferxgate_at "users/update"' -l budget-period -x -a 'total day week month' -d 'When the budget begins anew, in UTC: day, week, month; total: never.'
 complete -c inferxgate -n '__inferxgate_at "users/update"' -l json -d 'Print JSON.'
 complete -c inferxgate -n '__inferxgate_at "users/update"' -l config -r -F -d 'The configuration file, in place of INFERXGATE_CONFIG.'
 complete -c inferxgate -n '__inferxgate_at "users/update"' -l help -s h -d 'Show this message and exit.'

@@ -150,6 +150,15 @@ class LimitSettings(Section):
         " empty is none.",
     )
 
+    @property
+    def of_keys(self) -> dict[str, int]:
+        """The defaults, by the names that a key's own limits have."""
+        return {
+            "rate_limit_rpm": self.requests_per_minute,
+            "rate_limit_tpm": self.tokens_per_minute,
+            "max_parallel_requests": self.parallel_requests,
+        }
+
 
 class StorageSettings(Section):
     """Where users, keys and usage are kept."""

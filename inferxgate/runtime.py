@@ -11,7 +11,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from inferxgate.accounts.scopes import Defaults
 from inferxgate.catalog.catalog import Catalog
 from inferxgate.catalog.price_list import FILE_NAME, PACKAGED, read_price_list
 from inferxgate.config import Loaded, PriceSettings, ProviderSettings, Settings
@@ -127,12 +126,6 @@ def _put_in_order(recovery: Recovery, presence: Presence) -> None:
             recovery.at_start(alone=alone)
     except StoreUnavailable as error:
         raise StartError(f"the store cannot be read, so nobody's budget is known: {error}") from error
-
-
-def build_defaults(settings: Settings) -> Defaults:
-    """The limits of keys that have none of their own."""
-    limits = settings.limits
-    return Defaults(limits.requests_per_minute, limits.tokens_per_minute, limits.parallel_requests)
 
 
 def build_catalog(settings: Settings, data_dir: Path | None = None) -> Catalog:

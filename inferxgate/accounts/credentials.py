@@ -6,11 +6,12 @@ A credential that was once valid is told why it is no longer; one that never was
 from __future__ import annotations
 
 import hmac
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from inferxgate.accounts.callers import Caller
 from inferxgate.accounts.keys import hash_secret, looks_like_key
-from inferxgate.accounts.scopes import Defaults, scopes_of_key, scopes_of_user
+from inferxgate.accounts.scopes import scopes_of_key, scopes_of_user
 from inferxgate.errors import INVALID_API_KEY, INVALID_TOKEN, GatewayError
 from inferxgate.store.protocol import Store
 from inferxgate.store.records import User
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from inferxgate.accounts.tokens import Tokens
 
 
-def resolve_key(store: Store, secret: str, *, defaults: Defaults, now_ms: int) -> Caller:
+def resolve_key(store: Store, secret: str, *, defaults: Mapping[str, int], now_ms: int) -> Caller:
     """The holder of a key. Raises ``GatewayError`` (``invalid_api_key``) and ``StoreUnavailable``."""
     if not looks_like_key(secret):
         raise _bad_key("Invalid API key provided.")
@@ -45,7 +46,7 @@ def resolve_key(store: Store, secret: str, *, defaults: Defaults, now_ms: int) -
     )
 
 
-def resolve_token(store: Store, tokens: Tokens, token: str, *, defaults: Defaults, now_ms: int) -> Caller:
+def resolve_token(store: Store, tokens: Tokens, token: str, *, defaults: Mapping[str, int], now_ms: int) -> Caller:
     """The person who signed in. Raises ``GatewayError`` (``invalid_token``) and ``StoreUnavailable``."""
     claims = tokens.verify(token)
     if claims.expires_at_ms <= now_ms:

@@ -13,7 +13,11 @@ import secrets
 import time
 import unicodedata
 import zlib
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from fractions import Fraction
 
+from inferxgate.catalog.pricing import NANOS_PER_DOLLAR
 from inferxgate.errors import INVALID_VALUE, KEY_LIMIT_REACHED, KEY_NOT_FOUND, USER_NOT_FOUND, GatewayError
 from inferxgate.ids import new_id
 from inferxgate.store.protocol import KeyLimitReached, OwnerMissing, Store
@@ -24,7 +28,15 @@ MARK = "ix-api-key-"
 LONGEST_NAME = 200
 LONGEST_MODEL = 200
 MOST_MODELS = 500
-MOST_PER_MINUTE = 10**9
+LIMITS: Mapping[str, str] = {
+    "rate_limit_rpm": "requests a minute",
+    "rate_limit_tpm": "tokens a minute",
+    "max_parallel_requests": "requests at once",
+}
+"""The limits of a key that are numbers, and of what. Of each, None is the default and 0 is no limit."""
+LARGEST_LIMIT = 10**9
+LARGEST_BUDGET = 1_000_000
+"""Dollars. Up to here a JSON number says every nano-dollar exactly."""
 
 _RANDOM_BYTES = 32
 _SHOWN = 8
@@ -142,6 +154,15 @@ def live_key(store: Store, key_id: str) -> ApiKey:
     return key
 
 
+def spend_of(store: Store, keys: Sequence[ApiKey]) -> dict[str, int]:
+    """What each of the keys has spent, in nano-dollars by its id; 0 for those that have spent nothing.
+
+    Raises ``StoreUnavailable``.
+    """
+    spent = store.spend_by_key([key.id for key in keys])
+    return {key.id: spent.get(key.id, 0) for key in keys}
+
+
 def _no_such_key(key_id: str) -> GatewayError:
     return GatewayError(KEY_NOT_FOUND, f"There is no key with the id {key_id[:64]!r}.", param="id")
 
@@ -163,15 +184,60 @@ def validate_name(value: object, *, param: str = "name") -> str | None:
     return value.strip() or None
 
 
-def validate_rpm(value: object, *, param: str = "rate_limit_rpm") -> int | None:
-    """Requests a minute: None for the default, 0 for no limit. Raises ``GatewayError`` (``invalid_value``)."""
+def validate_limit(value: object, *, param: str) -> int | None:
+    """One of ``LIMITS``: None for the default, 0 for no limit. Raises ``GatewayError`` (``invalid_value``)."""
     if value is None:
         return None
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MOST_PER_MINUTE:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= LARGEST_LIMIT:
         raise _invalid(
-            param, f"'{param}' must be a whole number from 0 (unlimited) to {MOST_PER_MINUTE}, or null (the default)."
+            param, f"'{param}' must be a whole number from 0 (unlimited) to {LARGEST_LIMIT}, or null (the default)."
         )
     return value
+
+
+def validate_budget(value: object, *, param: str = "max_budget") -> int | None:
+    """Nano-dollars from dollars as JSON has them; None for no budget. Raises ``GatewayError`` (``invalid_value``)."""
+    if value is None:
+        return None
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise _invalid(param, f"'{param}' must be a number of dollars, or null (no budget).")
+    try:
+        return nanos_of(Decimal(repr(value) if isinstance(value, float) else value))  # the digits that were written
+    except ValueError as error:
+        hint = " Null is no budget; a key that may spend nothing is one to block or to revoke." if value <= 0 else ""
+        raise _invalid(param, f"'{param}' {error}.{hint}") from None
+
+
+def nanos_of(dollars: Decimal) -> int:
+    """A budget in nano-dollars, exactly. Raises ``ValueError``, whose message goes on from the budget's name."""
+    if dollars.is_nan() or dollars <= 0:
+        raise ValueError("must be more than 0 dollars")
+    if dollars > LARGEST_BUDGET:
+        raise ValueError(f"must be {LARGEST_BUDGET:,} dollars or less")
+    nanos = Fraction(dollars) * NANOS_PER_DOLLAR
+    if nanos.denominator != 1:
+        raise ValueError("may have at most 9 decimals")
+    return nanos.numerator
+
+
+_EACH: Mapping[BudgetPeriod, str] = {"total": "in total", "day": "a day", "week": "a week", "month": "a month"}
+
+
+def validate_period(value: object, *, param: str = "budget_period") -> BudgetPeriod:
+    """What a budget is for; None is all time. Raises ``GatewayError`` (``invalid_value``)."""
+    if value is None:
+        return "total"
+    period = next((each for each in _EACH if each == value), None)
+    if period is None:
+        raise _invalid(param, f"'{param}' must be total, day, week or month.")
+    return period
+
+
+def budget_in_words(nanos: int, period: BudgetPeriod) -> str:
+    """``$10 a month``: the amount exactly, whole dollars without cents."""
+    whole, rest = divmod(nanos, NANOS_PER_DOLLAR)
+    decimals = f"{rest:09d}".rstrip("0")
+    return f"${whole:,}{f'.{decimals:0<2}' if decimals else ''} {_EACH[period]}"
 
 
 def validate_models(value: object, *, param: str = "allowed_models") -> tuple[str, ...] | None:

@@ -3,6 +3,11 @@
 Limits compare as numbers with 0 (unlimited) above every other. A key without a limit of its own has the default; a user
 with a ceiling is under it with every key. Where a user has none, nobody has lowered or raised what the default gives:
 they may not go above the default by themselves, but what an admin has set on a key holds.
+
+A budget is an amount and how often it begins anew. One is within another where whoever keeps to it keeps to the other
+for certain: it is not larger, and the other's periods each lie inside one of its own, as days lie inside weeks. So a
+budget for each day is never within one for a month, whatever the amounts. A key without a budget is under that of its
+user all the same.
 """
 
 from __future__ import annotations
@@ -12,14 +17,15 @@ import math
 import time
 import unicodedata
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from inferxgate.accounts.callers import Caller
-from inferxgate.accounts.keys import has_control_characters
+from inferxgate.accounts.keys import LIMITS, budget_in_words, has_control_characters
 from inferxgate.errors import EMAIL_TAKEN, FORBIDDEN, INVALID_VALUE, GatewayError
 from inferxgate.ids import new_id
 from inferxgate.store.protocol import EmailTaken, Store
-from inferxgate.store.records import ApiKey, Role, User
+from inferxgate.store.records import ApiKey, BudgetPeriod, Role, User
 
 LONGEST_EMAIL = 254
 """Characters (RFC 5321, section 4.5.3.1.3, less the angle brackets)."""
@@ -80,31 +86,39 @@ def set_password(store: Store, user: User, password_hash: str) -> User | None:
 
 def effective_rpm(key: ApiKey | None, user: User | None, default_rpm: int) -> int:
     """Requests a minute in force, 0 for no limit: for a key of this user (or of nobody), or for the user signed in."""
-    own = key.rate_limit_rpm if key is not None else None
     ceiling = user.rate_limit_rpm if user is not None else None
-    if own is None and ceiling is not None and key is None:
-        own = ceiling
-    limit = _number(own, default_rpm)
+    return effective_limit(ceiling if key is None else key.rate_limit_rpm, ceiling, default_rpm)
+
+
+def effective_limit(own: int | None, ceiling: int | None, default: int) -> int:
+    """A limit in force, 0 for no limit: the key's own or else the default, and never above a ceiling that was set.
+
+    For a user who is signed in, the ceiling is their own limit as well.
+    """
+    limit = _number(own, default)
     if ceiling is not None:
-        limit = min(limit, _number(ceiling, default_rpm))
+        limit = min(limit, _number(ceiling, default))
     return 0 if limit == math.inf else int(limit)
 
 
 def check_rights(
-    caller: Caller, user: User, *, current_key: ApiKey | None, changes: Mapping[str, Any], default_rpm: int
+    caller: Caller, user: User, *, current_key: ApiKey | None, changes: Mapping[str, Any], defaults: Mapping[str, int]
 ) -> None:
     """Whether ``caller`` may give a key of ``user`` these fields of ``ApiKey``: a new key, or ``current_key`` changed.
 
-    Raises ``GatewayError`` (``forbidden``) that names the field, for callers who are no admins: limits above the
-    user's ceiling, more than an existing key has, and fields that belong to admins.
+    ``defaults`` has the gateway's default of each of ``LIMITS``. Raises ``GatewayError`` (``forbidden``) that names the
+    field, for callers who are no admins: limits and budgets above the user's, more than an existing key has, and fields
+    that belong to admins.
     """
     if caller.is_admin:
         return
     for field in _ONLY_ADMINS:
         if field in changes:
             raise _forbidden(field, f"Only an admin may set '{field}'.")
-    if "rate_limit_rpm" in changes:
-        _check_rpm(user, current_key, changes["rate_limit_rpm"], default_rpm)
+    for limit in LIMITS.keys() & changes.keys():
+        _check_limit(limit, user, current_key, changes[limit], defaults[limit])
+    if changes.keys() & {"max_budget_nanos", "budget_period"}:
+        _check_budget(user, current_key, changes)
     if current_key is not None:
         if "allowed_models" in changes and not _within(changes["allowed_models"], current_key.allowed_models):
             raise _forbidden("allowed_models", "Only an admin may let an existing key use more models.")
@@ -112,24 +126,77 @@ def check_rights(
             raise _forbidden("expires_at", "Only an admin may let an existing key live longer.")
 
 
-def _check_rpm(user: User, current: ApiKey | None, wanted: int | None, default_rpm: int) -> None:
-    if current is not None:
-        if current.rate_limit_rpm == wanted:
+def _check_limit(limit: str, user: User, current_key: ApiKey | None, wanted: int | None, default: int) -> None:
+    if current_key is not None:
+        current: int | None = getattr(current_key, limit)
+        if current == wanted:
             return
-        if _number(wanted, default_rpm) > _number(current.rate_limit_rpm, default_rpm):
-            raise _forbidden("rate_limit_rpm", "Only an admin may raise the limit of an existing key.")
-    ceiling = _number(user.rate_limit_rpm, default_rpm)
+        if _number(wanted, default) > _number(current, default):
+            raise _forbidden(limit, f"Only an admin may raise the {LIMITS[limit]} of an existing key.")
+    ceiling = _number(getattr(user, limit, None), default)  # of requests at once, users have no ceiling
     # Without a limit of its own a key has the default, kept under the ceiling when it is used.
-    if wanted is not None and _number(wanted, default_rpm) > ceiling:
+    if wanted is not None and _number(wanted, default) > ceiling:
         raise _forbidden(
-            "rate_limit_rpm", f"The limit may be at most {int(ceiling)} requests a minute, the ceiling of this user."
+            limit, f"The limit may be at most {int(ceiling)} {LIMITS[limit]}, which is as much as this user may have."
         )
 
 
-def _number(rpm: int | None, default_rpm: int) -> float:
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """An amount, and how often it begins anew."""
+
+    nanos: int
+    period: BudgetPeriod
+
+
+_LIE_INSIDE: Mapping[BudgetPeriod, tuple[BudgetPeriod, ...]] = {
+    "total": ("total", "month", "week", "day"),
+    "month": ("month", "day"),
+    "week": ("week", "day"),
+    "day": ("day",),
+}
+"""Of which periods each lies whole inside one of these. A week may lie in two months."""
+
+
+def _check_budget(user: User, current_key: ApiKey | None, changes: Mapping[str, Any]) -> None:
+    current = budget_of(current_key)
+    nanos = changes.get("max_budget_nanos", None if current is None else current.nanos)
+    period = changes.get("budget_period", "total" if current_key is None else current_key.budget_period)
+    wanted = None if nanos is None else Budget(nanos, period)
+    if wanted == current:
+        return
+    if current is not None and (wanted is None or not is_within(wanted, current)):
+        raise _forbidden(_at_fault(wanted, current), "Only an admin may raise the budget of an existing key.")
+    ceiling = budget_of(user)
+    if wanted is not None and ceiling is not None and not is_within(wanted, ceiling):
+        most = budget_in_words(ceiling.nanos, ceiling.period)
+        raise _forbidden(
+            _at_fault(wanted, ceiling),
+            f"The budget must be within that of this user, {most}: no larger, and with the same budget_period or"
+            " a longer one that holds it whole.",
+        )
+
+
+def budget_of(holder: ApiKey | User | None) -> Budget | None:
+    """The budget of a key alone, or that of a user and all of their keys; None where there is none."""
+    if holder is None or holder.max_budget_nanos is None:
+        return None
+    return Budget(holder.max_budget_nanos, holder.budget_period)
+
+
+def is_within(one: Budget, other: Budget) -> bool:
+    """Whether whoever keeps to ``one`` keeps to ``other`` for certain."""
+    return one.nanos <= other.nanos and other.period in _LIE_INSIDE[one.period]
+
+
+def _at_fault(wanted: Budget | None, most: Budget) -> str:
+    return "max_budget" if wanted is None or wanted.nanos > most.nanos else "budget_period"
+
+
+def _number(limit: int | None, default: int) -> float:
     """A limit that can be compared: the default for None, infinity for 0."""
-    limit = default_rpm if rpm is None else rpm
-    return math.inf if limit == 0 else limit
+    number = default if limit is None else limit
+    return math.inf if number == 0 else number
 
 
 def _within(wanted: tuple[str, ...] | None, current: tuple[str, ...] | None) -> bool:

@@ -9,12 +9,10 @@ import typer
 from inferxgate.accounts import keys as accounts
 from inferxgate.cli import options
 from inferxgate.cli.failures import CommandFailed, WrongUsage
-from inferxgate.cli.options import Command, ConfigOption, JsonOption, opened_store
+from inferxgate.cli.options import BudgetPeriodOption, Command, ConfigOption, JsonOption, opened_store
 from inferxgate.cli.output import (
-    NANOS_PER_DOLLAR,
     Column,
     ago,
-    dollars,
     note,
     plural,
     print_fields,
@@ -26,22 +24,25 @@ from inferxgate.cli.output import (
 )
 from inferxgate.cli.references import find_key, find_user
 from inferxgate.cli.values import (
-    above_ceiling,
+    budget_words,
+    is_cut_budget,
+    key_limit,
     limit_short,
-    limit_words,
     now_ms,
+    parse_budget,
     parse_expiry,
+    parse_limit,
     parse_models,
-    parse_rpm,
-    refuse_later,
-    rpm_short,
+    spent_words,
     usage,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from inferxgate.config import Loaded
     from inferxgate.store.protocol import Store
-    from inferxgate.store.records import ApiKey, User
+    from inferxgate.store.records import ApiKey, BudgetPeriod, User
 
 app = options.new_app("Create, list, change, rotate and revoke API keys.")
 
@@ -59,11 +60,18 @@ ExpiresOption = Annotated[
     str | None,
     typer.Option("--expires", metavar="WHEN", help="30d, 12h, a date or an ISO time; 'never'."),
 ]
-# Named by the interface, enforced by a later version: until then they are refused, never stored and forgotten.
-TpmOption = Annotated[str | None, typer.Option("--tpm", hidden=True)]
-ParallelOption = Annotated[str | None, typer.Option("--parallel", hidden=True)]
-BudgetOption = Annotated[str | None, typer.Option("--budget", hidden=True)]
-BudgetPeriodOption = Annotated[str | None, typer.Option("--budget-period", hidden=True)]
+TpmOption = Annotated[
+    str | None, typer.Option("--tpm", metavar="NUMBER", help="Tokens a minute; 0: unlimited; 'default': the gateway's.")
+]
+ParallelOption = Annotated[
+    str | None,
+    typer.Option("--parallel", metavar="NUMBER", help="Requests at once; 0: unlimited; 'default': the gateway's."),
+]
+BudgetOption = Annotated[
+    str | None, typer.Option("--budget", metavar="DOLLARS", help="What it may spend, such as 10 or 10.50; or 'none'.")
+]
+_LIMITS = {"rpm": "rate_limit_rpm", "tpm": "rate_limit_tpm", "parallel": "max_parallel_requests"}
+"""The options of limits, and what they set."""
 
 
 @app.command(cls=Command)
@@ -74,21 +82,22 @@ def create(
         str | None, typer.Option("--user", metavar="USER", help="Whose it is (address or id); else nobody's.")
     ] = None,
     rpm: RpmOption = None,
-    models: ModelsOption = None,
-    expires: ExpiresOption = None,
     tpm: TpmOption = None,
     parallel: ParallelOption = None,
     budget: BudgetOption = None,
     budget_period: BudgetPeriodOption = None,
+    models: ModelsOption = None,
+    expires: ExpiresOption = None,
     as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
     """Create a key and print it: this once, since only its hash is kept."""
-    refuse_later(tpm=tpm, parallel=parallel, budget=budget, budget_period=budget_period)
     with usage():
         name = accounts.validate_name(name)
-        limit = parse_rpm(rpm)
+        limits = _given(rpm=rpm, tpm=tpm, parallel=parallel, budget=budget, budget_period=budget_period)
         allowed = parse_models(models)
+    if budget_period is not None and limits.get("max_budget_nanos") is None:
+        raise WrongUsage("--budget-period needs --budget beside it")
     expires_at_ms = parse_expiry(expires)
     with opened_store(config) as (loaded, store):
         owner = find_user(store, user) if user is not None else None
@@ -96,12 +105,12 @@ def create(
             store,
             name=name,
             user_id=owner.id if owner else None,
-            rate_limit_rpm=limit,
             allowed_models=allowed,
             expires_at_ms=expires_at_ms,
             keys_per_user=None,  # the operator is bound by no number
+            **{"rate_limit_rpm": None, **limits},
         )
-        _remark(store, key, owner, loaded, named=name is not None, limited=limit is not None)
+        _remark(store, key, owner, loaded, changes={"name": name, **limits})
         if as_json:
             print_json({"key": secret, **_as_json(store, key)})
             return
@@ -123,25 +132,27 @@ def list_keys(
     with opened_store(config) as (loaded, store):
         owner = find_user(store, user) if user is not None else None
         keys = store.keys(user_id=owner.id if owner else None, include_revoked=show_all)
-        spent = store.spend_by_key([key.id for key in keys])
+        spent = accounts.spend_of(store, keys)
         owners = {each.id: each for each in store.users()}
     if as_json:
         from inferxgate.cli.objects import key_for_operator
 
-        print_json([key_for_operator(key, spent.get(key.id, 0)) for key in keys])
+        print_json([key_for_operator(key, spent[key.id]) for key in keys])
         return
     if not keys:
         note("There is no key here yet: 'inferxgate keys create' makes one.")
         return
-    default, now = loaded.settings.limits.requests_per_minute, now_ms()
+    defaults, now = loaded.settings.limits.of_keys, now_ms()
     print_table(
         [
             Column("Key", wraps=False),
             "Name",
             Column("User", wraps=False),
             right("RPM"),
-            right("Spent", given_up=2),
-            Column("Last used", wraps=False, given_up=1),
+            right("TPM", given_up=2),
+            right("Parallel", given_up=1),
+            right("Spent", given_up=4),
+            Column("Last used", wraps=False, given_up=3),
             Column("State", wraps=False),
         ],
         [
@@ -149,8 +160,8 @@ def list_keys(
                 key.key_prefix,
                 key.name or "",
                 owner.email if owner else "",
-                limit_short(key, owner, default),
-                dollars(spent.get(key.id, 0) / NANOS_PER_DOLLAR),
+                *(key_limit(key, owner, field, defaults).short() for field in _LIMITS.values()),
+                spent_words(key, spent[key.id]),
                 ago(key.last_used_at_ms, now, none="never"),
                 _state(key),
             ]
@@ -168,7 +179,8 @@ def show(*, key: KeyArgument, as_json: JsonOption = False, config: ConfigOption 
             print_json(_as_json(store, found))
             return
         owner = store.user(found.user_id) if found.user_id else None
-        spent = store.spend_by_key([found.id]).get(found.id, 0)
+        defaults = loaded.settings.limits.of_keys
+        limits = {option: key_limit(found, owner, field, defaults).words() for option, field in _LIMITS.items()}
         print_fields(
             [
                 ("Id", found.id),
@@ -176,10 +188,13 @@ def show(*, key: KeyArgument, as_json: JsonOption = False, config: ConfigOption 
                 ("Name", found.name or ""),
                 ("User", owner.email if owner else found.user_id or "nobody"),
                 ("State", _state(found)),
-                ("RPM", limit_words(found, owner, loaded.settings.limits.requests_per_minute)),
+                ("RPM", limits["rpm"]),
+                ("TPM", limits["tpm"]),
+                ("Parallel", limits["parallel"]),
+                ("Budget", budget_words(found)),
+                ("Spent", spent_words(found, accounts.spend_of(store, [found])[found.id])),
                 ("Models", ", ".join(found.allowed_models) if found.allowed_models is not None else "all"),
                 ("Expires", short_time(found.expires_at_ms, none="never")),
-                ("Spent", dollars(spent / NANOS_PER_DOLLAR)),
                 ("Created", short_time(found.created_at_ms, none="")),
                 ("Last used", short_time(found.last_used_at_ms, none="never")),
             ]
@@ -192,26 +207,23 @@ def update(
     key: KeyArgument,
     name: NameOption = None,
     rpm: RpmOption = None,
+    tpm: TpmOption = None,
+    parallel: ParallelOption = None,
+    budget: BudgetOption = None,
+    budget_period: BudgetPeriodOption = None,
     models: ModelsOption = None,
     expires: ExpiresOption = None,
     block: Annotated[
         bool | None, typer.Option("--block/--unblock", help="Refuse it for now, or accept it again.")
     ] = None,
-    tpm: TpmOption = None,
-    parallel: ParallelOption = None,
-    budget: BudgetOption = None,
-    budget_period: BudgetPeriodOption = None,
     as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
     """Change a key; what is not named stays. In force within a second, also in a running server."""
-    refuse_later(tpm=tpm, parallel=parallel, budget=budget, budget_period=budget_period)
-    changes: dict[str, Any] = {}
     with usage():
+        changes = _given(rpm=rpm, tpm=tpm, parallel=parallel, budget=budget, budget_period=budget_period)
         if name is not None:
             changes["name"] = accounts.validate_name(name)
-        if rpm is not None:
-            changes["rate_limit_rpm"] = parse_rpm(rpm)
         if models is not None:
             changes["allowed_models"] = parse_models(models)
         if expires is not None:
@@ -219,16 +231,15 @@ def update(
         if block is not None:
             changes["blocked"] = block
     if not changes:
-        raise WrongUsage("There is nothing to change: give --name, --rpm, --models, --expires, --block or --unblock")
+        given = "--name, --rpm, --tpm, --parallel, --budget, --budget-period, --models, --expires, --block or --unblock"
+        raise WrongUsage(f"There is nothing to change: give {given}")
     with opened_store(config) as (loaded, store):
         found = _live(find_key(store, key))
         changed = store.update_key(found.id, changes)
         if changed is None:
             raise CommandFailed(f"The key {found.id} has just been removed")
         owner = store.user(changed.user_id) if changed.user_id else None
-        _remark(
-            store, changed, owner, loaded, named="name" in changes, limited=changes.get("rate_limit_rpm") is not None
-        )
+        _remark(store, changed, owner, loaded, changes=changes)
         if as_json:
             print_json(_as_json(store, changed))
         else:
@@ -258,18 +269,38 @@ def rotate(*, key: KeyArgument, as_json: JsonOption = False, config: ConfigOptio
         note(f"Rotated {_called(rotated)}. The new secret is shown this once; the old one has ended.")
 
 
-def _remark(store: Store, key: ApiKey, owner: User | None, loaded: Loaded, *, named: bool, limited: bool) -> None:
-    """Say what is allowed, and yet not what was meant: of the name and the limit, where they have just been given."""
-    live = store.keys(user_id=None) if named and key.name else []
+def _given(*, budget: str | None, budget_period: BudgetPeriod | None, **limits: str | None) -> dict[str, Any]:
+    """What the options say of limits and budget, as fields of a key; without those that were not given."""
+    changes: dict[str, Any] = {
+        _LIMITS[option]: parse_limit(text, option) for option, text in limits.items() if text is not None
+    }
+    if budget is not None:
+        changes["max_budget_nanos"] = parse_budget(budget)
+    if budget_period is not None:
+        changes["budget_period"] = budget_period
+    return changes
+
+
+def _remark(store: Store, key: ApiKey, owner: User | None, loaded: Loaded, *, changes: Mapping[str, Any]) -> None:
+    """Say what is allowed, and yet not what was meant: of the name and the limits, where they have just been given."""
+    live = store.keys(user_id=None) if key.name and changes.get("name") else []
     twins = sum(other.name == key.name and other.id != key.id for other in live)
     if twins:
         note(f"Note: {plural(twins, 'other key')} called '{key.name}'; to show or revoke one of them, give its id.")
-    default = loaded.settings.limits.requests_per_minute
-    if limited and owner is not None and above_ceiling(key, owner, default):
+    if "budget_period" in changes and key.max_budget_nanos is None:
+        note("Note: the key has no budget, so its period means nothing yet; --budget DOLLARS sets one.")
+    for option, field in _LIMITS.items():
+        limit = key_limit(key, owner, field, loaded.settings.limits.of_keys)
+        if owner is not None and changes.get(field) is not None and limit.is_cut:
+            note(
+                f"Warning: {owner.email} has a ceiling of {limit_short(limit.ceiling, limit.default)}"
+                f" {accounts.LIMITS[field]}, so the key's own {limit_short(limit.own, limit.default)} is not reached;"
+                f" 'inferxgate users update {owner.email} --{option} NUMBER' changes the ceiling."
+            )
+    if owner is not None and changes.get("max_budget_nanos") is not None and is_cut_budget(key, owner):
         note(
-            f"Warning: {owner.email} has a ceiling of {rpm_short(owner.rate_limit_rpm, default)} requests a minute,"
-            f" so the key's own {limit_short(key, None, default)} is not reached;"
-            f" 'inferxgate users update {owner.email} --rpm NUMBER' changes the ceiling."
+            f"Warning: {owner.email} has a budget of {budget_words(owner)} for all keys together, so the key's own"
+            f" {budget_words(key)} is not reached; 'inferxgate users update {owner.email} --budget DOLLARS' changes it."
         )
 
 
@@ -286,7 +317,7 @@ def _called(key: ApiKey) -> str:
 def _as_json(store: Store, key: ApiKey) -> dict[str, Any]:
     from inferxgate.cli.objects import key_for_operator
 
-    return key_for_operator(key, store.spend_by_key([key.id]).get(key.id, 0))
+    return key_for_operator(key, accounts.spend_of(store, [key])[key.id])
 
 
 def _state(key: ApiKey) -> str:

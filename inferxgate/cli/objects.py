@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from inferxgate.server.responses import iso_time
-from inferxgate.server.schemas import key_object, user_object
+from inferxgate.server.schemas import dollars_from, key_object, user_object
 from inferxgate.store.records import ApiKey, User
 
 
@@ -19,4 +19,11 @@ def key_for_operator(key: ApiKey, spend_nanos: int) -> dict[str, Any]:
 
 def user_for_operator(user: User) -> dict[str, Any]:
     """A user, with what the operator sets."""
-    return {**user_object(user), "rate_limit_rpm": user.rate_limit_rpm, "disabled": user.disabled}
+    return {
+        **user_object(user),
+        "rate_limit_rpm": user.rate_limit_rpm,
+        "rate_limit_tpm": user.rate_limit_tpm,
+        "max_budget": dollars_from(user.max_budget_nanos),
+        "budget_period": user.budget_period,
+        "disabled": user.disabled,
+    }

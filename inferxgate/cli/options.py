@@ -15,6 +15,7 @@ import typer
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
 from inferxgate.cli.failures import ExitCode, WrongUsage
+from inferxgate.store.records import BudgetPeriod
 
 if TYPE_CHECKING:
     # Typer carries its own click and exports no name for this type.
@@ -45,6 +46,12 @@ ConfigOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+BudgetPeriodOption = Annotated[
+    BudgetPeriod | None,
+    typer.Option(
+        "--budget-period", metavar="PERIOD", help="When the budget begins anew, in UTC: day, week, month; total: never."
+    ),
+]
 
 
 class Command(TyperCommand):

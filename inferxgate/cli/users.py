@@ -12,7 +12,7 @@ from inferxgate.accounts import users as accounts
 from inferxgate.accounts.keys import validate_name
 from inferxgate.cli import options
 from inferxgate.cli.failures import CommandFailed, WrongUsage
-from inferxgate.cli.options import Command, ConfigOption, JsonOption, opened_store
+from inferxgate.cli.options import BudgetPeriodOption, Command, ConfigOption, JsonOption, opened_store
 from inferxgate.cli.output import (
     Column,
     ago,
@@ -26,7 +26,7 @@ from inferxgate.cli.output import (
     short_time,
 )
 from inferxgate.cli.references import find_user
-from inferxgate.cli.values import now_ms, parse_rpm, refuse_later, rpm_short, rpm_words, usage
+from inferxgate.cli.values import budget_words, limit_short, limit_words, now_ms, parse_budget, parse_limit, usage
 
 if TYPE_CHECKING:
     from inferxgate.store.protocol import Store
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 app = options.new_app("Create, list and change the people who may sign in.")
 
+_CEILINGS = {"rpm": "rate_limit_rpm", "tpm": "rate_limit_tpm"}
+"""The options of ceilings, and what they set."""
 RoleName = Literal["admin", "user"]
 UserArgument = Annotated[str, typer.Argument(metavar="USER", help="The user's address or id.", show_default=False)]
 PasswordStdin = Annotated[
@@ -76,7 +78,7 @@ def list_users(*, as_json: JsonOption = False, config: ConfigOption = None) -> N
     with opened_store(config) as (loaded, store):
         users = store.users()
         owned = [key.user_id for key in store.keys(include_revoked=False)]
-    default, now = loaded.settings.limits.requests_per_minute, now_ms()
+    defaults, now = loaded.settings.limits.of_keys, now_ms()
     if as_json:
         print_json([_as_json(user) for user in users])
     elif not users:
@@ -88,8 +90,10 @@ def list_users(*, as_json: JsonOption = False, config: ConfigOption = None) -> N
                 "Username",
                 Column("Role", wraps=False),
                 right("RPM"),
+                right("TPM", given_up=1),
+                right("Budget", given_up=3),
                 right("Keys"),
-                Column("Created", wraps=False, given_up=1),
+                Column("Created", wraps=False, given_up=2),
                 Column("State", wraps=False),
             ],
             [
@@ -97,7 +101,8 @@ def list_users(*, as_json: JsonOption = False, config: ConfigOption = None) -> N
                     user.email,
                     user.username or "",
                     user.role,
-                    rpm_short(user.rate_limit_rpm, default),
+                    *(limit_short(getattr(user, field), defaults[field]) for field in _CEILINGS.values()),
+                    budget_words(user),
                     f"{owned.count(user.id)}",
                     ago(user.created_at_ms, now, none=""),
                     _state(user),
@@ -116,6 +121,7 @@ def show(*, user: UserArgument, as_json: JsonOption = False, config: ConfigOptio
     if as_json:
         print_json(_as_json(found))
         return
+    defaults = loaded.settings.limits.of_keys
     print_fields(
         [
             ("Id", found.id),
@@ -123,7 +129,9 @@ def show(*, user: UserArgument, as_json: JsonOption = False, config: ConfigOptio
             ("Username", found.username or ""),
             ("Role", found.role),
             ("State", _state(found)),
-            ("RPM", rpm_words(found.rate_limit_rpm, loaded.settings.limits.requests_per_minute)),
+            ("RPM", limit_words(found.rate_limit_rpm, defaults["rate_limit_rpm"])),
+            ("TPM", limit_words(found.rate_limit_tpm, defaults["rate_limit_tpm"])),
+            ("Budget", budget_words(found)),
             ("Keys", ", ".join(key.name or f"{key.key_prefix}..." for key in keys) or "none"),
             ("Created", short_time(found.created_at_ms, none="")),
         ]
@@ -142,19 +150,37 @@ def update(
             help="Ceiling of requests a minute for them and each of their keys; 0: none; 'default': the gateway's.",
         ),
     ] = None,
-    tpm: Annotated[str | None, typer.Option("--tpm", hidden=True)] = None,
-    budget: Annotated[str | None, typer.Option("--budget", hidden=True)] = None,
+    tpm: Annotated[
+        str | None, typer.Option("--tpm", metavar="NUMBER", help="Ceiling of tokens a minute, likewise.")
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            "--budget",
+            metavar="DOLLARS",
+            help="What they and all their keys together may spend, such as 10 or 10.50; or 'none'.",
+        ),
+    ] = None,
+    budget_period: BudgetPeriodOption = None,
     as_json: JsonOption = False,
     config: ConfigOption = None,
 ) -> None:
     """Change the ceilings of a user's limits."""
-    refuse_later(tpm=tpm, budget=budget)
-    if rpm is None:
-        raise WrongUsage("There is nothing to change: give --rpm")
-    with usage():
-        ceiling = parse_rpm(rpm)
+    changes: dict[str, Any] = {
+        field: parse_limit(text, option)
+        for (option, field), text in zip(_CEILINGS.items(), (rpm, tpm), strict=True)
+        if text is not None
+    }
+    if budget is not None:
+        changes["max_budget_nanos"] = parse_budget(budget)
+    if budget_period is not None:
+        changes["budget_period"] = budget_period
+    if not changes:
+        raise WrongUsage("There is nothing to change: give --rpm, --tpm, --budget or --budget-period")
     with opened_store(config) as (_, store):
-        changed = _change(store, find_user(store, user), {"rate_limit_rpm": ceiling})
+        changed = _change(store, find_user(store, user), changes)
+        if budget_period is not None and changed.max_budget_nanos is None:
+            note("Note: there is no budget, so its period means nothing yet; --budget DOLLARS sets one.")
         _report(changed, f"Changed {changed.email}.", as_json=as_json)
 
 

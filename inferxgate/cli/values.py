@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 
-from inferxgate.accounts.keys import LONGEST_MODEL, MOST_MODELS, MOST_PER_MINUTE, validate_models
-from inferxgate.accounts.users import effective_rpm
+from inferxgate.accounts.keys import (
+    LARGEST_LIMIT,
+    LONGEST_MODEL,
+    MOST_MODELS,
+    budget_in_words,
+    nanos_of,
+    validate_models,
+)
+from inferxgate.accounts.users import budget_of, effective_limit, is_within
 from inferxgate.cli.failures import WrongUsage
+from inferxgate.cli.output import NANOS_PER_DOLLAR, dollars
 from inferxgate.errors import GatewayError
 from inferxgate.store.records import ApiKey, User
 
@@ -30,64 +40,95 @@ def usage() -> Iterator[None]:
         raise WrongUsage(error.message.replace(f"'{error.param}'", f"--{error.param}").rstrip(".")) from error
 
 
-def refuse_later(**given: object) -> None:
-    """Refuse options that the interface names and this version does not enforce: an unenforced limit is a trap.
-
-    Raises ``WrongUsage`` that names the first one given.
-    """
-    for name, value in given.items():
-        if value is not None:
-            raise WrongUsage(f"--{name.replace('_', '-')} is not available in this version")
-
-
 def now_ms() -> int:
     """The time, UTC milliseconds."""
     return time.time_ns() // 1_000_000
 
 
-def parse_rpm(text: str | None) -> int | None:
-    """A number of requests a minute; None for ``default``."""
+def parse_limit(text: str | None, option: str) -> int | None:
+    """What ``--option`` limits; None for ``default``."""
     if text is None or text == "default":
         return None
-    if not re.fullmatch(r"\d{1,10}", text, re.ASCII) or int(text) > MOST_PER_MINUTE:
-        wanted = f"a whole number from 0 (unlimited) to {MOST_PER_MINUTE:,}, or 'default'"
-        raise WrongUsage(f"--rpm must be {wanted}, not '{text}'")
+    if not re.fullmatch(r"\d{1,10}", text, re.ASCII) or int(text) > LARGEST_LIMIT:
+        wanted = f"a whole number from 0 (unlimited) to {LARGEST_LIMIT:,}, or 'default'"
+        raise WrongUsage(f"--{option} must be {wanted}, not '{text}'")
     return int(text)
 
 
-def rpm_short(rpm: int | None, default: int) -> str:
-    """The limit of requests a minute in force."""
-    number = default if rpm is None else rpm
+def parse_budget(text: str | None) -> int | None:
+    """Nano-dollars from dollars; None for ``none``."""
+    if text is None or text == "none":
+        return None
+    if not re.fullmatch(r"\d{1,20}(\.\d{1,20})?", text, re.ASCII):
+        raise WrongUsage(f"--budget must be dollars, such as 10 or 10.50, or 'none', not '{text}'")
+    try:
+        return nanos_of(Decimal(text))
+    except ValueError as error:
+        hint = "; 'none' is no budget" if not Decimal(text) else ""
+        raise WrongUsage(f"--budget {error}{hint}") from error
+
+
+def limit_short(limit: int | None, default: int) -> str:
+    """A limit in force."""
+    number = default if limit is None else limit
     return f"{number:,}" if number else "unlimited"
 
 
-def rpm_words(rpm: int | None, default: int) -> str:
+def limit_words(limit: int | None, default: int) -> str:
     """The same, and whether it is only the default."""
-    return f"{rpm_short(rpm, default)}{' (default)' if rpm is None else ''}"
+    return f"{limit_short(limit, default)}{' (default)' if limit is None else ''}"
 
 
-def above_ceiling(key: ApiKey, owner: User, default: int) -> bool:
-    """Whether the key has a limit of its own that the ceiling of its owner cuts."""
-    if key.rate_limit_rpm is None or owner.rate_limit_rpm is None:
-        return False
-    return effective_rpm(key, owner, default) != key.rate_limit_rpm
+@dataclass(frozen=True, slots=True)
+class KeyLimit:
+    """One limit of a key, beside what makes it another one in force."""
+
+    own: int | None
+    ceiling: int | None
+    """Of the key's user; None where there is none."""
+    default: int
+    """The gateway's."""
+
+    @property
+    def in_force(self) -> int:
+        return effective_limit(self.own, self.ceiling, self.default)
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the ceiling makes it less than the key itself says."""
+        return self.in_force != (self.default if self.own is None else self.own)
+
+    def short(self) -> str:
+        """What is in force, and whether the ceiling makes it so little."""
+        return f"{limit_short(self.in_force, self.default)}{' (ceiling)' if self.is_cut else ''}"
+
+    def words(self) -> str:
+        """What the key itself says, and what is in force where the ceiling cuts it."""
+        cut = f" ({limit_short(self.in_force, self.default)}: ceiling of the user)" if self.is_cut else ""
+        return f"{limit_words(self.own, self.default)}{cut}"
 
 
-def limit_short(key: ApiKey, owner: User | None, default: int) -> str:
-    """The requests a minute that a key has in force, and whether the ceiling of its owner makes them so few."""
-    in_force = effective_rpm(key, owner, default)
-    return f"{rpm_short(in_force, default)}{' (ceiling)' if _is_cut(key, in_force, default) else ''}"
+def key_limit(key: ApiKey, owner: User | None, field: str, defaults: Mapping[str, int]) -> KeyLimit:
+    """The limit of a key that ``field`` names."""
+    return KeyLimit(getattr(key, field), getattr(owner, field, None), defaults[field])
 
 
-def limit_words(key: ApiKey, owner: User | None, default: int) -> str:
-    """The limit of a key, and the one in force where the ceiling of its owner cuts it."""
-    in_force = effective_rpm(key, owner, default)
-    cut = f" ({rpm_short(in_force, default)}: ceiling of the user)" if _is_cut(key, in_force, default) else ""
-    return f"{rpm_words(key.rate_limit_rpm, default)}{cut}"
+def budget_words(holder: ApiKey | User) -> str:
+    """``$10 a month``, of a key or a user."""
+    nanos = holder.max_budget_nanos
+    return "none" if nanos is None else budget_in_words(nanos, holder.budget_period)
 
 
-def _is_cut(key: ApiKey, in_force: int, default: int) -> bool:
-    return in_force != (default if key.rate_limit_rpm is None else key.rate_limit_rpm)
+def is_cut_budget(key: ApiKey, owner: User) -> bool:
+    """Whether the key has a budget that it cannot reach, because that of its user ends before it."""
+    own, shared = budget_of(key), budget_of(owner)
+    return own is not None and shared is not None and shared.nanos < own.nanos and is_within(shared, own)
+
+
+def spent_words(key: ApiKey, spent_nanos: int) -> str:
+    """``$3.20 of $10 a month``, or what was spent alone where there is no budget."""
+    spent = dollars(spent_nanos / NANOS_PER_DOLLAR)
+    return spent if key.max_budget_nanos is None else f"{spent} of {budget_words(key)}"
 
 
 def parse_models(text: str | None) -> tuple[str, ...] | None:

@@ -332,7 +332,7 @@ class PathApp:
         body = None
         if endpoint.body is not None:
             _, content = await read_json(receive, scope["headers"], self._body_limit)
-            body = parse_body(endpoint.body, content, later=endpoint.later)
+            body = parse_body(endpoint.body, content)
         if endpoint.handler is None:
             raise AssertionError(f"{endpoint.method} {endpoint.path} has neither an application nor a handler")
         reply = await endpoint.handler(Call(self._parts, scope, scope["state"].get("caller"), body))

@@ -30,6 +30,8 @@ from inferxgate.server.schemas import ChangeKeyBody, LoginBody, NewKeyBody, Regi
 from inferxgate.store.protocol import OwnerMissing
 from inferxgate.store.records import ApiKey, User
 
+_FIELDS_OF_A_KEY: dict[str, Any] = dict.fromkeys(("name", "rate_limit_rpm", "allowed_models", "expires_at_ms"))
+"""What a new key has where nothing else is asked for."""
 _LATEST_S = 253_402_300_799
 """The end of the year 9999, the last that ISO 8601 can write."""
 
@@ -137,12 +139,8 @@ async def create_key(call: Call) -> Reply:
     key, secret = await call.parts.threads.in_store(
         keys.create_key,
         call.parts.runtime.store,
-        name=changes.get("name"),
-        user_id=changes.get("user_id", user.id),
-        rate_limit_rpm=changes.get("rate_limit_rpm"),
-        allowed_models=changes.get("allowed_models"),
-        expires_at_ms=changes.get("expires_at_ms"),
         keys_per_user=call.parts.runtime.settings.auth.keys_per_user,
+        **_FIELDS_OF_A_KEY | {"user_id": user.id} | changes,
     )
     return json_reply({**key_object(key, 0), "key": secret}, status=201, secret=True)
 
@@ -212,8 +210,8 @@ def _no_such_key(key_id: str) -> GatewayError:
 
 
 def _check_rights(call: Call, user: User, key: ApiKey | None, changes: Mapping[str, Any]) -> None:
-    default_rpm = call.parts.runtime.settings.limits.requests_per_minute
-    users.check_rights(call.known_caller, user, current_key=key, changes=changes, default_rpm=default_rpm)
+    defaults = call.parts.runtime.settings.limits.of_keys
+    users.check_rights(call.known_caller, user, current_key=key, changes=changes, defaults=defaults)
 
 
 def _changes(body: NewKeyBody) -> dict[str, Any]:
@@ -221,8 +219,12 @@ def _changes(body: NewKeyBody) -> dict[str, Any]:
     changes: dict[str, Any] = body.model_dump(exclude_unset=True)
     if "name" in changes:
         changes["name"] = keys.validate_name(changes["name"])
-    if "rate_limit_rpm" in changes:
-        changes["rate_limit_rpm"] = keys.validate_rpm(changes["rate_limit_rpm"])
+    for limit in keys.LIMITS.keys() & changes.keys():
+        changes[limit] = keys.validate_limit(changes[limit], param=limit)
+    if "max_budget" in changes:
+        changes["max_budget_nanos"] = keys.validate_budget(changes.pop("max_budget"))
+    if "budget_period" in changes:
+        changes["budget_period"] = keys.validate_period(changes["budget_period"])
     if "allowed_models" in changes:
         changes["allowed_models"] = keys.validate_models(changes["allowed_models"])
     if "expires_at" in changes:
@@ -256,5 +258,5 @@ def _bad_expiry(what: str) -> GatewayError:
 
 
 async def _key_objects(call: Call, found: list[ApiKey]) -> list[dict[str, Any]]:
-    spend = await call.parts.threads.in_store(call.parts.runtime.store.spend_by_key, [key.id for key in found])
-    return [key_object(key, spend.get(key.id, 0)) for key in found]
+    spend = await call.parts.threads.in_store(keys.spend_of, call.parts.runtime.store, found)
+    return [key_object(key, spend[key.id]) for key in found]

@@ -8,7 +8,7 @@ and deep nesting, and of duplicate keys it keeps the last.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from typing import Any, TypeVar, get_args
 
 import orjson
@@ -23,7 +23,6 @@ from inferxgate.errors import (
     MISSING_FIELD,
     REQUEST_TOO_LARGE,
     UNKNOWN_FIELD,
-    UNSUPPORTED_PARAMETER,
     GatewayError,
 )
 
@@ -137,21 +136,22 @@ def _not_json(body: bytes, error: orjson.JSONDecodeError) -> GatewayError:
     return GatewayError(INVALID_JSON, f"The body is not valid JSON: {error.msg} ({where}).")
 
 
-def parse_body(model: type[Model], content: Any, *, later: Collection[str] = ()) -> Model:
-    """``content`` as ``model``. Fields named in ``later`` belong to the contract but are not available yet.
-
-    They may be null, which asks for nothing. Raises ``GatewayError`` 400 that names the field.
-    """
+def parse_body(model: type[Model], content: Any) -> Model:
+    """``content`` as ``model``. Raises ``GatewayError`` 400 that names the field."""
     if not isinstance(content, dict):
         raise GatewayError(INVALID_VALUE, "The request's body must be a JSON object.")
-    for name in later:
-        if content.get(name) is not None:
-            raise GatewayError(UNSUPPORTED_PARAMETER, f"{name} is not available in this version.", param=name)
-    known = {name: value for name, value in content.items() if name not in later}
     try:
-        return model.model_validate(known)
+        return model.model_validate(content)
     except ValidationError as failed:
         raise _invalid(failed.errors(include_url=False, include_input=False), model) from None
+
+
+def _kind(detail: ErrorDetails) -> str | None:
+    """What the field must be, in plain words; None where only the validation library has words for it."""
+    if detail["type"] == "literal_error":
+        expected: str = detail["ctx"]["expected"]
+        return expected
+    return _KINDS.get(detail["type"])
 
 
 def _invalid(details: list[ErrorDetails], model: type[BaseModel]) -> GatewayError:
@@ -171,7 +171,7 @@ def _invalid(details: list[ErrorDetails], model: type[BaseModel]) -> GatewayErro
     if first["type"] == "missing":
         return GatewayError(MISSING_FIELD, f"The field {param} is missing.", param=param)
     same = [detail for detail in details if detail["loc"][:1] == first["loc"][:1]]
-    kinds = list(dict.fromkeys(_KINDS[detail["type"]] for detail in same if detail["type"] in _KINDS))
+    kinds = list(dict.fromkeys(kind for detail in same if (kind := _kind(detail))))
     if not kinds:
         said = "; or ".join(dict.fromkeys(detail["msg"] for detail in same))
         return GatewayError(INVALID_VALUE, f"{param}: {said}.", param=param)

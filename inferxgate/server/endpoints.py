@@ -127,8 +127,6 @@ class Endpoint:
     """Instead of a handler: a plain ASGI application, where speed asks for it."""
     body: type[BaseModel] | None = None
     """The model of the request's JSON body, validated before the handler runs."""
-    later: Collection[str] = ()
-    """Fields of the body that are refused because this version does not have them yet."""
     answer: type[BaseModel] | None = None
     """The model of a successful answer; None where it is not JSON."""
     answer_type: str = "application/json"

@@ -18,6 +18,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
@@ -25,7 +26,6 @@ from typing import TYPE_CHECKING
 
 from inferxgate.accounts import credentials, keys
 from inferxgate.accounts.callers import Caller
-from inferxgate.accounts.scopes import Defaults
 from inferxgate.errors import INVALID_API_KEY, INVALID_TOKEN, STORE_UNAVAILABLE, GatewayError, StoreUnavailable
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class _Known:
 class Identity:
     """Who is calling, for one process. ``known`` and ``look_up`` run on the event loop."""
 
-    def __init__(self, store: Store, tokens: Tokens, *, defaults: Defaults) -> None:
+    def __init__(self, store: Store, tokens: Tokens, *, defaults: Mapping[str, int]) -> None:
         self._store = store
         self._tokens = tokens
         self._defaults = defaults

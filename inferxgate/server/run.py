@@ -19,7 +19,7 @@ import uvloop
 
 from inferxgate.accounts.tokens import Tokens, load_or_create_secret
 from inferxgate.config import Loaded
-from inferxgate.runtime import Runtime, build_defaults, open_runtime
+from inferxgate.runtime import Runtime, open_runtime
 from inferxgate.server.addresses import Addresses
 from inferxgate.server.app import build_app
 from inferxgate.server.endpoints import Draining, Parts
@@ -72,7 +72,7 @@ async def serve(loaded: Loaded, *, on_ready: OnReady) -> None:
         threads = Threads()
         stack.callback(threads.close)
         tokens = _tokens(loaded)
-        identity = Identity(runtime.store, tokens, defaults=build_defaults(loaded.settings))
+        identity = Identity(runtime.store, tokens, defaults=loaded.settings.limits.of_keys)
         stack.push_async_callback(identity.stop)
         parts = Parts(
             runtime=runtime,

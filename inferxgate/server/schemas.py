@@ -9,13 +9,13 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
+from inferxgate.accounts.keys import LARGEST_BUDGET, LARGEST_LIMIT
 from inferxgate.catalog.pricing import NANOS_PER_DOLLAR
 from inferxgate.server.bodies import Body
 from inferxgate.server.responses import iso_time
-from inferxgate.store.records import ApiKey, User
+from inferxgate.store.records import ApiKey, BudgetPeriod, User
 
-LATER_KEY_FIELDS = ("rate_limit_tpm", "max_parallel_requests", "max_budget", "budget_period")
-"""Fields of a key that the contract has and this version cannot enforce: refused, never stored unenforced."""
+_LIMIT: dict[str, Any] = {"minimum": 0, "maximum": LARGEST_LIMIT}
 
 
 class RegisterBody(Body):
@@ -31,7 +31,25 @@ class LoginBody(Body):
 
 class NewKeyBody(Body):
     name: str | None = None
-    rate_limit_rpm: int | None = Field(None, description="Requests a minute; null is the default, 0 is unlimited.")
+    rate_limit_rpm: int | None = Field(
+        None, description="Requests a minute; null is the default, 0 is unlimited.", json_schema_extra=_LIMIT
+    )
+    rate_limit_tpm: int | None = Field(
+        None, description="Tokens a minute; null is the default, 0 is unlimited.", json_schema_extra=_LIMIT
+    )
+    max_parallel_requests: int | None = Field(
+        None, description="Requests at once; null is the default, 0 is unlimited.", json_schema_extra=_LIMIT
+    )
+    max_budget: int | float | None = Field(
+        None,
+        description="What the key may spend in each budget_period: dollars, 9 decimals at most; null is no budget.",
+        json_schema_extra={"exclusiveMinimum": 0, "maximum": LARGEST_BUDGET},
+    )
+    budget_period: BudgetPeriod | None = Field(
+        None,
+        description="When a budget begins anew, in UTC: each day, each week (on Monday), each month; total, as null is,"
+        " for never.",
+    )
     allowed_models: list[str] | None = Field(
         None, description="Names and wildcards such as gpt-*; null is every model."
     )
@@ -66,9 +84,9 @@ class KeyAnswer(BaseModel):
     key_prefix: str
     name: str | None
     user_id: str | None
-    max_budget: float | None = Field(description="Dollars.")
-    budget_period: Literal["total", "day", "week", "month"] | None
-    current_spend: float = Field(description="Dollars.")
+    max_budget: float | None = Field(description="Dollars; null is no budget.")
+    budget_period: BudgetPeriod
+    current_spend: float = Field(description="Dollars in the budget_period that is under way.")
     rate_limit_rpm: int | None
     rate_limit_tpm: int | None
     max_parallel_requests: int | None
@@ -151,18 +169,24 @@ def user_object(user: User) -> dict[str, Any]:
     }
 
 
+def dollars_from(nanos: int | None) -> float | None:
+    """Money as JSON has it."""
+    return None if nanos is None else nanos / NANOS_PER_DOLLAR
+
+
 def key_object(key: ApiKey, spend_nanos: int) -> dict[str, Any]:
+    """A key without its secret; ``spend_nanos`` is what it has spent in the period of its budget."""
     return {
         "id": key.id,
         "key_prefix": key.key_prefix,
         "name": key.name,
         "user_id": key.user_id,
-        "max_budget": None,
-        "budget_period": None,
-        "current_spend": spend_nanos / NANOS_PER_DOLLAR,
+        "max_budget": dollars_from(key.max_budget_nanos),
+        "budget_period": key.budget_period,
+        "current_spend": dollars_from(spend_nanos),
         "rate_limit_rpm": key.rate_limit_rpm,
-        "rate_limit_tpm": None,
-        "max_parallel_requests": None,
+        "rate_limit_tpm": key.rate_limit_tpm,
+        "max_parallel_requests": key.max_parallel_requests,
         "allowed_models": None if key.allowed_models is None else list(key.allowed_models),
         "expires_at": iso_time(key.expires_at_ms),
         "blocked": key.blocked,

@@ -12,8 +12,8 @@ import pytest
 from inferxgate.accounts.callers import Caller
 from inferxgate.accounts.credentials import resolve_key, resolve_token
 from inferxgate.accounts.keys import new_secret
-from inferxgate.accounts.scopes import Defaults
 from inferxgate.accounts.tokens import Tokens
+from inferxgate.config import LimitSettings
 from inferxgate.errors import GatewayError, StoreUnavailable
 from inferxgate.store.records import Role
 from inferxgate.store.sqlite import SQLiteStore
@@ -27,11 +27,11 @@ USER = new_user(id="user_1", rate_limit_rpm=30)
 
 
 def by_key(store: SQLiteStore, secret: str = SECRET) -> Caller:
-    return resolve_key(store, secret, defaults=Defaults(60), now_ms=NOW_MS)
+    return resolve_key(store, secret, defaults=LimitSettings().of_keys, now_ms=NOW_MS)
 
 
 def by_token(store: SQLiteStore, token: str, *, now_ms: int = NOW_MS) -> Caller:
-    return resolve_token(store, TOKENS, token, defaults=Defaults(60), now_ms=now_ms)
+    return resolve_token(store, TOKENS, token, defaults=LimitSettings().of_keys, now_ms=now_ms)
 
 
 def add_key(store: SQLiteStore, **fields: Any) -> None:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import string
 from pathlib import Path
 
+import orjson
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from inferxgate.accounts import keys
 from inferxgate.errors import GatewayError
-from inferxgate.store.records import ApiKey
+from inferxgate.store.records import ApiKey, BudgetPeriod
 from inferxgate.store.sqlite import SQLiteStore
-from tests.support.stores import new_key, new_user
+from tests.support.stores import new_key, new_record, new_user
 
 SAFE = string.ascii_letters + string.digits + "-_"
 
@@ -190,14 +192,100 @@ def test_a_name_is_one_line_of_text(value: object) -> None:
 
 @pytest.mark.parametrize("value", [None, 0, 1, 60, 10**9])
 def test_a_limit_is_a_whole_number(value: int | None) -> None:
-    assert keys.validate_rpm(value) == value
+    assert keys.validate_limit(value, param="rate_limit_rpm") == value
 
 
 @pytest.mark.parametrize("value", [-1, 10**9 + 1, 10**400, 1.0, 0.5, "60", True, False, [], float("nan")], ids=repr)
 def test_a_limit_is_nothing_else(value: object) -> None:
     with pytest.raises(GatewayError) as error:
-        keys.validate_rpm(value)
-    assert (error.value.status, error.value.code, error.value.param) == (400, "invalid_value", "rate_limit_rpm")
+        keys.validate_limit(value, param="rate_limit_tpm")
+    assert (error.value.status, error.value.code, error.value.param) == (400, "invalid_value", "rate_limit_tpm")
+
+
+@pytest.mark.parametrize(
+    ("value", "nanos"),
+    [
+        (None, None),
+        (10, 10_000_000_000),
+        (10.5, 10_500_000_000),
+        (0.1, 100_000_000),
+        (1e-9, 1),
+        (0.000000003, 3),
+        (999_999.999999999, 999_999_999_999_999),
+        (1_000_000, 10**15),
+        (1e6, 10**15),
+    ],
+)
+def test_a_budget_is_dollars_to_the_nano(value: float | None, nanos: int | None) -> None:
+    assert keys.validate_budget(value) == nanos
+
+
+@given(st.integers(1, 10**15))
+def test_no_budget_is_changed_on_its_way_through_json(nanos: int) -> None:
+    assert keys.validate_budget(json.loads(orjson.dumps(nanos / 10**9))) == nanos
+    assert keys.validate_budget(orjson.loads(f"{nanos // 10**9}.{nanos % 10**9:09d}")) == nanos
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (
+            0,
+            "must be more than 0 dollars. Null is no budget; a key that may spend nothing is one to block",
+        ),
+        (0.0, "must be more than 0 dollars. Null is no budget"),
+        (-5, "must be more than 0 dollars. Null is no budget"),
+        (1_000_000.01, "must be 1,000,000 dollars or less."),
+        (10**400, "must be 1,000,000 dollars or less."),
+        (float("inf"), "must be 1,000,000 dollars or less."),
+        (float("nan"), "must be more than 0 dollars."),
+        (float("-inf"), "must be more than 0 dollars."),
+        (0.0000000001, "may have at most 9 decimals."),
+        (1.0000000001, "may have at most 9 decimals."),
+        ("10", "must be a number of dollars, or null (no budget)."),
+        (True, "must be a number of dollars"),
+        ([], "must be a number of dollars"),
+    ],
+    ids=lambda value: repr(value)[:20],
+)
+def test_a_budget_is_nothing_else(value: object, told: str) -> None:
+    with pytest.raises(GatewayError) as error:
+        keys.validate_budget(value)
+    assert (error.value.status, error.value.code, error.value.param) == (400, "invalid_value", "max_budget")
+    assert error.value.message.startswith(f"'max_budget' {told}")
+
+
+def test_a_period_is_one_of_four() -> None:
+    assert [keys.validate_period(value) for value in ("total", "day", "week", "month", None)] == [
+        *("total", "day", "week", "month", "total")
+    ]
+    for nonsense in ("year", "", "Day", 1, True, ["day"]):
+        with pytest.raises(GatewayError, match="'budget_period' must be total, day, week or month") as error:
+            keys.validate_period(nonsense)
+        assert (error.value.status, error.value.param) == (400, "budget_period")
+
+
+@pytest.mark.parametrize(
+    ("nanos", "period", "words"),
+    [
+        (10 * 10**9, "month", "$10 a month"),
+        (10_500_000_000, "day", "$10.50 a day"),
+        (1_234_567_000_000, "week", "$1,234.567 a week"),
+        (1, "total", "$0.000000001 in total"),
+        (999_999_999_999_999, "total", "$999,999.999999999 in total"),
+    ],
+)
+def test_a_budget_in_words(nanos: int, period: BudgetPeriod, words: str) -> None:
+    assert keys.budget_in_words(nanos, period) == words
+
+
+def test_what_keys_have_spent(store: SQLiteStore) -> None:
+    spender, idle = new_key(), new_key()
+    for key in (spender, idle):
+        store.add_key(key, keys_per_user=None)
+    store.add_usage([new_record(key_id=spender.id, cost_nanos=7)], [])
+    assert keys.spend_of(store, [idle, spender]) == {spender.id: 7, idle.id: 0}
+    assert keys.spend_of(store, []) == {}
 
 
 def test_models_are_a_list_of_names() -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from inferxgate.accounts.scopes import Defaults, scopes_of_key, scopes_of_user
+from inferxgate.accounts.scopes import scopes_of_key, scopes_of_user
 from inferxgate.workers.limits import Scope
 from tests.support.stores import new_key, new_user
 
-DEFAULTS = Defaults(60, 10_000, 4)
+DEFAULTS = {"rate_limit_rpm": 60, "rate_limit_tpm": 10_000, "max_parallel_requests": 4}
 
 
 def test_a_key_without_limits_has_the_defaults() -> None:

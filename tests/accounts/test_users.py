@@ -5,16 +5,18 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 import math
+from collections import Counter
+from datetime import date, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from inferxgate.accounts import users
 from inferxgate.accounts.callers import Caller
 from inferxgate.errors import GatewayError
-from inferxgate.store.records import ApiKey, User
+from inferxgate.store.records import ApiKey, BudgetPeriod, User
 from inferxgate.store.sqlite import SQLiteStore
 from inferxgate.workers.limits import Scope
 from tests.support.stores import new_key, new_user
@@ -31,6 +33,8 @@ PERSON = Caller(
     expires_at_ms=None,
 )
 ADMIN = dataclasses.replace(PERSON, role="admin")
+
+DEFAULTS_OF_KEYS = {"rate_limit_rpm": DEFAULT, "rate_limit_tpm": 0, "max_parallel_requests": 4}
 
 RPM = st.one_of(st.none(), st.just(0), st.integers(1, 200))
 DEFAULTS = st.one_of(st.just(0), st.integers(1, 200))
@@ -167,13 +171,11 @@ def test_no_key_is_above_a_ceiling_that_was_set(own: int | None, ceiling: int | 
         assert limit <= amount(ceiling)
 
 
-def may(
-    caller: Caller, changes: dict[str, Any], *, key: ApiKey | None = None, ceiling: int | None = None
-) -> str | None:
+def may(caller: Caller, changes: dict[str, Any], *, key: ApiKey | None = None, **ceilings: Any) -> str | None:
     """None where it is allowed, else the field that is named."""
-    user = new_user(id="user_1", rate_limit_rpm=ceiling)
+    user = new_user(id="user_1", **ceilings)
     try:
-        users.check_rights(caller, user, current_key=key, changes=changes, default_rpm=DEFAULT)
+        users.check_rights(caller, user, current_key=key, changes=changes, defaults=DEFAULTS_OF_KEYS)
     except GatewayError as refused:
         error = refused
     else:
@@ -248,28 +250,163 @@ def test_what_an_owner_may_change(key: ApiKey, changes: dict[str, Any]) -> None:
     ids=str,
 )
 def test_a_new_key_stays_under_the_ceiling(changes: dict[str, Any], ceiling: int | None, field: str | None) -> None:
-    assert may(PERSON, changes, ceiling=ceiling) == field
-    assert may(ADMIN, changes, ceiling=ceiling) is None
+    assert may(PERSON, changes, rate_limit_rpm=ceiling) == field
+    assert may(ADMIN, changes, rate_limit_rpm=ceiling) is None
 
 
+@pytest.mark.parametrize(
+    ("changes", "ceiling", "field"),
+    [
+        # the gateway's own default is no limit, so without a ceiling all is allowed
+        ({"rate_limit_tpm": 0}, None, None),
+        ({"rate_limit_tpm": 10**9}, None, None),
+        ({"rate_limit_tpm": 500}, 500, None),
+        ({"rate_limit_tpm": 501}, 500, "rate_limit_tpm"),
+        ({"rate_limit_tpm": 0}, 500, "rate_limit_tpm"),
+        ({"rate_limit_tpm": None}, 500, None),
+        # of requests at once, the default is the most that a user may ask for
+        ({"max_parallel_requests": 4}, None, None),
+        ({"max_parallel_requests": None}, None, None),
+        ({"max_parallel_requests": 5}, None, "max_parallel_requests"),
+        ({"max_parallel_requests": 0}, None, "max_parallel_requests"),
+    ],
+    ids=str,
+)
+def test_each_limit_has_its_own_ceiling(changes: dict[str, Any], ceiling: int | None, field: str | None) -> None:
+    assert may(PERSON, changes, rate_limit_tpm=ceiling, rate_limit_rpm=1) == field
+    assert may(ADMIN, changes, rate_limit_tpm=ceiling, rate_limit_rpm=1) is None
+
+
+@pytest.mark.parametrize("limit", DEFAULTS_OF_KEYS)
 @given(start=RPM, steps=st.lists(RPM, max_size=6), ceiling=RPM, default=DEFAULTS)
 def test_no_series_of_changes_lets_a_key_do_more(
-    start: int | None, steps: list[int | None], ceiling: int | None, default: int
+    limit: str, start: int | None, steps: list[int | None], ceiling: int | None, default: int
 ) -> None:
-    user = new_user(rate_limit_rpm=ceiling)
-    key = new_key(rate_limit_rpm=start)
+    user = new_user() if limit == "max_parallel_requests" else new_user(**{limit: ceiling})
+    at_first: dict[str, Any] = {limit: start}
+    key = new_key(**at_first)
     for wanted in steps:
-        changes = {"rate_limit_rpm": wanted}
+        changes: dict[str, Any] = {limit: wanted}
+        defaults = dict.fromkeys(DEFAULTS_OF_KEYS, 1) | {limit: default}
         try:
-            users.check_rights(PERSON, user, current_key=key, changes=changes, default_rpm=default)
+            users.check_rights(PERSON, user, current_key=key, changes=changes, defaults=defaults)
         except GatewayError:
             continue
-        changed = dataclasses.replace(key, rate_limit_rpm=wanted)
         for ceiling_later in (ceiling, 0, None):  # nor later, when the ceiling is lifted
-            later = dataclasses.replace(user, rate_limit_rpm=ceiling_later)
-            before = amount(users.effective_rpm(key, later, default))
-            assert amount(users.effective_rpm(changed, later, default)) <= before
-        key = changed
+            before = amount(users.effective_limit(getattr(key, limit), ceiling_later, default))
+            assert amount(users.effective_limit(wanted, ceiling_later, default)) <= before
+        key = dataclasses.replace(key, **changes)
+
+
+TEN_A_WEEK: dict[str, Any] = {"max_budget_nanos": 10, "budget_period": "week"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({}, None),
+        ({"max_budget_nanos": None}, None),  # then that of the user alone holds
+        ({"budget_period": "day"}, None),  # of nothing
+        ({"max_budget_nanos": 10, "budget_period": "week"}, None),
+        ({"max_budget_nanos": 11, "budget_period": "week"}, "max_budget"),
+        ({"max_budget_nanos": 10}, None),  # in total: so in no week more
+        ({"max_budget_nanos": 11}, "max_budget"),
+        ({"max_budget_nanos": 10, "budget_period": "day"}, "budget_period"),
+        ({"max_budget_nanos": 1, "budget_period": "day"}, "budget_period"),
+        ({"max_budget_nanos": 10, "budget_period": "month"}, "budget_period"),  # a week may lie in two months
+    ],
+    ids=str,
+)
+def test_a_new_key_stays_within_the_budget_of_the_user(changes: dict[str, Any], field: str | None) -> None:
+    assert may(PERSON, changes, **TEN_A_WEEK) == field
+    assert may(ADMIN, changes, **TEN_A_WEEK) is None
+    assert may(PERSON, changes) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"max_budget_nanos": 11}, "max_budget"),
+        ({"max_budget_nanos": None}, "max_budget"),
+        ({"max_budget_nanos": None, "budget_period": "total"}, "max_budget"),
+        ({"budget_period": "day"}, "budget_period"),
+        ({"budget_period": "month"}, "budget_period"),
+        ({"max_budget_nanos": 5, "budget_period": "day"}, "budget_period"),
+        ({"max_budget_nanos": 10, "budget_period": "week"}, None),
+        ({"max_budget_nanos": 9}, None),
+        ({"budget_period": "total"}, None),
+        ({"max_budget_nanos": 1, "budget_period": "total"}, None),
+    ],
+    ids=str,
+)
+def test_no_owner_raises_the_budget_of_a_key(changes: dict[str, Any], field: str | None) -> None:
+    assert may(PERSON, changes, key=new_key(**TEN_A_WEEK)) == field
+    assert may(ADMIN, changes, key=new_key(**TEN_A_WEEK)) is None
+
+
+def test_a_budget_that_an_admin_set_above_the_ceiling_may_be_sent_back_as_it_was() -> None:
+    key = new_key(**TEN_A_WEEK)
+    assert may(PERSON, TEN_A_WEEK, key=key, max_budget_nanos=5) is None
+    assert may(PERSON, {"max_budget_nanos": 9}, key=key, max_budget_nanos=5) == "max_budget"
+
+
+PERIODS: tuple[BudgetPeriod, ...] = ("total", "month", "week", "day")
+BUDGETS = st.builds(users.Budget, st.integers(1, 3), st.sampled_from(PERIODS))
+# Around the ends of months and weeks: the first of February 2026 is a Sunday.
+DAYS = st.lists(st.integers(-8, 2).map(lambda days: date(2026, 2, 1) + timedelta(days)), max_size=8)
+
+
+def window(day: date, period: BudgetPeriod) -> object:
+    """What tells the period that a day lies in from every other one."""
+    match period:
+        case "month":
+            return (day.year, day.month)
+        case "week":
+            return day.isocalendar()[:2]
+        case "day":
+            return day
+        case _:
+            return None
+
+
+@pytest.mark.parametrize("period", PERIODS)
+@pytest.mark.parametrize("other_period", PERIODS)
+@given(amounts=st.tuples(*[st.integers(1, 3)] * 2), days=DAYS)
+@example(amounts=(1, 1), days=[date(2026, 1, 31), date(2026, 2, 1)])
+def test_whoever_keeps_to_a_budget_keeps_to_the_one_it_is_within(
+    period: BudgetPeriod, other_period: BudgetPeriod, amounts: tuple[int, int], days: list[date]
+) -> None:
+    one, other = users.Budget(amounts[0], period), users.Budget(amounts[1], other_period)
+    spent: Counter[object] = Counter()
+    kept = []
+    for day in sorted(days):  # a nano-dollar on each, as often as it is there and the first budget lets it
+        if spent[window(day, one.period)] < one.nanos:
+            spent[window(day, one.period)] += 1
+            kept.append(day)
+    most = max(Counter(window(day, other.period) for day in kept).values(), default=0)
+    if users.is_within(one, other):
+        assert most <= other.nanos
+
+
+@given(start=st.none() | BUDGETS, steps=st.lists(st.none() | BUDGETS, max_size=6), ceiling=st.none() | BUDGETS)
+def test_no_series_of_changes_lets_a_key_spend_more(
+    start: users.Budget | None, steps: list[users.Budget | None], ceiling: users.Budget | None
+) -> None:
+    def fields(budget: users.Budget | None) -> dict[str, Any]:
+        return {} if budget is None else {"max_budget_nanos": budget.nanos, "budget_period": budget.period}
+
+    key = new_key(**fields(start))
+    for wanted in steps:
+        changes = fields(wanted) or {"max_budget_nanos": None}
+        if may(PERSON, changes, key=key, **fields(ceiling)) is None:
+            key = dataclasses.replace(key, **changes)
+    now = users.budget_of(key)
+    if start is not None:
+        assert now is not None
+        assert users.is_within(now, start)
+    if now not in (start, None) and ceiling is not None:
+        assert now is not None
+        assert users.is_within(now, ceiling)
 
 
 LETTERS = "ab*?[]!-"

@@ -14,7 +14,9 @@ import pytest
 from inferxgate.accounts.keys import hash_secret, looks_like_key, new_secret, revoke_key
 from inferxgate.cli.failures import CommandFailed
 from inferxgate.cli.references import find_key
+from inferxgate.cli.values import now_ms
 from tests.cli.records import add_key, add_user, all_keys, all_users, live_names, opened
+from tests.support.stores import new_record
 from tests.support.terminal import CommandLine, without_colour
 
 FIELDS = [
@@ -22,7 +24,6 @@ FIELDS = [
     *("rate_limit_rpm", "rate_limit_tpm", "max_parallel_requests", "allowed_models", "expires_at"),
     *("blocked", "created_at", "last_used_at"),
 ]
-LATER = [("--tpm", "1000"), ("--parallel", "3"), ("--budget", "5"), ("--budget-period", "month")]
 
 
 def test_create_prints_the_secret_alone(cli: CommandLine) -> None:
@@ -52,11 +53,15 @@ def test_create_with_everything(cli: CommandLine) -> None:
     owner = add_user(cli)
     before = time.time_ns() // 1_000_000
     arguments = ["--name", "Zoë's laptop", "--rpm", "5", "--models", "echo, gpt-*", "--expires", "30d", "--json"]
+    arguments += ["--tpm", "1000", "--parallel", "3", "--budget", "10.50", "--budget-period", "month"]
     made = cli.well("keys", "create", "--user", "Ann@Example.com", *arguments).json
     assert looks_like_key(made["key"])
     assert made["name"] == "Zoë's laptop"
     assert (made["user_id"], made["rate_limit_rpm"], made["allowed_models"]) == (owner.id, 5, ["echo", "gpt-*"])
+    assert (made["rate_limit_tpm"], made["max_parallel_requests"]) == (1000, 3)
+    assert (made["max_budget"], made["budget_period"], made["current_spend"]) == (10.5, "month", 0)
     (key,) = all_keys(cli)
+    assert key.max_budget_nanos == 10_500_000_000
     assert key.expires_at_ms is not None
     assert 0 <= key.expires_at_ms - before - 30 * 86_400_000 < 60_000
 
@@ -69,19 +74,21 @@ def test_json_has_the_fields_of_the_interface(cli: CommandLine) -> None:
     assert listed == {name: value for name, value in made.items() if name != "key"}
 
 
-@pytest.mark.parametrize(("option", "value"), LATER)
-@pytest.mark.parametrize("command", [["create"], ["update", "x"]])
-def test_limits_of_a_later_version_are_refused(cli: CommandLine, command: list[str], option: str, value: str) -> None:
-    line = cli.fails("keys", *command, option, value, code=2)
-    assert line == f"{option} is not available in this version"
-    assert not cli.data_dir.exists()
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--rpm", "-5"], "--rpm must be a whole number from 0 (unlimited) to 1,000,000,000, or 'default', not '-5'"),
         (["--rpm", "9999999999"], "--rpm must be a whole number from 0"),
+        (
+            ["--tpm", "lots"],
+            "--tpm must be a whole number from 0 (unlimited) to 1,000,000,000, or 'default', not 'lots'",
+        ),
+        (["--parallel", "-1"], "--parallel must be a whole number from 0"),
+        (["--budget", "ten"], "--budget must be dollars, such as 10 or 10.50, or 'none', not 'ten'"),
+        (["--budget", "0"], "--budget must be more than 0 dollars; 'none' is no budget"),
+        (["--budget", "5", "--budget-period", "year"], "--budget-period: 'year' is not one of 'total', 'day', 'week'"),
+        (["--budget-period", "day"], "--budget-period needs --budget beside it"),
+        (["--budget", "none", "--budget-period", "day"], "--budget-period needs --budget beside it"),
         (["--name", "two\nlines"], "--name must not contain line breaks"),
         (["--name", "x" * 201], "at most 200 characters"),
         (["--name", b"\xff"], "control characters"),
@@ -114,9 +121,9 @@ def test_list_shows_live_keys_and_with_all_the_others(cli: CommandLine) -> None:
     add_key(cli, "hers", user=ann, rpm=0)
     cli.well("keys", "revoke", "two")
     lines = cli.well("keys", "list").out.splitlines()
-    assert lines[0].split() == ["KEY", "NAME", "USER", "RPM", "SPENT", "LAST", "USED", "STATE"]
+    assert lines[0].split() == [*("KEY", "NAME", "USER", "RPM", "TPM", "PARALLEL", "SPENT", "LAST", "USED", "STATE")]
     assert [line.split()[1] for line in lines[1:]] == ["one", "hers"]
-    assert lines[2].split()[2:] == ["ann@example.com", "unlimited", "$0.00", "never", "active"]
+    assert lines[2].split()[2:] == ["ann@example.com", *["unlimited"] * 3, "$0.00", "never", "active"]
     everyone = cli.well("keys", "list", "--all").out.splitlines()[1:]
     assert [line.split()[-1] for line in everyone] == ["active", "revoked", "active"]
     (hers,) = cli.well("keys", "list", "--user", "ann@example.com", "--json").json
@@ -177,6 +184,13 @@ def test_update_changes_what_is_named_and_nothing_else(cli: CommandLine) -> None
         (["--rpm", "7"], {"rate_limit_rpm": 7}),
         (["--rpm", "default"], {"rate_limit_rpm": None}),
         (["--rpm", "0"], {"rate_limit_rpm": 0}),
+        (["--tpm", "500", "--parallel", "2"], {"rate_limit_tpm": 500, "max_parallel_requests": 2}),
+        (["--tpm", "default"], {"rate_limit_tpm": None}),
+        (["--parallel", "default"], {"max_parallel_requests": None}),
+        (["--budget", "10"], {"max_budget": 10}),
+        (["--budget-period", "week"], {"budget_period": "week"}),
+        (["--budget", "0.000000001"], {"max_budget": 0.000000001}),
+        (["--budget", "none"], {"max_budget": None}),
         (["--models", "all"], {"allowed_models": None}),
         (["--expires", "never"], {"expires_at": None}),
         (["--expires", "2099-01-01"], {"expires_at": "2099-01-01T00:00:00Z"}),
@@ -302,6 +316,55 @@ def test_a_limit_above_the_ceiling_of_the_owner_is_told(cli: CommandLine) -> Non
     for more in (["--rpm", "10"], ["--rpm", "default"], ["--name", "k"]):
         assert "Warning" not in cli.well("keys", "update", "k", *more).err
     assert "RPM        60 (default) (10: ceiling of the user)\n" in cli.well("keys", "show", "k").out
+
+
+def test_a_limit_of_tokens_above_the_ceiling_of_the_owner_is_told(cli: CommandLine) -> None:
+    add_user(cli)
+    cli.well("users", "update", "ann@example.com", "--tpm", "1000")
+    err = cli.well("keys", "create", "--name", "k", "--user", "ann@example.com", "--tpm", "0", "--parallel", "9").err
+    assert err.count("Warning") == 1
+    assert (
+        "Warning: ann@example.com has a ceiling of 1,000 tokens a minute, so the key's own unlimited is not reached;"
+        " 'inferxgate users update ann@example.com --tpm NUMBER' changes the ceiling."
+    ) in err
+    assert "TPM        unlimited (1,000: ceiling of the user)\n" in cli.well("keys", "show", "k").out
+
+
+def test_a_budget_is_shown_beside_what_is_spent(cli: CommandLine) -> None:
+    key, _ = add_key(cli, "laptop", user=add_user(cli, "a@example.com"))
+    with opened(cli) as store:
+        store.add_usage([new_record(key_id=key.id, cost_nanos=3_200_000_000, started_at_ms=now_ms())], [])
+    assert "Budget     none\nSpent      $3.20\n" in cli.well("keys", "show", "laptop").out
+    cli.well("keys", "update", "laptop", "--budget", "10", "--budget-period", "month")
+    assert "Budget     $10 a month\nSpent      $3.20 of $10 a month\n" in cli.well("keys", "show", "laptop").out
+    with cli.on_terminal("keys", "list", columns=80) as terminal:
+        assert terminal.end() == 0
+        seen = without_colour(terminal.seen)
+    assert "$3.20 of $10 a month" in seen
+    assert max(len(line) for line in seen.splitlines()) <= 80
+
+
+def test_a_period_without_a_budget_is_told(cli: CommandLine) -> None:
+    add_key(cli, "k")
+    assert "--budget DOLLARS sets one" in cli.well("keys", "update", "k", "--budget-period", "day").err
+    assert "Note" not in cli.well("keys", "update", "k", "--budget", "1", "--budget-period", "day").err
+
+
+@pytest.mark.parametrize(
+    ("budget", "told"),
+    [
+        (["--budget", "10.01", "--budget-period", "month"], True),
+        (["--budget", "10.01", "--budget-period", "day"], True),
+        (["--budget", "10", "--budget-period", "day"], False),
+        (["--budget", "10", "--budget-period", "month"], False),
+        (["--budget", "500"], False),  # in total: reached after some months
+    ],
+)
+def test_a_budget_that_is_never_reached_is_told(cli: CommandLine, budget: list[str], *, told: bool) -> None:
+    add_user(cli)
+    cli.well("users", "update", "ann@example.com", "--budget", "10", "--budget-period", "month")
+    err = cli.well("keys", "create", "--user", "ann@example.com", *budget).err
+    assert ("Warning: ann@example.com has a budget of $10 a month for all keys together" in err) is told
 
 
 def test_a_name_that_is_taken_is_told(cli: CommandLine) -> None:

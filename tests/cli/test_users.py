@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from inferxgate.accounts.passwords import verify_password
 from inferxgate.store.records import User
 from tests.cli.records import PASSWORD, add_key, add_user, all_keys, all_users
-from tests.support.terminal import CommandLine
+from tests.support.terminal import CommandLine, without_colour
 
 
 def stored(cli: CommandLine, email: str) -> User:
@@ -113,10 +115,15 @@ def test_list_and_show(cli: CommandLine) -> None:
     cli.well("users", "create", "ann@example.com", "--username", "Ann", "--password-stdin", stdin=PASSWORD)
     add_key(cli, "laptop", user=stored(cli, "ann@example.com"))
     lines = cli.well("users", "list").out.splitlines()
-    assert lines[0].split() == ["E-MAIL", "USERNAME", "ROLE", "RPM", "KEYS", "CREATED", "STATE"]
-    assert lines[1].split() == ["ann@example.com", "Ann", "admin", "60", "1", "just", "now", "active"]
+    assert lines[0].split() == [*("E-MAIL", "USERNAME", "ROLE", "RPM", "TPM", "BUDGET", "KEYS", "CREATED", "STATE")]
+    assert lines[1].split() == [
+        *("ann@example.com", "Ann", "admin", "60", "unlimited", "none", "1", "just", "now", "active")
+    ]
     shown = cli.well("users", "show", "ann@example.com", "--json").json
-    assert list(shown) == ["id", "email", "username", "role", "created_at", "rate_limit_rpm", "disabled"]
+    assert list(shown) == [
+        *("id", "email", "username", "role", "created_at"),
+        *("rate_limit_rpm", "rate_limit_tpm", "max_budget", "budget_period", "disabled"),
+    ]
     assert cli.well("users", "list", "--json").json == [shown]
     page = cli.well("users", "show", shown["id"]).out
     assert "Keys      laptop" in page
@@ -140,11 +147,46 @@ def test_the_ceiling_of_requests(cli: CommandLine) -> None:
     assert "nothing to change" in cli.fails("users", "update", "ann@example.com", code=2)
 
 
-@pytest.mark.parametrize("option", ["--tpm", "--budget"])
-def test_ceilings_of_a_later_version_are_refused(cli: CommandLine, option: str) -> None:
+def test_every_ceiling_is_changed_by_itself(cli: CommandLine) -> None:
+    expected = {**cli.well("users", "show", add_user(cli, "ann@example.com").id, "--json").json}
+    steps: list[tuple[list[str], dict[str, Any]]] = [
+        (["--tpm", "500"], {"rate_limit_tpm": 500}),
+        (["--rpm", "7", "--budget", "10"], {"rate_limit_rpm": 7, "max_budget": 10}),
+        (["--budget-period", "month"], {"budget_period": "month"}),
+        (["--budget", "0.000000001"], {"max_budget": 0.000000001}),
+        (["--tpm", "default", "--budget", "12.50"], {"rate_limit_tpm": None, "max_budget": 12.5}),
+    ]
+    for arguments, changes in steps:
+        expected.update(changes)
+        assert cli.well("users", "update", "ann@example.com", *arguments, "--json").json == expected
+    page = cli.well("users", "show", "ann@example.com").out
+    assert "RPM       7\nTPM       unlimited (default)\nBudget    $12.50 a month\n" in page
+    cli.well("users", "update", "ann@example.com", "--budget", "none")
+    assert "Budget    none\n" in cli.well("users", "show", "ann@example.com").out
+    assert "sets one" in cli.well("users", "update", "ann@example.com", "--budget-period", "day").err
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "line"),
+    [
+        ("--tpm", "x", "--tpm must be a whole number from 0 (unlimited) to 1,000,000,000, or 'default', not 'x'"),
+        ("--budget", "0", "--budget must be more than 0 dollars; 'none' is no budget"),
+        ("--budget-period", "year", "--budget-period: 'year' is not one of 'total', 'day', 'week', 'month'"),
+    ],
+)
+def test_what_a_ceiling_cannot_be_is_wrong_usage(cli: CommandLine, option: str, value: str, line: str) -> None:
+    assert cli.fails("users", "update", "ann@example.com", option, value, code=2).startswith(line)
+    assert not cli.data_dir.exists()
+
+
+def test_the_list_of_users_fits_a_terminal(cli: CommandLine) -> None:
     add_user(cli, "ann@example.com")
-    line = cli.fails("users", "update", "ann@example.com", option, "1", code=2)
-    assert line == f"{option} is not available in this version"
+    cli.well("users", "update", "ann@example.com", "--budget", "10.50", "--budget-period", "month")
+    with cli.on_terminal("users", "list", columns=80) as terminal:
+        assert terminal.end() == 0
+        seen = without_colour(terminal.seen)
+    assert "$10.50 a month" in seen
+    assert max(len(line) for line in seen.splitlines()) <= 80
 
 
 def test_disable_and_enable(cli: CommandLine) -> None:

@@ -14,22 +14,60 @@ DAY_MS = 86_400_000
 
 
 @pytest.mark.parametrize(("text", "value"), [(None, None), ("default", None), ("0", 0), ("60", 60)])
-def test_rpm(text: str | None, value: int | None) -> None:
-    assert values.parse_rpm(text) == value
+def test_limit(text: str | None, value: int | None) -> None:
+    assert values.parse_limit(text, "rpm") == value
 
 
 @pytest.mark.parametrize("text", ["", "-1", "1.5", "many", "1e3", "٣", "99999999999"])
-def test_rpm_that_is_none(text: str) -> None:
-    with pytest.raises(WrongUsage, match="--rpm must be a whole number from 0"):
-        values.parse_rpm(text)
+def test_limit_that_is_none(text: str) -> None:
+    with pytest.raises(WrongUsage, match="--tpm must be a whole number from 0"):
+        values.parse_limit(text, "tpm")
 
 
 @pytest.mark.parametrize(
     ("rpm", "default", "shown"),
     [(None, 60, "60 (default)"), (None, 0, "unlimited (default)"), (0, 60, "unlimited"), (1200, 60, "1,200")],
 )
-def test_rpm_for_people(rpm: int | None, default: int, shown: str) -> None:
-    assert values.rpm_words(rpm, default) == shown
+def test_limit_for_people(rpm: int | None, default: int, shown: str) -> None:
+    assert values.limit_words(rpm, default) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "nanos"),
+    [
+        (None, None),
+        ("none", None),
+        ("10", 10**10),
+        ("10.50", 10_500_000_000),
+        ("0.000000001", 1),
+        ("1.5000000000", 1_500_000_000),  # a tenth decimal that says nothing
+        ("1000000", 10**15),
+        ("000001", 10**9),
+    ],
+)
+def test_budget(text: str | None, nanos: int | None) -> None:
+    assert values.parse_budget(text) == nanos
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("0", "--budget must be more than 0 dollars; 'none' is no budget"),
+        ("0.00", "--budget must be more than 0 dollars; 'none' is no budget"),
+        ("1000000.01", "--budget must be 1,000,000 dollars or less"),
+        ("9" * 20, "--budget must be 1,000,000 dollars or less"),
+        ("0.0000000001", "--budget may have at most 9 decimals"),
+        ("1.0000000001", "--budget may have at most 9 decimals"),
+        *(
+            (text, f"--budget must be dollars, such as 10 or 10.50, or 'none', not '{text}'")
+            for text in ("", "-1", "$5", "1,000", "1e3", "ten", "5.", ".5", "inf", "nan", "٣", "9" * 21)
+        ),
+    ],
+)
+def test_budget_that_is_none(text: str, told: str) -> None:
+    with pytest.raises(WrongUsage) as refused:
+        values.parse_budget(text)
+    assert str(refused.value) == told
 
 
 @pytest.mark.parametrize(

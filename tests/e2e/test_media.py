@@ -20,9 +20,8 @@ import httpx
 import pytest
 
 from inferxgate.accounts.keys import create_key
-from inferxgate.accounts.scopes import Defaults
 from inferxgate.accounts.tokens import Tokens
-from inferxgate.config import load_settings
+from inferxgate.config import LimitSettings, load_settings
 from inferxgate.gateway.pipeline import Gateway
 from inferxgate.runtime import Runtime, open_runtime
 from inferxgate.server.addresses import Addresses
@@ -156,7 +155,7 @@ def parts_of(runtime: Runtime) -> Parts:
     tokens = Tokens("x" * 48, 3600)
     return Parts(
         runtime=runtime,
-        identity=Identity(runtime.store, tokens, defaults=Defaults(60)),
+        identity=Identity(runtime.store, tokens, defaults=LimitSettings().of_keys),
         tokens=tokens,
         addresses=Addresses([]),
         sign_ins=SignIns(),

@@ -15,9 +15,8 @@ import httpx
 import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from inferxgate.accounts.scopes import Defaults
 from inferxgate.accounts.tokens import Tokens
-from inferxgate.config import load_settings
+from inferxgate.config import LimitSettings, load_settings
 from inferxgate.errors import INVALID_VALUE, GatewayError, StoreUnavailable
 from inferxgate.runtime import open_runtime
 from inferxgate.server.addresses import Addresses
@@ -279,7 +278,7 @@ async def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
     loaded = load_settings(config_path=config, flags={})
     async with open_runtime(loaded) as runtime:
         tokens = Tokens("x" * 48, 3600)
-        identity, threads = Identity(runtime.store, tokens, defaults=Defaults(60)), Threads()
+        identity, threads = Identity(runtime.store, tokens, defaults=LimitSettings().of_keys), Threads()
         yield Parts(
             runtime=runtime,
             identity=identity,

@@ -283,6 +283,54 @@ def test_patch_changes_only_the_fields_given(world: World, person: Person) -> No
     assert world.client.patch(path, json={"name": None}, headers=person.headers).json()["name"] is None
 
 
+LIMITS: dict[str, Any] = {
+    "rate_limit_rpm": 5,
+    "rate_limit_tpm": 1000,
+    "max_parallel_requests": 2,
+    "max_budget": 10.000000001,
+    "budget_period": "month",
+}
+
+
+def test_every_limit_is_kept_and_changed_by_itself(world: World, person: Person) -> None:
+    made = create(world, person, **LIMITS).json()
+    assert made.items() >= LIMITS.items()
+    path = f"/auth/keys/{made['id']}"
+    stored = world.store.key(made["id"])
+    assert stored is not None
+    assert (stored.max_budget_nanos, stored.budget_period) == (10_000_000_001, "month")
+    assert world.get(path, person.token).json().items() >= LIMITS.items()
+    admin = world.person("admin")
+    changed = {"rate_limit_tpm": 7, "max_parallel_requests": 1, "max_budget": 0.000000001, "budget_period": "total"}
+    expected = dict(LIMITS)
+    for name, value in changed.items():
+        answer = world.client.patch(path, json={name: value}, headers=person.headers)
+        expected[name] = value
+        assert answer.json().items() >= expected.items()
+    cleared = dict.fromkeys(LIMITS)
+    answer = world.client.patch(path, json=cleared, headers=admin.headers)
+    assert answer.json().items() >= (cleared | {"budget_period": "total"}).items()
+    assert create(world, person, **cleared).json().items() >= (cleared | {"budget_period": "total"}).items()
+
+
+def test_what_is_wrong_with_a_budget_is_told_with_what_to_do(world: World, person: Person) -> None:
+    message = create(world, person, max_budget=0).json()["error"]["message"]
+    assert message == (
+        "'max_budget' must be more than 0 dollars. Null is no budget; a key that may spend nothing is one to block or"
+        " to revoke."
+    )
+
+
+def test_a_user_stays_within_their_own_budget(world: World, person: Person) -> None:
+    world.store.update_user(person.user.id, {"max_budget_nanos": 10 * 10**9, "budget_period": "month"})
+    refused = create(world, person, max_budget=10.01, budget_period="month")
+    assert error_of(refused) == (403, "forbidden", "max_budget")
+    assert "$10 a month" in refused.json()["error"]["message"]
+    assert error_of(create(world, person, max_budget=1, budget_period="day")) == (403, "forbidden", "budget_period")
+    for fields in ({}, {"max_budget": 10}, {"max_budget": 10, "budget_period": "month"}):
+        assert create(world, person, **fields).status_code == 201
+
+
 def test_a_lower_limit_is_in_force_at_once(world: World, person: Person) -> None:
     made = create(world, person, rate_limit_rpm=10).json()
     assert world.get("/v1/models", made["key"]).headers["X-RateLimit-Limit"] == "10"
@@ -303,6 +351,12 @@ def test_no_user_gets_above_their_ceiling(world: World, person: Person, fields: 
     [
         {"rate_limit_rpm": 6},
         {"rate_limit_rpm": None},
+        {"rate_limit_tpm": 0},
+        {"rate_limit_tpm": 101},
+        {"max_parallel_requests": None},
+        {"max_budget": 5.01},
+        {"max_budget": None},
+        {"budget_period": "day"},
         {"allowed_models": ["echo", "other"]},
         {"allowed_models": None},
         {"expires_at": "2999-01-01T00:00:00Z"},
@@ -313,7 +367,8 @@ def test_no_user_gets_above_their_ceiling(world: World, person: Person, fields: 
 )
 def test_no_user_raises_an_existing_key(world: World, person: Person, fields: dict[str, Any]) -> None:
     soon = (datetime.now(UTC) + timedelta(days=1)).isoformat()
-    made = create(world, person, rate_limit_rpm=5, allowed_models=["echo"], expires_at=soon).json()
+    limits = {"rate_limit_rpm": 5, "rate_limit_tpm": 100, "max_parallel_requests": 2, "max_budget": 5}
+    made = create(world, person, allowed_models=["echo"], expires_at=soon, budget_period="week", **limits).json()
     answer = world.client.patch(f"/auth/keys/{made['id']}", json=fields, headers=person.headers)
     assert error_of(answer) == (403, "forbidden", next(iter(fields)))
 
@@ -322,7 +377,8 @@ def test_an_admin_may_all_that(world: World, person: Person) -> None:
     admin, other = world.person("admin"), world.person()
     made = create(world, person, rate_limit_rpm=5).json()
     path = f"/auth/keys/{made['id']}"
-    fields = {"rate_limit_rpm": 1000, "blocked": True, "user_id": other.user.id}
+    fields = {"rate_limit_rpm": 1000, "rate_limit_tpm": 0, "blocked": True, "user_id": other.user.id}
+    fields |= {"max_parallel_requests": 50, "max_budget": 1_000_000, "budget_period": "day"}
     assert world.client.patch(path, json=fields, headers=admin.headers).json().items() >= fields.items()
     assert world.get("/v1/models", made["key"]).status_code == 401
     assert world.client.patch(path, json={"blocked": False}, headers=admin.headers).status_code == 200
@@ -354,9 +410,14 @@ def test_an_admin_may_all_that(world: World, person: Person) -> None:
         ({"expires_at": "2001-01-01T00:00:00Z"}, "expires_at"),
         ({"expires_at": 1e300}, "expires_at"),
         ({"expires_at": -1}, "expires_at"),
-        ({"max_budget": 5.0}, "max_budget"),
+        ({"rate_limit_tpm": -1}, "rate_limit_tpm"),
+        ({"max_parallel_requests": 10**10}, "max_parallel_requests"),
         ({"max_budget": 0}, "max_budget"),
-        ({"rate_limit_tpm": 5}, "rate_limit_tpm"),
+        ({"max_budget": -5.5}, "max_budget"),
+        ({"max_budget": 0.0000000001}, "max_budget"),
+        ({"max_budget": 1e300}, "max_budget"),
+        ({"max_budget": "10"}, "max_budget"),
+        ({"budget_period": "year"}, "budget_period"),
         ({"what": 1}, "what"),
     ],
 )

@@ -13,8 +13,8 @@ import pytest
 
 from inferxgate.accounts import keys, users
 from inferxgate.accounts.callers import Caller
-from inferxgate.accounts.scopes import Defaults
 from inferxgate.accounts.tokens import Tokens
+from inferxgate.config import LimitSettings
 from inferxgate.errors import GatewayError
 from inferxgate.server.identity import Identity, RawHeaders
 from inferxgate.store.records import ApiKey, Role, User
@@ -41,7 +41,7 @@ async def identity(store: SQLiteStore) -> AsyncIterator[Identity]:
 
 @contextlib.asynccontextmanager
 async def watching(store: SQLiteStore) -> AsyncIterator[Identity]:
-    running = Identity(store, TOKENS, defaults=Defaults(60))
+    running = Identity(store, TOKENS, defaults=LimitSettings().of_keys)
     await running.start()
     try:
         yield running
@@ -177,7 +177,7 @@ async def test_a_change_during_a_look_up_is_not_overlooked(tmp_path: Path) -> No
     reading, go_on = threading.Event(), threading.Event()
     store = SlowStore.open(tmp_path / "inferxgate.db")
     assert isinstance(store, SlowStore)
-    identity = Identity(store, TOKENS, defaults=Defaults(60))
+    identity = Identity(store, TOKENS, defaults=LimitSettings().of_keys)
     owner = add_user(store)
     _, secret = add_key(store, owner)
     asking = asyncio.create_task(identity.look_up(key_header(secret)))
@@ -203,7 +203,7 @@ async def test_many_at_once_ask_the_store_once(tmp_path: Path) -> None:
             return super().key_by_hash(key_hash)
 
     store = CountingStore.open(tmp_path / "inferxgate.db")
-    identity = Identity(store, TOKENS, defaults=Defaults(60))
+    identity = Identity(store, TOKENS, defaults=LimitSettings().of_keys)
     _, secret = add_key(store)
     callers = await asyncio.gather(*[identity.look_up(key_header(secret)) for _ in range(50)])
     assert len(set(callers)) == 1

@@ -83,3 +83,21 @@ def test_answers_have_the_described_shape(world: World) -> None:
     ):
         check(model, world.get(path, admin.token).json())
     check(schemas.ErrorAnswer, world.client.get("/nowhere").json())
+
+
+def test_what_a_key_may_be_asked_for_is_described(description: dict[str, Any]) -> None:
+    schema = description["components"]["schemas"]
+    for body in ("NewKeyBody", "ChangeKeyBody"):
+        properties = schema[body]["properties"]
+        for limit in ("rate_limit_rpm", "rate_limit_tpm", "max_parallel_requests"):
+            assert (properties[limit]["minimum"], properties[limit]["maximum"]) == (0, 10**9)
+            assert {"type": "null"} in properties[limit]["anyOf"]
+        assert (properties["max_budget"]["exclusiveMinimum"], properties["max_budget"]["maximum"]) == (0, 10**6)
+        assert {"enum": ["total", "day", "week", "month"], "type": "string"} in properties["budget_period"]["anyOf"]
+    assert ("blocked" in schema["ChangeKeyBody"]["properties"], "blocked" in schema["NewKeyBody"]["properties"]) == (
+        True,
+        False,
+    )
+    answer = schema["KeyAnswer"]
+    assert answer["properties"]["budget_period"]["enum"] == ["total", "day", "week", "month"]
+    assert set(answer["required"]) == set(answer["properties"])
