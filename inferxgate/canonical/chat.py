@@ -67,12 +67,18 @@ class ReasoningDelta:
 
 @dataclass(frozen=True, slots=True)
 class ReasoningSeal:
-    """What a provider demands back with a block of thought: its signature, or opaque data in place of text."""
+    """What a provider demands back with a block of thought: its signature, or opaque data in place of text.
+
+    Each vendor's signature has a field of its own, because no vendor takes another's.
+    """
 
     choice: int
     block: int
     signature: str | None = None
+    """Anthropic's."""
     redacted: str | None = None
+    thought_signature: str | None = None
+    """Gemini's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +165,7 @@ class Thought:
     text: str = ""
     signature: str | None = None
     redacted: str | None = None
+    thought_signature: str | None = None
 
 
 @dataclass(slots=True)
@@ -208,6 +215,7 @@ class ChatResponse:
                 thought = self._choice(chunk.choice).thought(chunk.block)
                 thought.signature = chunk.signature or thought.signature
                 thought.redacted = chunk.redacted or thought.redacted
+                thought.thought_signature = chunk.thought_signature or thought.thought_signature
             case TextSeal():
                 self._choice(chunk.choice).text_signature = chunk.signature
             case Citation():

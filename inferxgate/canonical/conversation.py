@@ -77,12 +77,18 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Reasoning:
-    """What the model thought, as its provider wants it back: unchanged, with its signature."""
+    """What the model thought, as its provider wants it back: unchanged, with its signature.
+
+    Each vendor's signature has a field of its own, because no vendor takes another's.
+    """
 
     text: str
     signature: str | None = None
+    """Anthropic's; never empty."""
     redacted: str | None = None
     """Opaque data instead of text (Anthropic's ``redacted_thinking``)."""
+    thought_signature: str | None = None
+    """Gemini's; never empty."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,6 +67,8 @@ class _Block:
     """Of a call that came with its block, for when no pieces of it follow."""
     began: bool = False
     """Whether any piece of a call's arguments came."""
+    signature: str | None = None
+    """Of a thought, as last given."""
     text_start: int = 0
     """Characters of the answer's text before it."""
     citations: list[Json] = field(default_factory=list)
@@ -92,8 +94,7 @@ class _Blocks:
                 opened = self._begin_thought(index)
                 if text := _string(block.get("thinking")):
                     yield ReasoningDelta(0, text, opened.ordinal)
-                if signature := _string(block.get("signature")):
-                    yield ReasoningSeal(0, opened.ordinal, signature=signature)
+                opened.signature = _string(block.get("signature"))
             case "redacted_thinking":
                 self._open[index] = _Block("other")
                 if data := _string(block.get("data")):
@@ -149,8 +150,7 @@ class _Blocks:
                 if text := _string(delta.get("thinking")):
                     yield ReasoningDelta(0, text, opened.ordinal)
             case "signature_delta", "thinking":
-                if signature := _string(delta.get("signature")):
-                    yield ReasoningSeal(0, opened.ordinal, signature=signature)
+                opened.signature = _string(delta.get("signature")) or opened.signature
             case "input_json_delta", "call" | "answer":
                 if piece := _string(delta.get("partial_json")):
                     opened.began = True
@@ -162,6 +162,8 @@ class _Blocks:
             return
         if opened.kind in {"call", "answer"} and not opened.began:
             yield from self._arguments(opened, opened.arguments or "{}")
+        if opened.signature is not None:
+            yield ReasoningSeal(0, opened.ordinal, signature=opened.signature)
         for citation in opened.citations:  # only now it is known what text they belong to
             yield _citation(citation, opened.text_start, self._characters)
 

@@ -266,7 +266,7 @@ def _thought(candidate: _Candidate, part: Json, signature: str | None) -> Iterat
     if text := _text(part.get("text")):
         yield ReasoningDelta(candidate.index, text, candidate.blocks)
     if signature is not None:
-        yield ReasoningSeal(candidate.index, candidate.blocks, signature)
+        yield ReasoningSeal(candidate.index, candidate.blocks, thought_signature=signature)
         candidate.blocks += 1
         candidate.thinking = False
 

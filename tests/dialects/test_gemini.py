@@ -81,7 +81,7 @@ def test_an_answer_with_everything() -> None:
         Start("r1", "gemini-x"),
         ReasoningDelta(0, "hm", 0),
         ReasoningDelta(0, "m", 0),
-        ReasoningSeal(0, 0, "dA=="),
+        ReasoningSeal(0, 0, thought_signature="dA=="),
         ReasoningDelta(0, "again", 1),
         TextDelta(0, "Hello "),
         TextSeal(0, "dGV4dA=="),
@@ -95,7 +95,7 @@ def test_an_answer_with_everything() -> None:
 
 def test_a_signature_of_thought_that_is_not_shown() -> None:
     chunks = chunks_of(answer({"thought": True, "thoughtSignature": "dA=="}, {"text": "x"}))
-    assert chunks[1:] == [ReasoningSeal(0, 0, "dA=="), TextDelta(0, "x"), Finish(0, "stop")]
+    assert chunks[1:] == [ReasoningSeal(0, 0, thought_signature="dA=="), TextDelta(0, "x"), Finish(0, "stop")]
 
 
 def test_ids_made_for_calls_are_the_same_each_time_and_no_others() -> None:
