@@ -195,7 +195,7 @@ class _Builder:
                 where = f"messages.{position}.thinking_blocks.{thoughts}"
                 thoughts += 1
                 if (block := _thought(part)) is None:
-                    self._omissions.history(where)  # without its signature the API refuses a thought
+                    self._omissions.history(where)  # without a signature of Anthropic's the API refuses a thought
                 else:
                     turn.blocks.append(block)
                     turn.thoughts = where
@@ -390,7 +390,7 @@ def _add_text(blocks: list[Block], text: str, cache: CacheMark | None) -> None:
 def _thought(part: Reasoning) -> Block | None:
     if part.redacted is not None:
         return {"type": "redacted_thinking", "data": part.redacted}
-    if part.signature is None:
+    if not part.signature:
         return None
     return {"type": "thinking", "thinking": part.text, "signature": part.signature}
 

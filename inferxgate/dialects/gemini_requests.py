@@ -290,7 +290,7 @@ class _Contents:
         calls = [part for part in message.parts if isinstance(part, ToolUse)]
         texts = [part for part in message.parts if isinstance(part, Text | Refused)]
         unsigned = self._limits.signatures and not any(call.signature for call in calls)
-        number = 0
+        number = thoughts = 0
         for index, part in enumerate(message.parts):
             match part:
                 case Text() | Refused():
@@ -299,7 +299,9 @@ class _Contents:
                         built["thoughtSignature"] = message.signature
                     yield built
                 case Reasoning():
-                    yield from _thought(part)
+                    where = f"messages.{place}.thinking_blocks.{thoughts}"
+                    thoughts += 1
+                    yield from self._thought(part, where)
                 case ToolUse():
                     where = f"messages.{place}.tool_calls.{number}"
                     yield self._call(part, where, stand_in=unsigned and number == 0)
@@ -310,6 +312,16 @@ class _Contents:
                     )
         if message.signature is not None and not texts:
             yield {"text": "", "thoughtSignature": message.signature}
+
+    def _thought(self, thought: Reasoning, where: str) -> Iterator[Json]:
+        """What the model thought. Opaque data and signatures of another vendor mean nothing here: they are named."""
+        if thought.redacted is not None:
+            self._limits.dropped.append(where)
+        elif thought.text or thought.thought_signature:
+            built: Json = {"text": thought.text, "thought": True}
+            yield built | {"thoughtSignature": thought.thought_signature} if thought.thought_signature else built
+        if thought.signature:
+            self._limits.dropped.append(f"{where}.signature")
 
     def _call(self, call: ToolUse, where: str, *, stand_in: bool) -> Json:
         self._open.append(_OpenCall(call.id, call.name, where))
@@ -394,13 +406,6 @@ class _Contents:
 def _id(call: ToolUse | _OpenCall) -> Json:
     """The id of a call; nothing for the empty one, with which some hosts call: the order tells such calls apart."""
     return {"id": call.id} if call.id else {}
-
-
-def _thought(part: Reasoning) -> Iterator[Json]:
-    """What the model thought; opaque data is another provider's and means nothing here."""
-    if part.redacted is None and (part.text or part.signature):
-        thought: Json = {"text": part.text, "thought": True}
-        yield thought | {"thoughtSignature": part.signature} if part.signature else thought
 
 
 def _media_part(source: MediaSource, filename: str | None, where: str, provider: str) -> Json:

@@ -247,9 +247,8 @@ def _type_of(filename: str | None) -> str:
 
 def _assistant(message: Json, where: str, names: dict[str, str]) -> Message:
     parts: list[Part] = []
-    blocks = message.get("thinking_blocks")
-    for index, block in enumerate(_list(blocks, f"{where}.thinking_blocks") if blocks else ()):
-        parts.append(_thought(_object(block, f"{where}.thinking_blocks.{index}"), f"{where}.thinking_blocks.{index}"))
+    if message.get("thinking_blocks"):
+        parts += _thoughts(_list(message["thinking_blocks"], f"{where}.thinking_blocks"), f"{where}.thinking_blocks")
     if message.get("content") is not None:
         parts += _parts(message, where)
     refusal = _optional(message, "refusal", _string, where)
@@ -264,11 +263,41 @@ def _assistant(message: Json, where: str, names: dict[str, str]) -> Message:
     return Message("assistant", tuple(parts), _name(message, where), _google_signature(message))
 
 
+def _thoughts(blocks: list[Any], where: str) -> list[Reasoning]:
+    """The blocks of a message, joined where a client returns a stream's pieces as they came.
+
+    A block is over with its signature. Until then the pieces with its ``index`` belong to it, or, where there are no
+    indexes, those that follow it directly.
+    """
+    thoughts: list[Reasoning] = []
+    open_at: dict[int | None, int] = {}
+    for number, item in enumerate(blocks):
+        block = _object(item, f"{where}.{number}")
+        thought = _thought(block, f"{where}.{number}")
+        index = _optional(block, "index", _integer, f"{where}.{number}")
+        place = open_at.get(index) if thought.redacted is None else None
+        if place is None:
+            place = len(thoughts)
+            thoughts.append(thought)
+        else:
+            thoughts[place] = replace(thought, text=thoughts[place].text + thought.text)
+        thought = thoughts[place]
+        open_at.pop(None, None)  # without an index only the entry before can be gone on with
+        if thought.signature or thought.thought_signature or thought.redacted is not None:
+            open_at.pop(index, None)
+        else:
+            open_at[index] = place
+    return thoughts
+
+
 def _thought(block: Json, where: str) -> Reasoning:
+    """A block of thought. Whose a signature is, its place says; an empty one is none."""
     if block.get("type") == "redacted_thinking":
         return Reasoning("", redacted=_string(_needed(block, "data", where), f"{where}.data"))
     return Reasoning(
-        _optional(block, "thinking", _string, where) or "", signature=_optional(block, "signature", _string, where)
+        _optional(block, "thinking", _string, where) or "",
+        signature=_optional(block, "signature", _string, where) or None,
+        thought_signature=_google_signature(block),
     )
 
 

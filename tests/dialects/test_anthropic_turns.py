@@ -428,6 +428,31 @@ def test_a_thought_without_signature_is_left_out_and_named() -> None:
     assert dropped == ("messages.1.thinking_blocks.0",)
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"signature": ""},
+        {"signature": "", "extra_content": {"google": {"thought_signature": "G"}}},
+        {"provider_specific_fields": {"thought_signature": "G"}},
+    ],
+)
+def test_an_empty_signature_is_none_and_geminis_is_no_claudes(more: dict[str, Any]) -> None:
+    foreign = {"type": "thinking", "thinking": "hm", **more}
+    body, dropped = build(messages=[USER, thinking(foreign, message=calls("a")), result("a")], strict=True)
+    assert [block["type"] for block in body["messages"][1]["content"]] == ["tool_use"]
+    assert dropped == ("messages.1.thinking_blocks.0",)
+
+
+def test_a_streams_pieces_reach_the_model_as_the_block_that_they_were() -> None:
+    pieces = [
+        {"type": "thinking", "thinking": "let ", "signature": "", "index": 0},
+        {"type": "thinking", "thinking": "me see", "index": 0},
+        {"type": "thinking", "thinking": "", "signature": "SIG", "index": 0},
+    ]
+    turns = said(USER, thinking(*pieces, message=calls("a")), result("a"))
+    assert turns[1]["content"][0] == {"type": "thinking", "thinking": "let me see", "signature": "SIG"}
+
+
 def test_a_begun_answer_may_have_been_thought_about() -> None:
     begun = thinking(SEALED, message={"role": "assistant", "content": "It is "})
     assert said(USER, begun)[-1]["content"] == [SEALED, {"type": "text", "text": "It is"}]

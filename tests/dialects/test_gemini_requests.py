@@ -355,6 +355,7 @@ def test_arguments_of_null_are_none() -> None:
 
 
 def test_signatures_return_to_the_parts_they_came_on() -> None:
+    signed_by_google = {"extra_content": {"google": {"thought_signature": "dA=="}}}
     built = contents(
         user("q"),
         assistant(
@@ -362,9 +363,8 @@ def test_signatures_return_to_the_parts_they_came_on() -> None:
             tool_call(signature="cw=="),
             tool_call("c2"),
             thinking_blocks=[
-                {"type": "thinking", "thinking": "hm", "signature": "dA=="},
+                {"type": "thinking", "thinking": "hm", "signature": "", **signed_by_google},
                 {"type": "thinking", "thinking": "so", "signature": ""},
-                {"type": "redacted_thinking", "data": "another provider's"},
             ],
             extra_content={"google": {"thought_signature": "dGV4dA=="}},
         ),
@@ -379,6 +379,21 @@ def test_signatures_return_to_the_parts_they_came_on() -> None:
         {"functionCall": {"id": "c1", "name": "look", "args": {}}, "thoughtSignature": "cw=="},
         {"functionCall": {"id": "c2", "name": "look", "args": {}}},
     ]
+
+
+def test_another_vendors_signatures_are_left_out_and_named() -> None:
+    blocks = [
+        {"type": "thinking", "thinking": "hm", "signature": "Claude's"},
+        {"type": "redacted_thinking", "data": "Claude's"},
+        {"type": "thinking", "thinking": "", "signature": "Claude's"},
+    ]
+    message = assistant(None, tool_call(), thinking_blocks=blocks)
+    call = call_for({"messages": [user("q"), message, result()]}, LEVELS)
+    assert json.loads(call.body)["contents"][1]["parts"] == [
+        {"text": "hm", "thought": True},
+        {"functionCall": {"id": "c1", "name": "look", "args": {}}, "thoughtSignature": STAND_IN},
+    ]
+    assert call.dropped == tuple(f"messages.1.thinking_blocks.{place}" for place in ("0.signature", "1", "2.signature"))
 
 
 def test_a_signature_without_text_gets_empty_text() -> None:

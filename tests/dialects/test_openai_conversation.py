@@ -147,6 +147,49 @@ def test_an_assistants_turn_keeps_thought_text_and_calls_in_order() -> None:
     )
 
 
+def piece(text: str = "", **more: Any) -> dict[str, Any]:
+    return {"type": "thinking", "thinking": text, **more}
+
+
+OPAQUE = {"type": "redacted_thinking", "data": "D"}
+GOOGLES = {"extra_content": {"google": {"thought_signature": "G"}}}
+
+
+@pytest.mark.parametrize(
+    ("blocks", "thoughts"),
+    [
+        ([piece("a"), piece("b"), piece(signature="S")], [Reasoning("ab", "S")]),
+        ([piece("a", signature=""), piece("b"), piece(signature="S")], [Reasoning("ab", "S")]),
+        ([piece("a", signature="S"), piece("b", signature="T")], [Reasoning("a", "S"), Reasoning("b", "T")]),
+        ([piece(signature="S"), piece(signature="T")], [Reasoning("", "S"), Reasoning("", "T")]),
+        ([piece("a", signature="S"), piece("b"), piece("c")], [Reasoning("a", "S"), Reasoning("bc")]),
+        ([piece("a"), OPAQUE, piece("b")], [Reasoning("a"), Reasoning("", redacted="D"), Reasoning("b")]),
+        ([piece("a"), piece("b", **GOOGLES), piece("c")], [Reasoning("ab", thought_signature="G"), Reasoning("c")]),
+        (
+            [
+                piece("a", index=0),
+                piece("x", index=1),
+                piece("b", index=0, signature="S"),
+                piece(index=1, signature="T"),
+            ],
+            [Reasoning("ab", "S"), Reasoning("x", "T")],
+        ),
+        ([piece("a", index=0), piece("b", index=1)], [Reasoning("a"), Reasoning("b")]),
+        ([piece("a", index=0), piece("b")], [Reasoning("a"), Reasoning("b")]),
+        ([piece("a"), piece("b", index=0), piece("c")], [Reasoning("a"), Reasoning("b"), Reasoning("c")]),
+        (
+            [piece("a", index=0, signature="S"), piece("b", index=0, signature="T")],
+            [Reasoning("a", "S"), Reasoning("b", "T")],
+        ),
+    ],
+)
+def test_pieces_of_a_streamed_thought_are_one_block_until_its_signature(
+    blocks: list[dict[str, Any]], thoughts: list[Reasoning]
+) -> None:
+    turn = {"role": "assistant", "content": None, "thinking_blocks": blocks}
+    assert read(USER, turn).messages[1].parts == tuple(thoughts)
+
+
 def test_results_of_one_turn_come_together_with_their_functions_names() -> None:
     turns = read(
         USER,
