@@ -203,7 +203,7 @@ def _citation(citation: Json, start: int, end: int) -> Citation:
 # --- whole answers ------------------------------------------------------------------------------------------------
 
 
-def parse_response(data: bytes) -> tuple[Json, tuple[Chunk, ...]]:
+def parse_response(data: bytes, seed: str = "") -> tuple[Json, tuple[Chunk, ...]]:
     """The JSON of a whole answer, and what it means.
 
     Raises ``GatewayError``: ``upstream_invalid_response`` where it is no message, and the provider's own error where
@@ -273,7 +273,7 @@ def parse_usage(usage: Json) -> Usage:
 class AnthropicStream:
     """Reads one stream's events; knows when it has properly ended."""
 
-    def __init__(self) -> None:
+    def __init__(self, seed: str = "") -> None:
         self.done = False
         """Whether ``message_stop`` came."""
         self.complete = False

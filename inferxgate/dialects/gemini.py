@@ -71,15 +71,18 @@ def build_request(request: ChatRequest, target: BuildTarget) -> Call:
 # --- whole answers ------------------------------------------------------------------------------------------------
 
 
-def parse_response(data: bytes) -> tuple[Json, tuple[Chunk, ...]]:
-    """The JSON of a whole answer, and what it means. Raises ``GatewayError`` for nonsense and for errors within."""
+def parse_response(data: bytes, seed: str = "") -> tuple[Json, tuple[Chunk, ...]]:
+    """The JSON of a whole answer, and what it means. Raises ``GatewayError`` for nonsense and for errors within.
+
+    ``seed``: what tells this answer from all others, for the ids of calls, of which most have none.
+    """
     body = _loads(data)
     error = _error_of(body)
     if error is not None:
         raise FailedAnswer(_failure(_status_of(error), error, answered=200), tuple(_count(_mapping(body))))
     if not isinstance(body, dict):
         raise nonsense("it is JSON, but not an object")
-    chunks = _all(_Reader(), body)
+    chunks = _all(_Reader(seed), body)
     if not any(isinstance(chunk, Finish) for chunk in chunks) and not _list(body.get("candidates")):
         raise FailedAnswer(nonsense("it has no candidates and does not say why"), chunks)
     return body, chunks
@@ -93,8 +96,9 @@ class StreamReader:
 
     done = False
 
-    def __init__(self) -> None:
-        self._reader = _Reader()
+    def __init__(self, seed: str = "") -> None:
+        """``seed`` as for whole answers."""
+        self._reader = _Reader(seed)
 
     @property
     def complete(self) -> bool:
@@ -160,7 +164,8 @@ class _Candidate:
 class _Reader:
     """Reads one answer, in one body or in the events of a stream."""
 
-    def __init__(self) -> None:
+    def __init__(self, seed: str) -> None:
+        self._seed = seed
         self._candidates: dict[int, _Candidate] = {}
         self._start: Start | None = None
         self._answer_id = ""
@@ -237,7 +242,7 @@ class _Reader:
         written = "{}" if arguments is None else _dumps(arguments)
         call_id = _text(call.get("id"))
         if not call_id:
-            call_id = _call_id(self._answer_id, candidate.index, ordinal, name, written)
+            call_id = _call_id(self._seed, self._answer_id, candidate.index, ordinal, name, written)
         return ToolCallDelta(candidate.index, ordinal, call_id, name, written, signature)
 
 
@@ -286,9 +291,13 @@ def _fenced(language: str, content: str) -> str:
     return f"\n{fence}{language}\n{content.rstrip(chr(10))}\n{fence}\n"
 
 
-def _call_id(answer_id: str, choice: int, ordinal: int, name: str, arguments: str) -> str:
-    """An id for a call that has none: the same whenever the same answer is read, different in every other answer."""
-    told = orjson.dumps([answer_id, choice, ordinal, name, arguments])
+def _call_id(*told_by: str | int) -> str:
+    """An id for a call that has none: the same for the same answer with the same seed, another for every other.
+
+    The provider's own id of the answer is not enough: some answers have none, and the same call with the same
+    arguments is made in more than one turn.
+    """
+    told = orjson.dumps(told_by)
     return "call_" + hashlib.sha256(told).hexdigest()[:24]
 
 

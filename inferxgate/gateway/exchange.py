@@ -26,8 +26,11 @@ _MAX_WITHHELD = 1_000
 class Exchange:
     """What is asked of one target, and what its bytes mean."""
 
-    def __init__(self, request: ChatRequest, target: Target, abilities: Abilities, *, strict: bool) -> None:
-        """``strict``: a tuning parameter that the target does not take is a 400 instead of dropped."""
+    def __init__(
+        self, request: ChatRequest, target: Target, abilities: Abilities, *, strict: bool, seed: str = ""
+    ) -> None:
+        """``strict``: a tuning parameter that the target does not take is a 400 instead of dropped; ``seed``: something
+        that no other exchange has, for ids that a provider leaves to us."""
         self._request = request
         self._target = target
         self._dialect = DIALECTS[target.provider.row.dialect]
@@ -35,7 +38,8 @@ class Exchange:
         self._build_target = BuildTarget(target.provider.name, target.model, abilities, self._quirks, strict)
         self._mend = self._dialect.mend if self._quirks.in_answers else None
         self._decoder = SSEDecoder()
-        self._parser = self._dialect.stream_reader()
+        self._seed = seed
+        self._parser = self._dialect.stream_reader(seed)
         self.verbatim = self._dialect.name == request.source.dialect
         """Whether the target speaks the client's dialect, so that answers go through as they come."""
         self.dropped: tuple[str, ...] = ()
@@ -61,7 +65,7 @@ class Exchange:
         """
         if self._mend is not None:
             data = self._mend(data, self._quirks)
-        chunks = self._dialect.parse_response(data)[1]
+        chunks = self._dialect.parse_response(data, self._seed)[1]
         if not self.verbatim and not _is_finished(chunks):
             raise FailedAnswer(_unfinished("answer"), chunks)
         return data, chunks

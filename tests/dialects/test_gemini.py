@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import orjson
@@ -107,6 +108,20 @@ def test_ids_made_for_calls_are_the_same_each_time_and_no_others() -> None:
     assert whole == ids(answer(one, reason=None), answer(two))
     assert len(set(whole)) == 2
     assert set(whole).isdisjoint(ids({**answer(one, two), "responseId": "r2"}))
+
+
+def test_the_same_call_in_two_answers_without_ids_of_their_own_has_two_ids() -> None:
+    body = {**answer({"functionCall": {"name": "a", "args": {}}}), "responseId": None}
+    data = orjson.dumps(body)
+    ids = []
+    for seed in ("x", "y"):
+        whole = collect(gemini.parse_response(data, seed)[1])
+        event = gemini.StreamReader(seed).feed(SSEEvent(data))
+        assert event is not None
+        assert collect(event.chunks) == whole
+        ids.append(whole.choices[0].tool_calls[0].id)
+    assert all(re.fullmatch("call_[0-9a-f]{24}", call_id) for call_id in ids)
+    assert ids[0] != ids[1]
 
 
 @pytest.mark.parametrize(
