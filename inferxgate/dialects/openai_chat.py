@@ -212,7 +212,7 @@ def parse_response(
         if isinstance(message, dict):
             chunks += _message_chunks(index, message)
         reason = choice.get("finish_reason")
-        if isinstance(reason, str):
+        if isinstance(reason, str) and reason:
             chunks.append(Finish(index, reason))
     usage = usage_of(body)
     if usage is not None:

@@ -215,8 +215,23 @@ async def test_a_whole_answer_without_a_finish_reason_is_an_error_and_is_paid_fo
     with pytest.raises(GatewayError, match="no finish reason"):
         await setup.read(stream=False, model="claude/c")
     failed, fine = setup.records()
-    assert (fine.status, failed.status, failed.error_code) == ("ok", "provider_error", "upstream_error")
+    assert (fine.status, failed.status, failed.error_code) == ("ok", "provider_error", "upstream_invalid_response")
     assert (failed.usage, failed.usage_source) == (Usage(input_tokens=7, output_tokens=2), "provider")
+
+
+@pytest.mark.parametrize("reason", [None, ""])
+async def test_one_that_is_forwarded_is_an_error_too(setup: Setup, reason: str | None) -> None:
+    choice = {"index": 0, "message": {"role": "assistant", "content": "Hello!"}, "finish_reason": reason}
+    setup.provider.reply_json({"id": "c", "choices": [choice], "usage": USAGE["usage"]})
+    with pytest.raises(GatewayError, match="no finish reason"):
+        await setup.read(stream=False)
+    [failed] = setup.records()
+    assert (failed.status, failed.error_code, failed.http_status) == (
+        "provider_error",
+        "upstream_invalid_response",
+        502,
+    )
+    assert (failed.usage.total_tokens, failed.usage_source) == (9, "provider")
 
 
 async def test_the_same_call_in_two_answers_is_two_calls(setup: Setup) -> None:
