@@ -113,6 +113,25 @@ class ImageOutput:
 
 
 @dataclass(frozen=True, slots=True)
+class Token:
+    """A token of the answer, or one that could have stood in its place, and how probable it was."""
+
+    text: str
+    logprob: float
+    """Natural logarithm of the probability."""
+    top: tuple[Token, ...] = ()
+    """The most probable ones at its place, itself among them; empty where nobody asked for them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Logprobs:
+    """How probable the next tokens of the answer were."""
+
+    choice: int
+    tokens: tuple[Token, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class RefusalDelta:
     choice: int
     text: str
@@ -144,7 +163,17 @@ class UsageReport:
     usage: Usage
 
 
-Piece = TextDelta | ReasoningDelta | ReasoningSeal | TextSeal | RefusalDelta | ToolCallDelta | Citation | ImageOutput
+Piece = (
+    TextDelta
+    | ReasoningDelta
+    | ReasoningSeal
+    | TextSeal
+    | RefusalDelta
+    | ToolCallDelta
+    | Citation
+    | ImageOutput
+    | Logprobs
+)
 """What a choice says, a piece at a time."""
 
 Chunk = Start | Piece | Finish | UsageReport
@@ -179,6 +208,7 @@ class Choice:
     citations: list[Citation] = field(default_factory=list)
     images: list[ImageOutput] = field(default_factory=list)
     text_signature: str | None = None
+    logprobs: list[Token] = field(default_factory=list)
     finish_reason: str | None = None
 
     @property
@@ -222,6 +252,8 @@ class ChatResponse:
                 self._choice(chunk.choice).citations.append(chunk)
             case ImageOutput():
                 self._choice(chunk.choice).images.append(chunk)
+            case Logprobs():
+                self._choice(chunk.choice).logprobs += chunk.tokens
             case RefusalDelta():
                 self._choice(chunk.choice).refusal += chunk.text
             case ToolCallDelta():

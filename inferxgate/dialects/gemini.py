@@ -9,7 +9,6 @@ What has no counterpart in a chat completion:
 - Code that the provider ran, and its result (only where the client asked for that tool natively), become fenced text.
 - ``toolCall`` and ``toolResponse`` (the provider's log of its own searches) are left out: their outcome is in the text
   and in the citations.
-- Log probabilities are left out; requests for them are refused.
 
 Sources for names and shapes: the types of the ``google-genai`` Python package 3.4 and Google's API reference, read in
 November 2026, and recorded answers of both hosts.
@@ -32,12 +31,14 @@ from inferxgate.canonical.chat import (
     Citation,
     Finish,
     ImageOutput,
+    Logprobs,
     ReasoningDelta,
     ReasoningSeal,
     RefusalDelta,
     Start,
     TextDelta,
     TextSeal,
+    Token,
     ToolCallDelta,
     UsageReport,
 )
@@ -206,6 +207,8 @@ class _Reader:
                 begin = sum(map(len, candidate.text[:pieces]))
                 placed.append((begin, "".join(candidate.text[pieces:])))
         yield from _citations(candidate, given, placed)
+        if tokens := tuple(_tokens(_mapping(given.get("logprobsResult")))):
+            yield Logprobs(candidate.index, tokens)
         reason = _finish_reason(given)
         if reason in _FAILURES:
             words = _text(given.get("finishMessage")) or _FAILURES[reason]
@@ -284,6 +287,30 @@ def _rendered(part: Json) -> str | None:
     if output := _text(result.get("output")):
         return _fenced("", output)
     return None
+
+
+def _tokens(result: Json) -> Iterator[Token]:
+    """The tokens of a body, each with the most probable ones at its place."""
+    places = _list(result.get("topCandidates"))
+    for position, chosen in enumerate(_list(result.get("chosenCandidates"))):
+        place = _mapping(places[position]) if position < len(places) else {}
+        token = _token(chosen)
+        yield Token(token.text, token.logprob, tuple(map(_token, _list(place.get("candidates")))))
+
+
+def _token(given: object) -> Token:
+    """One token. A probability that is left out is the default, 0; what is no number is too small for one."""
+    token = _mapping(given)
+    logprob = token.get("logProbability")
+    if logprob is None:
+        logprob = 0.0
+    elif isinstance(logprob, bool) or not isinstance(logprob, int | float):
+        logprob = _IMPROBABLE
+    return Token(_text(token.get("token")) or "", float(logprob))
+
+
+_IMPROBABLE = -9999.0
+"""OpenAI's value for a token that is very unlikely."""
 
 
 def _fenced(language: str, content: str) -> str:

@@ -132,8 +132,8 @@ def _wrong(param: str, words: str, kind: Kind = errors.INVALID_VALUE) -> Gateway
 def _refuse(conversation: Conversation, limits: _Limits) -> None:
     """Raise for what would change the answer's meaning if it were left out."""
     provider = limits.target.provider
-    if conversation.logprobs:
-        raise limits.unsupported("logprobs", f"Log probabilities ('logprobs') of {provider} cannot be passed on.")
+    if conversation.top_logprobs and not conversation.logprobs:
+        raise _wrong("top_logprobs", "'top_logprobs' are given only where 'logprobs' is true.")
     if "web_search_options" in conversation.extra:
         raise limits.unsupported(
             "web_search_options",
@@ -538,6 +538,8 @@ def _generation_config(conversation: Conversation, limits: _Limits) -> Json:
         "presencePenalty": conversation.presence_penalty,
         "frequencyPenalty": conversation.frequency_penalty,
         "candidateCount": conversation.n if conversation.n > 1 else None,
+        "responseLogprobs": conversation.logprobs or None,
+        "logprobs": conversation.top_logprobs or None,
     }
     for name, param, value in (
         ("temperature", "temperature", conversation.temperature),

@@ -13,7 +13,7 @@ In a translated stream every entry of such a list has an ``index``, its place in
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, assert_never
 
 import orjson
@@ -25,6 +25,7 @@ from inferxgate.canonical.chat import (
     Citation,
     Finish,
     ImageOutput,
+    Logprobs,
     Piece,
     ReasoningDelta,
     ReasoningSeal,
@@ -33,6 +34,7 @@ from inferxgate.canonical.chat import (
     TextDelta,
     TextSeal,
     Thought,
+    Token,
     ToolCall,
     ToolCallDelta,
     UsageReport,
@@ -58,7 +60,12 @@ def build_response(response: ChatResponse, *, answer_id: str, created_s: int, mo
         "created": created_s,
         "model": response.model or model,
         "choices": [
-            {"index": index, "message": _message(choice), "logprobs": None, "finish_reason": choice.finish_reason}
+            {
+                "index": index,
+                "message": _message(choice),
+                "logprobs": _logprobs(choice.logprobs),
+                "finish_reason": choice.finish_reason,
+            }
             for index, choice in sorted(response.choices.items())
         ],
     }
@@ -129,6 +136,19 @@ def _cited(citation: Citation) -> tuple[str, Json]:
 
 def _image(image: ImageOutput) -> Json:
     return {"type": "image_url", "image_url": {"url": f"data:{image.media_type};base64,{image.base64}"}}
+
+
+def _logprobs(tokens: Sequence[Token]) -> Json | None:
+    if not tokens:
+        return None
+    return {
+        "content": [_token(token) | {"top_logprobs": [_token(other) for other in token.top]} for token in tokens],
+        "refusal": None,
+    }
+
+
+def _token(token: Token) -> Json:
+    return {"token": token.text, "logprob": token.logprob, "bytes": list(token.text.encode())}
 
 
 def build_usage(usage: Usage) -> Json:
@@ -227,9 +247,10 @@ class StreamBuilder:
         if (deltas := self._begun.get(index)) is None:
             deltas = self._begun[index] = _Deltas()
             delta = {"role": "assistant", "content": ""}
+        logprobs = _logprobs(piece.tokens) if isinstance(piece, Logprobs) else None
         if piece is not None:
             delta |= deltas.delta(piece)
-        choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": reason}
+        choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": reason}
         return build_event(orjson.dumps({**self._base, "choices": [choice]}))
 
 
@@ -268,6 +289,8 @@ class _Deltas:
                 return self._entry(name, value)
             case ImageOutput():
                 return self._entry("images", _image(piece))
+            case Logprobs():
+                return {}  # they stand beside the delta
             case _:
                 assert_never(piece)
 

@@ -17,12 +17,14 @@ from inferxgate.canonical.chat import (
     Citation,
     Finish,
     ImageOutput,
+    Logprobs,
     ReasoningDelta,
     ReasoningSeal,
     RefusalDelta,
     Start,
     TextDelta,
     TextSeal,
+    Token,
     ToolCallDelta,
     UsageReport,
     collect,
@@ -122,6 +124,28 @@ def test_the_same_call_in_two_answers_without_ids_of_their_own_has_two_ids() -> 
         ids.append(whole.choices[0].tool_calls[0].id)
     assert all(re.fullmatch("call_[0-9a-f]{24}", call_id) for call_id in ids)
     assert ids[0] != ids[1]
+
+
+def test_log_probabilities_of_tokens() -> None:
+    told = {
+        "chosenCandidates": [
+            {"token": "Hel", "tokenId": 1, "logProbability": -0.5},
+            {"token": "lo"},
+            {"token": "!", "logProbability": "-Infinity"},
+            None,
+        ],
+        "topCandidates": [
+            {"candidates": [{"token": "Hel", "logProbability": -0.5}, {"token": "é", "logProbability": -2}]},
+            {},
+        ],
+    }
+    hel = Token("Hel", -0.5, (Token("Hel", -0.5), Token("é", -2.0)))
+    expected = [hel, Token("lo", 0.0), Token("!", -9999.0), Token("", 0.0)]
+    body = answer({"text": "Hello!"}, logprobsResult=told)
+    assert chunks_of(body)[-2:] == [Logprobs(0, tuple(expected)), Finish(0, "stop")]
+    begun = answer({"text": "a"}, reason=None, logprobsResult={"chosenCandidates": [{"token": "a"}]})
+    assert read(begun, body).choices[0].logprobs == [Token("a", 0.0), *expected]
+    assert chunks_of(answer({"text": "x"}, logprobsResult={}))[1:] == [TextDelta(0, "x"), Finish(0, "stop")]
 
 
 @pytest.mark.parametrize(

@@ -175,7 +175,7 @@ def test_what_was_fetched_stands_where_its_urls_did() -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"logprobs": True},
+        {"web_search_options": {}},
         {"stop": ["a"] * 6},
         {"google": {"contents": []}},
         {"messages": [user([PICTURE]), user([{"type": "file", "file": {"file_id": "file-abc"}}])]},
@@ -544,6 +544,8 @@ def test_settings_go_under_their_own_names() -> None:
             "seed": 0,
             "presence_penalty": 0.1,
             "frequency_penalty": -0.1,
+            "logprobs": True,
+            "top_logprobs": 2,
             "top_k": 5,
         }
     )
@@ -556,9 +558,13 @@ def test_settings_go_under_their_own_names() -> None:
         "seed": 0,
         "presencePenalty": 0.1,
         "frequencyPenalty": -0.1,
+        "responseLogprobs": True,
+        "logprobs": 2,
         "topK": 5,
     }
     assert call.dropped == ()
+    assert config({"logprobs": True, "top_logprobs": 0}) == {"responseLogprobs": True}
+    assert config({"logprobs": False, "top_logprobs": 0}) == {}
 
 
 def test_models_without_sampling_parameters() -> None:
@@ -595,7 +601,7 @@ def test_cache_marks_anywhere_are_named_once() -> None:
 @pytest.mark.parametrize(
     ("body", "param"),
     [
-        ({"logprobs": True}, "logprobs"),
+        ({"top_logprobs": 2}, "top_logprobs"),
         ({"modalities": ["text", "audio"]}, "modalities"),
         ({"modalities": ["text", "image"]}, "modalities"),
         ({"audio": {"voice": "x"}}, "modalities"),

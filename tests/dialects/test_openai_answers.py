@@ -17,12 +17,14 @@ from inferxgate.canonical.chat import (
     Citation,
     Finish,
     ImageOutput,
+    Logprobs,
     ReasoningDelta,
     ReasoningSeal,
     RefusalDelta,
     Start,
     TextDelta,
     TextSeal,
+    Token,
     ToolCallDelta,
     UsageReport,
     collect,
@@ -150,6 +152,8 @@ PIECES: list[Chunk] = [
     ToolCallDelta(0, 0, None, None, ": 1}"),
     ToolCallDelta(0, 1, "call_b", "g", "{}"),
     TextDelta(1, "two"),
+    Logprobs(1, (Token("tw", -0.5, (Token("tw", -0.5), Token("é", -2.0))),)),
+    Logprobs(1, (Token("o", 0.0),)),
     ReasoningDelta(1, "hm", 0),
     Citation(1, "https://h/c", None, None),
     Citation(1, "https://h/d", None, None),
@@ -163,6 +167,21 @@ def test_the_sdk_joins_a_stream_to_the_whole_answers_message() -> None:
     assert joined == messages_of(whole(PIECES))
     assert [block.get("thinking") for block in joined[0]["thinking_blocks"]] == ["let me", None, "", "see", "unsigned"]
     assert joined[0]["extra_content"] == {"google": {"thought_signature": "late"}}
+
+
+def test_log_probabilities_have_openais_form() -> None:
+    first, second = whole(PIECES)["choices"]
+    assert first["logprobs"] is None
+    told = {"token": "tw", "logprob": -0.5, "bytes": [116, 119]}
+    other = {"token": "é", "logprob": -2.0, "bytes": [195, 169]}
+    assert second["logprobs"] == {
+        "content": [
+            {**told, "top_logprobs": [told, other]},
+            {"token": "o", "logprob": 0.0, "bytes": [111], "top_logprobs": []},
+        ],
+        "refusal": None,
+    }
+    ChatCompletion.model_validate(whole(PIECES))
 
 
 def test_pieces_of_one_thought_have_its_place() -> None:
