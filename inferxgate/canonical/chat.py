@@ -113,6 +113,22 @@ class ImageOutput:
 
 
 @dataclass(frozen=True, slots=True)
+class ServerBlock:
+    """What a tool that Anthropic runs itself was asked, or what it found: nothing but that API can read it, and it is
+    wanted back where it stood."""
+
+    choice: int
+    block: Mapping[str, Any]
+    """As the API spells it."""
+    thoughts: int
+    """Blocks of thought before it, in its message."""
+    characters: int
+    """Characters of text before it."""
+    calls: int
+    """Tool calls before it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Token:
     """A token of the answer, or one that could have stood in its place, and how probable it was."""
 
@@ -173,6 +189,7 @@ Piece = (
     | Citation
     | ImageOutput
     | Logprobs
+    | ServerBlock
 )
 """What a choice says, a piece at a time."""
 
@@ -209,6 +226,7 @@ class Choice:
     images: list[ImageOutput] = field(default_factory=list)
     text_signature: str | None = None
     logprobs: list[Token] = field(default_factory=list)
+    server_blocks: list[ServerBlock] = field(default_factory=list)
     finish_reason: str | None = None
 
     @property
@@ -254,6 +272,8 @@ class ChatResponse:
                 self._choice(chunk.choice).images.append(chunk)
             case Logprobs():
                 self._choice(chunk.choice).logprobs += chunk.tokens
+            case ServerBlock():
+                self._choice(chunk.choice).server_blocks.append(chunk)
             case RefusalDelta():
                 self._choice(chunk.choice).refusal += chunk.text
             case ToolCallDelta():

@@ -117,13 +117,21 @@ class ToolResult:
 
 
 @dataclass(frozen=True, slots=True)
+class ServerBlock:
+    """What a tool that Anthropic ran itself was asked, or what it found; stands among the parts where it stood."""
+
+    block: Mapping[str, Any]
+    """As the API spells it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Refused:
     """An earlier answer in which the model declined."""
 
     text: str
 
 
-Part = Text | Image | Audio | Document | Reasoning | ToolUse | ToolResult | Refused
+Part = Text | Image | Audio | Document | Reasoning | ToolUse | ToolResult | ServerBlock | Refused
 
 
 @dataclass(frozen=True, slots=True)

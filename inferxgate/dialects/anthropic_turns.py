@@ -33,6 +33,7 @@ from inferxgate.canonical.conversation import (
     Part,
     Reasoning,
     Refused,
+    ServerBlock,
     Text,
     ToolResult,
     ToolUse,
@@ -49,6 +50,9 @@ _TEXT_TYPES = frozenset({"application/json", "application/xml", "application/x-y
 _CALL_ID = re.compile(r"[a-zA-Z0-9_-]+")
 """What the API takes as the id of a call."""
 _THINKING = frozenset({"thinking", "redacted_thinking"})
+SERVER_BLOCKS = ("_tool_use", "_tool_result")
+"""How the kinds of blocks end that belong to tools that Anthropic runs itself: ``server_tool_use``, ``mcp_tool_use``,
+``web_search_tool_result`` and many more."""
 
 
 class Omissions:
@@ -202,6 +206,11 @@ class _Builder:
             elif isinstance(part, ToolUse):
                 turn.blocks.append(self._call(part, f"messages.{position}.tool_calls.{calls}"))
                 calls += 1
+            elif isinstance(part, ServerBlock):
+                if part.block["type"].endswith(SERVER_BLOCKS):
+                    turn.blocks.append(dict(part.block))
+                else:
+                    self._omissions.history(f"messages.{position}.extra_content.anthropic")
             else:
                 self._part(turn.blocks, part, f"messages.{position}.content.{index}")
         if not turn.content:
@@ -357,7 +366,7 @@ class _Builder:
     def _prefill(self) -> str | None:
         """Where the beginning of the answer stands, if the last turn is one; the API wants no blank at its end."""
         last = self._turns[-1]
-        if not last.blocks:
+        if not last.blocks or last.blocks[-1]["type"].endswith(SERVER_BLOCKS):  # a paused turn: it may go on everywhere
             return None
         if last.blocks[-1]["type"] == "text":
             last.blocks[-1]["text"] = last.blocks[-1]["text"].rstrip()

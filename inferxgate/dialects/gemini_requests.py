@@ -48,6 +48,7 @@ from inferxgate.canonical.conversation import (
     Part,
     Reasoning,
     Refused,
+    ServerBlock,
     Text,
     Tool,
     ToolChoice,
@@ -302,6 +303,8 @@ class _Contents:
                     where = f"messages.{place}.thinking_blocks.{thoughts}"
                     thoughts += 1
                     yield from self._thought(part, where)
+                case ServerBlock():
+                    self._limits.dropped.append(f"messages.{place}.extra_content.anthropic")
                 case ToolUse():
                     where = f"messages.{place}.tool_calls.{number}"
                     yield self._call(part, where, stand_in=unsigned and number == 0)

@@ -4,7 +4,7 @@ An event of the client's own dialect goes out as the provider wrote it; a transl
 What OpenAI's form has no place for travels in the fields that clients of this field already know:
 ``reasoning_content`` and ``thinking_blocks`` for thought and its signatures,
 ``extra_content.google.thought_signature`` for Gemini's, ``annotations`` for citations of URLs, ``citations`` for those
-of documents, ``images`` for images.
+of documents, ``images`` for images, ``extra_content.anthropic.blocks`` for what tools that Anthropic runs itself said.
 
 In a translated stream every entry of such a list has an ``index``, its place in the message's list, as those of
 ``tool_calls`` have: OpenAI's SDKs, and who else joins deltas as they do, then make the whole answer's message of it.
@@ -30,6 +30,7 @@ from inferxgate.canonical.chat import (
     ReasoningDelta,
     ReasoningSeal,
     RefusalDelta,
+    ServerBlock,
     Start,
     TextDelta,
     TextSeal,
@@ -91,6 +92,8 @@ def _message(choice: Choice) -> Json:
         message["images"] = [_image(image) for image in choice.images]
     if choice.text_signature:
         message["extra_content"] = _google(choice.text_signature)
+    if choice.server_blocks:
+        message.setdefault("extra_content", {}).update(_anthropic([_server_block(b) for b in choice.server_blocks]))
     return message
 
 
@@ -117,6 +120,16 @@ def _tool_call(call: ToolCall) -> Json:
 
 def _google(signature: str) -> Json:
     return {"google": {"thought_signature": signature}}
+
+
+def _anthropic(blocks: list[Json]) -> Json:
+    return {"anthropic": {"blocks": blocks}}
+
+
+def _server_block(server: ServerBlock) -> Json:
+    """A block, and how much of the message's other lists and text stood before it."""
+    before = {"thinking_blocks": server.thoughts, "content": server.characters, "tool_calls": server.calls}
+    return {"block": server.block, "before": before}
 
 
 def _cited(citation: Citation) -> tuple[str, Json]:
@@ -291,6 +304,8 @@ class _Deltas:
                 return self._entry("images", _image(piece))
             case Logprobs():
                 return {}  # they stand beside the delta
+            case ServerBlock():
+                return {"extra_content": _anthropic(self._entry("blocks", _server_block(piece))["blocks"])}
             case _:
                 assert_never(piece)
 

@@ -32,6 +32,7 @@ from inferxgate.canonical.conversation import (
     Reasoning,
     Refused,
     ResponseFormat,
+    ServerBlock,
     Text,
     Tool,
     ToolChoice,
@@ -39,6 +40,7 @@ from inferxgate.canonical.conversation import (
     ToolUse,
     Url,
 )
+from inferxgate.dialects.failures import plain_integer
 from inferxgate.errors import GatewayError
 
 Json = Mapping[str, Any]
@@ -260,7 +262,50 @@ def _assistant(message: Json, where: str, names: dict[str, str]) -> Message:
     if message.get("function_call") is not None:
         function = _object(message["function_call"], f"{where}.function_call")
         parts.append(_function(function, f"{where}.function_call", None, names))
+    blocks = _server_blocks(message)
+    if blocks:
+        parts = _interleaved(parts, blocks)
     return Message("assistant", tuple(parts), _name(message, where), _google_signature(message))
+
+
+def _server_blocks(message: Json) -> list[tuple[Json, Json]]:
+    """Blocks of tools that Anthropic ran itself, each with how much stood before it. What is none is passed over."""
+    extra = message.get("extra_content")
+    anthropic = extra.get("anthropic") if isinstance(extra, dict) else None
+    entries = anthropic.get("blocks") if isinstance(anthropic, dict) else None
+    found: list[tuple[Json, Json]] = []
+    for entry in entries if isinstance(entries, list) else ():
+        match entry:
+            case {"block": {"type": str()} as block, "before": dict(before)}:
+                found.append((block, before))
+    return found
+
+
+def _interleaved(parts: list[Part], blocks: list[tuple[Json, Json]]) -> list[Part]:
+    """The parts with the blocks among them where they stood. Text is cut only where it is one text."""
+    thoughts = [part for part in parts if isinstance(part, Reasoning)]
+    calls = [part for part in parts if isinstance(part, ToolUse)]
+    said = [part for part in parts if not isinstance(part, Reasoning | ToolUse)]
+    text = Text("")
+    if len(said) == 1 and isinstance(said[0], Text):
+        text, said = said[0], []
+    result: list[Part] = []
+    thought = character = call = 0
+    for block, before in blocks:
+        to_thought, to_character, to_call = (
+            max(done, plain_integer(before.get(name)))
+            for done, name in ((thought, "thinking_blocks"), (character, "content"), (call, "tool_calls"))
+        )
+        result += thoughts[thought:to_thought]
+        if piece := text.text[character:to_character]:
+            result.append(Text(piece))
+        result += calls[call:to_call]
+        result.append(ServerBlock(block))
+        thought, character, call = to_thought, to_character, to_call
+    result += thoughts[thought:]
+    if piece := text.text[character:]:
+        result.append(replace(text, text=piece))
+    return [*result, *said, *calls[call:]]
 
 
 def _thoughts(blocks: list[Any], where: str) -> list[Reasoning]:

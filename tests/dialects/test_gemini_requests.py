@@ -396,6 +396,14 @@ def test_another_vendors_signatures_are_left_out_and_named() -> None:
     assert call.dropped == tuple(f"messages.1.thinking_blocks.{place}" for place in ("0.signature", "1", "2.signature"))
 
 
+def test_what_anthropics_own_tools_said_is_left_out_and_named() -> None:
+    entry = {"block": {"type": "server_tool_use"}, "before": {"content": 1}}
+    message = assistant("ab", extra_content={"anthropic": {"blocks": [entry, entry]}})
+    call = call_for({"messages": [user("q"), message, user("r")]})
+    assert json.loads(call.body)["contents"][1]["parts"] == [{"text": "a"}, {"text": "b"}]
+    assert call.dropped == ("messages.1.extra_content.anthropic",)
+
+
 def test_a_signature_without_text_gets_empty_text() -> None:
     message = assistant(None, extra_content={"google": {"thought_signature": "dA=="}})
     assert contents(user("q"), message, user("r"))[1]["parts"] == [{"text": "", "thoughtSignature": "dA=="}]

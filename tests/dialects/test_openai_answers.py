@@ -21,6 +21,7 @@ from inferxgate.canonical.chat import (
     ReasoningDelta,
     ReasoningSeal,
     RefusalDelta,
+    ServerBlock,
     Start,
     TextDelta,
     TextSeal,
@@ -154,6 +155,8 @@ PIECES: list[Chunk] = [
     TextDelta(1, "two"),
     Logprobs(1, (Token("tw", -0.5, (Token("tw", -0.5), Token("é", -2.0))),)),
     Logprobs(1, (Token("o", 0.0),)),
+    ServerBlock(0, {"type": "server_tool_use", "input": {}}, 5, 3, 0),
+    ServerBlock(0, {"type": "web_search_tool_result"}, 5, 3, 0),
     ReasoningDelta(1, "hm", 0),
     Citation(1, "https://h/c", None, None),
     Citation(1, "https://h/d", None, None),
@@ -166,7 +169,16 @@ def test_the_sdk_joins_a_stream_to_the_whole_answers_message() -> None:
     joined = messages_of(accumulated(streamed(PIECES)))
     assert joined == messages_of(whole(PIECES))
     assert [block.get("thinking") for block in joined[0]["thinking_blocks"]] == ["let me", None, "", "see", "unsigned"]
-    assert joined[0]["extra_content"] == {"google": {"thought_signature": "late"}}
+    before = {"thinking_blocks": 5, "content": 3, "tool_calls": 0}
+    assert joined[0]["extra_content"] == {
+        "google": {"thought_signature": "late"},
+        "anthropic": {
+            "blocks": [
+                {"block": {"type": "server_tool_use", "input": {}}, "before": before},
+                {"block": {"type": "web_search_tool_result"}, "before": before},
+            ]
+        },
+    }
 
 
 def test_log_probabilities_have_openais_form() -> None:

@@ -33,6 +33,9 @@ def _plain(choice: dict[str, Any]) -> dict[str, Any]:
     for name in LISTS:
         if name in message:
             message[name] = [_without(entry, "index") for entry in message[name]]
+    if blocks := message.get("extra_content", {}).get("anthropic", {}).get("blocks"):
+        entries = [_without(entry, "index") for entry in blocks]
+        message["extra_content"] = {**message["extra_content"], "anthropic": {"blocks": entries}}
     if "tool_calls" in message:
         message["tool_calls"] = [
             _without(call, "index") | {"function": _without(call["function"], "parsed_arguments")}
