@@ -9,7 +9,6 @@ What has no counterpart in a chat completion:
 - Code that the provider ran, and its result (only where the client asked for that tool natively), become fenced text.
 - ``toolCall`` and ``toolResponse`` (the provider's log of its own searches) are left out: their outcome is in the text
   and in the citations.
-- Log probabilities are left out; requests for them are refused.
 
 Sources for names and shapes: the types of the ``google-genai`` Python package 3.4 and Google's API reference, read in
 November 2026, and recorded answers of both hosts.
@@ -32,12 +31,14 @@ from inferxgate.canonical.chat import (
     Citation,
     Finish,
     ImageOutput,
+    Logprobs,
     ReasoningDelta,
     ReasoningSeal,
     RefusalDelta,
     Start,
     TextDelta,
     TextSeal,
+    Token,
     ToolCallDelta,
     UsageReport,
 )
@@ -71,15 +72,18 @@ def build_request(request: ChatRequest, target: BuildTarget) -> Call:
 # --- whole answers ------------------------------------------------------------------------------------------------
 
 
-def parse_response(data: bytes) -> tuple[Json, tuple[Chunk, ...]]:
-    """The JSON of a whole answer, and what it means. Raises ``GatewayError`` for nonsense and for errors within."""
+def parse_response(data: bytes, seed: str = "") -> tuple[Json, tuple[Chunk, ...]]:
+    """The JSON of a whole answer, and what it means. Raises ``GatewayError`` for nonsense and for errors within.
+
+    ``seed``: what tells this answer from all others, for the ids of calls, of which most have none.
+    """
     body = _loads(data)
     error = _error_of(body)
     if error is not None:
         raise FailedAnswer(_failure(_status_of(error), error, answered=200), tuple(_count(_mapping(body))))
     if not isinstance(body, dict):
         raise nonsense("it is JSON, but not an object")
-    chunks = _all(_Reader(), body)
+    chunks = _all(_Reader(seed), body)
     if not any(isinstance(chunk, Finish) for chunk in chunks) and not _list(body.get("candidates")):
         raise FailedAnswer(nonsense("it has no candidates and does not say why"), chunks)
     return body, chunks
@@ -93,8 +97,9 @@ class StreamReader:
 
     done = False
 
-    def __init__(self) -> None:
-        self._reader = _Reader()
+    def __init__(self, seed: str = "") -> None:
+        """``seed`` as for whole answers."""
+        self._reader = _Reader(seed)
 
     @property
     def complete(self) -> bool:
@@ -160,7 +165,8 @@ class _Candidate:
 class _Reader:
     """Reads one answer, in one body or in the events of a stream."""
 
-    def __init__(self) -> None:
+    def __init__(self, seed: str) -> None:
+        self._seed = seed
         self._candidates: dict[int, _Candidate] = {}
         self._start: Start | None = None
         self._answer_id = ""
@@ -201,6 +207,8 @@ class _Reader:
                 begin = sum(map(len, candidate.text[:pieces]))
                 placed.append((begin, "".join(candidate.text[pieces:])))
         yield from _citations(candidate, given, placed)
+        if tokens := tuple(_tokens(_mapping(given.get("logprobsResult")))):
+            yield Logprobs(candidate.index, tokens)
         reason = _finish_reason(given)
         if reason in _FAILURES:
             words = _text(given.get("finishMessage")) or _FAILURES[reason]
@@ -237,7 +245,7 @@ class _Reader:
         written = "{}" if arguments is None else _dumps(arguments)
         call_id = _text(call.get("id"))
         if not call_id:
-            call_id = _call_id(self._answer_id, candidate.index, ordinal, name, written)
+            call_id = _call_id(self._seed, self._answer_id, candidate.index, ordinal, name, written)
         return ToolCallDelta(candidate.index, ordinal, call_id, name, written, signature)
 
 
@@ -266,7 +274,7 @@ def _thought(candidate: _Candidate, part: Json, signature: str | None) -> Iterat
     if text := _text(part.get("text")):
         yield ReasoningDelta(candidate.index, text, candidate.blocks)
     if signature is not None:
-        yield ReasoningSeal(candidate.index, candidate.blocks, signature)
+        yield ReasoningSeal(candidate.index, candidate.blocks, thought_signature=signature)
         candidate.blocks += 1
         candidate.thinking = False
 
@@ -281,14 +289,42 @@ def _rendered(part: Json) -> str | None:
     return None
 
 
+def _tokens(result: Json) -> Iterator[Token]:
+    """The tokens of a body, each with the most probable ones at its place."""
+    places = _list(result.get("topCandidates"))
+    for position, chosen in enumerate(_list(result.get("chosenCandidates"))):
+        place = _mapping(places[position]) if position < len(places) else {}
+        token = _token(chosen)
+        yield Token(token.text, token.logprob, tuple(map(_token, _list(place.get("candidates")))))
+
+
+def _token(given: object) -> Token:
+    """One token. A probability that is left out is the default, 0; what is no number is too small for one."""
+    token = _mapping(given)
+    logprob = token.get("logProbability")
+    if logprob is None:
+        logprob = 0.0
+    elif isinstance(logprob, bool) or not isinstance(logprob, int | float):
+        logprob = _IMPROBABLE
+    return Token(_text(token.get("token")) or "", float(logprob))
+
+
+_IMPROBABLE = -9999.0
+"""OpenAI's value for a token that is very unlikely."""
+
+
 def _fenced(language: str, content: str) -> str:
     fence = "`" * max(3, 1 + max(map(len, re.findall("`+", content)), default=0))
     return f"\n{fence}{language}\n{content.rstrip(chr(10))}\n{fence}\n"
 
 
-def _call_id(answer_id: str, choice: int, ordinal: int, name: str, arguments: str) -> str:
-    """An id for a call that has none: the same whenever the same answer is read, different in every other answer."""
-    told = orjson.dumps([answer_id, choice, ordinal, name, arguments])
+def _call_id(*told_by: str | int) -> str:
+    """An id for a call that has none: the same for the same answer with the same seed, another for every other.
+
+    The provider's own id of the answer is not enough: some answers have none, and the same call with the same
+    arguments is made in more than one turn.
+    """
+    told = orjson.dumps(told_by)
     return "call_" + hashlib.sha256(told).hexdigest()[:24]
 
 

@@ -48,6 +48,7 @@ from inferxgate.canonical.conversation import (
     Part,
     Reasoning,
     Refused,
+    ServerBlock,
     Text,
     Tool,
     ToolChoice,
@@ -132,8 +133,8 @@ def _wrong(param: str, words: str, kind: Kind = errors.INVALID_VALUE) -> Gateway
 def _refuse(conversation: Conversation, limits: _Limits) -> None:
     """Raise for what would change the answer's meaning if it were left out."""
     provider = limits.target.provider
-    if conversation.logprobs:
-        raise limits.unsupported("logprobs", f"Log probabilities ('logprobs') of {provider} cannot be passed on.")
+    if conversation.top_logprobs and not conversation.logprobs:
+        raise _wrong("top_logprobs", "'top_logprobs' are given only where 'logprobs' is true.")
     if "web_search_options" in conversation.extra:
         raise limits.unsupported(
             "web_search_options",
@@ -290,7 +291,7 @@ class _Contents:
         calls = [part for part in message.parts if isinstance(part, ToolUse)]
         texts = [part for part in message.parts if isinstance(part, Text | Refused)]
         unsigned = self._limits.signatures and not any(call.signature for call in calls)
-        number = 0
+        number = thoughts = 0
         for index, part in enumerate(message.parts):
             match part:
                 case Text() | Refused():
@@ -299,7 +300,11 @@ class _Contents:
                         built["thoughtSignature"] = message.signature
                     yield built
                 case Reasoning():
-                    yield from _thought(part)
+                    where = f"messages.{place}.thinking_blocks.{thoughts}"
+                    thoughts += 1
+                    yield from self._thought(part, where)
+                case ServerBlock():
+                    self._limits.dropped.append(f"messages.{place}.extra_content.anthropic")
                 case ToolUse():
                     where = f"messages.{place}.tool_calls.{number}"
                     yield self._call(part, where, stand_in=unsigned and number == 0)
@@ -310,6 +315,16 @@ class _Contents:
                     )
         if message.signature is not None and not texts:
             yield {"text": "", "thoughtSignature": message.signature}
+
+    def _thought(self, thought: Reasoning, where: str) -> Iterator[Json]:
+        """What the model thought. Opaque data and signatures of another vendor mean nothing here: they are named."""
+        if thought.redacted is not None:
+            self._limits.dropped.append(where)
+        elif thought.text or thought.thought_signature:
+            built: Json = {"text": thought.text, "thought": True}
+            yield built | {"thoughtSignature": thought.thought_signature} if thought.thought_signature else built
+        if thought.signature:
+            self._limits.dropped.append(f"{where}.signature")
 
     def _call(self, call: ToolUse, where: str, *, stand_in: bool) -> Json:
         self._open.append(_OpenCall(call.id, call.name, where))
@@ -394,13 +409,6 @@ class _Contents:
 def _id(call: ToolUse | _OpenCall) -> Json:
     """The id of a call; nothing for the empty one, with which some hosts call: the order tells such calls apart."""
     return {"id": call.id} if call.id else {}
-
-
-def _thought(part: Reasoning) -> Iterator[Json]:
-    """What the model thought; opaque data is another provider's and means nothing here."""
-    if part.redacted is None and (part.text or part.signature):
-        thought: Json = {"text": part.text, "thought": True}
-        yield thought | {"thoughtSignature": part.signature} if part.signature else thought
 
 
 def _media_part(source: MediaSource, filename: str | None, where: str, provider: str) -> Json:
@@ -533,6 +541,8 @@ def _generation_config(conversation: Conversation, limits: _Limits) -> Json:
         "presencePenalty": conversation.presence_penalty,
         "frequencyPenalty": conversation.frequency_penalty,
         "candidateCount": conversation.n if conversation.n > 1 else None,
+        "responseLogprobs": conversation.logprobs or None,
+        "logprobs": conversation.top_logprobs or None,
     }
     for name, param, value in (
         ("temperature", "temperature", conversation.temperature),

@@ -186,7 +186,10 @@ _JSON_HEADERS: Mapping[str, str] = {"content-type": "application/json"}
 # --- the provider's end: whole answers ----------------------------------------------------------------------------
 
 
-def parse_response(data: bytes) -> tuple[Mapping[str, Any], tuple[Chunk, ...]]:
+def parse_response(
+    data: bytes,
+    seed: str = "",
+) -> tuple[Mapping[str, Any], tuple[Chunk, ...]]:
     """The parsed JSON of a whole answer, and what it means.
 
     Raises ``GatewayError``: ``upstream_invalid_response`` where it is no chat completion, and the provider's own error
@@ -209,7 +212,7 @@ def parse_response(data: bytes) -> tuple[Mapping[str, Any], tuple[Chunk, ...]]:
         if isinstance(message, dict):
             chunks += _message_chunks(index, message)
         reason = choice.get("finish_reason")
-        if isinstance(reason, str):
+        if isinstance(reason, str) and reason:
             chunks.append(Finish(index, reason))
     usage = usage_of(body)
     if usage is not None:
@@ -350,7 +353,7 @@ def _count(values: Mapping[str, Any], name: str) -> int:
 class StreamParser:
     """Turns the events of one stream into meaning; knows when the stream has properly ended."""
 
-    def __init__(self) -> None:
+    def __init__(self, seed: str = "") -> None:
         self.done = False
         """Whether ``[DONE]`` came."""
         self._open: set[int] = set()

@@ -32,6 +32,7 @@ from inferxgate.canonical.conversation import (
     Reasoning,
     Refused,
     ResponseFormat,
+    ServerBlock,
     Text,
     Tool,
     ToolChoice,
@@ -39,6 +40,7 @@ from inferxgate.canonical.conversation import (
     ToolUse,
     Url,
 )
+from inferxgate.dialects.failures import plain_integer
 from inferxgate.errors import GatewayError
 
 Json = Mapping[str, Any]
@@ -247,9 +249,8 @@ def _type_of(filename: str | None) -> str:
 
 def _assistant(message: Json, where: str, names: dict[str, str]) -> Message:
     parts: list[Part] = []
-    blocks = message.get("thinking_blocks")
-    for index, block in enumerate(_list(blocks, f"{where}.thinking_blocks") if blocks else ()):
-        parts.append(_thought(_object(block, f"{where}.thinking_blocks.{index}"), f"{where}.thinking_blocks.{index}"))
+    if message.get("thinking_blocks"):
+        parts += _thoughts(_list(message["thinking_blocks"], f"{where}.thinking_blocks"), f"{where}.thinking_blocks")
     if message.get("content") is not None:
         parts += _parts(message, where)
     refusal = _optional(message, "refusal", _string, where)
@@ -261,14 +262,87 @@ def _assistant(message: Json, where: str, names: dict[str, str]) -> Message:
     if message.get("function_call") is not None:
         function = _object(message["function_call"], f"{where}.function_call")
         parts.append(_function(function, f"{where}.function_call", None, names))
+    blocks = _server_blocks(message)
+    if blocks:
+        parts = _interleaved(parts, blocks)
     return Message("assistant", tuple(parts), _name(message, where), _google_signature(message))
 
 
+def _server_blocks(message: Json) -> list[tuple[Json, Json]]:
+    """Blocks of tools that Anthropic ran itself, each with how much stood before it. What is none is passed over."""
+    extra = message.get("extra_content")
+    anthropic = extra.get("anthropic") if isinstance(extra, dict) else None
+    entries = anthropic.get("blocks") if isinstance(anthropic, dict) else None
+    found: list[tuple[Json, Json]] = []
+    for entry in entries if isinstance(entries, list) else ():
+        match entry:
+            case {"block": {"type": str()} as block, "before": dict(before)}:
+                found.append((block, before))
+    return found
+
+
+def _interleaved(parts: list[Part], blocks: list[tuple[Json, Json]]) -> list[Part]:
+    """The parts with the blocks among them where they stood. Text is cut only where it is one text."""
+    thoughts = [part for part in parts if isinstance(part, Reasoning)]
+    calls = [part for part in parts if isinstance(part, ToolUse)]
+    said = [part for part in parts if not isinstance(part, Reasoning | ToolUse)]
+    text = Text("")
+    if len(said) == 1 and isinstance(said[0], Text):
+        text, said = said[0], []
+    result: list[Part] = []
+    thought = character = call = 0
+    for block, before in blocks:
+        to_thought, to_character, to_call = (
+            max(done, plain_integer(before.get(name)))
+            for done, name in ((thought, "thinking_blocks"), (character, "content"), (call, "tool_calls"))
+        )
+        result += thoughts[thought:to_thought]
+        if piece := text.text[character:to_character]:
+            result.append(Text(piece))
+        result += calls[call:to_call]
+        result.append(ServerBlock(block))
+        thought, character, call = to_thought, to_character, to_call
+    result += thoughts[thought:]
+    if piece := text.text[character:]:
+        result.append(replace(text, text=piece))
+    return [*result, *said, *calls[call:]]
+
+
+def _thoughts(blocks: list[Any], where: str) -> list[Reasoning]:
+    """The blocks of a message, joined where a client returns a stream's pieces as they came.
+
+    A block is over with its signature. Until then the pieces with its ``index`` belong to it, or, where there are no
+    indexes, those that follow it directly.
+    """
+    thoughts: list[Reasoning] = []
+    open_at: dict[int | None, int] = {}
+    for number, item in enumerate(blocks):
+        block = _object(item, f"{where}.{number}")
+        thought = _thought(block, f"{where}.{number}")
+        index = _optional(block, "index", _integer, f"{where}.{number}")
+        place = open_at.get(index) if thought.redacted is None else None
+        if place is None:
+            place = len(thoughts)
+            thoughts.append(thought)
+        else:
+            thoughts[place] = replace(thought, text=thoughts[place].text + thought.text)
+        thought = thoughts[place]
+        open_at.pop(None, None)  # without an index only the entry before can be gone on with
+        if thought.signature or thought.thought_signature or thought.redacted is not None:
+            open_at.pop(index, None)
+        else:
+            open_at[index] = place
+    return thoughts
+
+
 def _thought(block: Json, where: str) -> Reasoning:
+    """A block of thought. Whose a signature is, its place says; an empty one is none."""
     if block.get("type") == "redacted_thinking":
         return Reasoning("", redacted=_string(_needed(block, "data", where), f"{where}.data"))
     return Reasoning(
-        _optional(block, "thinking", _string, where) or "", signature=_optional(block, "signature", _string, where)
+        _optional(block, "thinking", _string, where) or "",
+        signature=_optional(block, "signature", _string, where) or None,
+        thought_signature=_google_signature(block),
     )
 
 

@@ -27,6 +27,7 @@ from inferxgate.gateway.ledger import Ledger
 from inferxgate.gateway.metering import Meter
 from inferxgate.gateway.reasoning import restored, thoughts_of
 from inferxgate.gateway.routing import ModelEntry, Router, Target
+from inferxgate.ids import new_id
 from inferxgate.store.records import Status
 from inferxgate.upstream.media import MediaFetcher, NoFetch
 from inferxgate.upstream.protocol import HttpResponse, Upstream
@@ -153,7 +154,7 @@ class _Attempt:
         if provider.row.dialect != request.source.dialect:
             self._answer = ChatResponse()
             request = restored(request, provider.name, lambda call: gateway.reasoning.recall(tenant, call))
-        self._exchange = Exchange(request, target, abilities, strict=gateway.strict)
+        self._exchange = Exchange(request, target, abilities, strict=gateway.strict, seed=new_id(""))
         self._media = gateway.media
         self._request_id = request_id
         self._ledger = gateway.ledger

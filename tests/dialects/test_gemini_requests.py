@@ -175,7 +175,7 @@ def test_what_was_fetched_stands_where_its_urls_did() -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"logprobs": True},
+        {"web_search_options": {}},
         {"stop": ["a"] * 6},
         {"google": {"contents": []}},
         {"messages": [user([PICTURE]), user([{"type": "file", "file": {"file_id": "file-abc"}}])]},
@@ -355,6 +355,7 @@ def test_arguments_of_null_are_none() -> None:
 
 
 def test_signatures_return_to_the_parts_they_came_on() -> None:
+    signed_by_google = {"extra_content": {"google": {"thought_signature": "dA=="}}}
     built = contents(
         user("q"),
         assistant(
@@ -362,9 +363,8 @@ def test_signatures_return_to_the_parts_they_came_on() -> None:
             tool_call(signature="cw=="),
             tool_call("c2"),
             thinking_blocks=[
-                {"type": "thinking", "thinking": "hm", "signature": "dA=="},
+                {"type": "thinking", "thinking": "hm", "signature": "", **signed_by_google},
                 {"type": "thinking", "thinking": "so", "signature": ""},
-                {"type": "redacted_thinking", "data": "another provider's"},
             ],
             extra_content={"google": {"thought_signature": "dGV4dA=="}},
         ),
@@ -379,6 +379,29 @@ def test_signatures_return_to_the_parts_they_came_on() -> None:
         {"functionCall": {"id": "c1", "name": "look", "args": {}}, "thoughtSignature": "cw=="},
         {"functionCall": {"id": "c2", "name": "look", "args": {}}},
     ]
+
+
+def test_another_vendors_signatures_are_left_out_and_named() -> None:
+    blocks = [
+        {"type": "thinking", "thinking": "hm", "signature": "Claude's"},
+        {"type": "redacted_thinking", "data": "Claude's"},
+        {"type": "thinking", "thinking": "", "signature": "Claude's"},
+    ]
+    message = assistant(None, tool_call(), thinking_blocks=blocks)
+    call = call_for({"messages": [user("q"), message, result()]}, LEVELS)
+    assert json.loads(call.body)["contents"][1]["parts"] == [
+        {"text": "hm", "thought": True},
+        {"functionCall": {"id": "c1", "name": "look", "args": {}}, "thoughtSignature": STAND_IN},
+    ]
+    assert call.dropped == tuple(f"messages.1.thinking_blocks.{place}" for place in ("0.signature", "1", "2.signature"))
+
+
+def test_what_anthropics_own_tools_said_is_left_out_and_named() -> None:
+    entry = {"block": {"type": "server_tool_use"}, "before": {"content": 1}}
+    message = assistant("ab", extra_content={"anthropic": {"blocks": [entry, entry]}})
+    call = call_for({"messages": [user("q"), message, user("r")]})
+    assert json.loads(call.body)["contents"][1]["parts"] == [{"text": "a"}, {"text": "b"}]
+    assert call.dropped == ("messages.1.extra_content.anthropic",)
 
 
 def test_a_signature_without_text_gets_empty_text() -> None:
@@ -529,6 +552,8 @@ def test_settings_go_under_their_own_names() -> None:
             "seed": 0,
             "presence_penalty": 0.1,
             "frequency_penalty": -0.1,
+            "logprobs": True,
+            "top_logprobs": 2,
             "top_k": 5,
         }
     )
@@ -541,9 +566,13 @@ def test_settings_go_under_their_own_names() -> None:
         "seed": 0,
         "presencePenalty": 0.1,
         "frequencyPenalty": -0.1,
+        "responseLogprobs": True,
+        "logprobs": 2,
         "topK": 5,
     }
     assert call.dropped == ()
+    assert config({"logprobs": True, "top_logprobs": 0}) == {"responseLogprobs": True}
+    assert config({"logprobs": False, "top_logprobs": 0}) == {}
 
 
 def test_models_without_sampling_parameters() -> None:
@@ -580,7 +609,7 @@ def test_cache_marks_anywhere_are_named_once() -> None:
 @pytest.mark.parametrize(
     ("body", "param"),
     [
-        ({"logprobs": True}, "logprobs"),
+        ({"top_logprobs": 2}, "top_logprobs"),
         ({"modalities": ["text", "audio"]}, "modalities"),
         ({"modalities": ["text", "image"]}, "modalities"),
         ({"audio": {"voice": "x"}}, "modalities"),

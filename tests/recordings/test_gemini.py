@@ -86,6 +86,8 @@ def compare(answer: ChatResponse, expected: Reading, file: str) -> None:
         assert choice.finish_reason == said.reason, file
         assert choice.text_signature == said.signature, file
         assert [(image.media_type, image.base64) for image in choice.images] == said.images, file
+        tokens = [(token.text, token.logprob, len(token.top)) for token in choice.logprobs]
+        assert tokens == said.tokens, file
         compare_calls(choice, said, file)
         compare_sources(choice, said, file)
     usage = answer.usage
@@ -207,7 +209,7 @@ def validate(body: dict[str, Any]) -> None:
     assert rest == {}
 
 
-REFUSED = {"logprobs": 13, "url": 9, "modalities": 1, "web_search_options": 1, "tools": 1}
+REFUSED = {"url": 9, "modalities": 1, "web_search_options": 1, "tools": 1}
 """Why recorded requests are refused, and how many: pictures by address, what chat completions of Gemini's have not."""
 
 
