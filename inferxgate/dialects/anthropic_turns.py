@@ -288,11 +288,24 @@ class _Builder:
                     self._omissions.tuning("image_url.detail")
                 blocks.append(_marked(self._media(part.source, None, where, image=True), part.cache))
             case Document():
-                blocks.append(_marked(self._media(part.source, part.filename, where, image=False), part.cache))
+                blocks.append(_marked(self._document(part, where), part.cache))
             case Audio():
                 raise refused(self._target, where, "Audio is not taken")
             case _:
                 raise GatewayError(errors.INVALID_VALUE, f"'{where}' cannot stand in this message.", param=where)
+
+    def _document(self, part: Document, where: str) -> Block:
+        block = self._media(part.source, part.title or part.filename, where, image=False)
+        described: Block = {}
+        if part.context:
+            described["context"] = part.context
+        if part.citations is not None:
+            described["citations"] = {"enabled": part.citations}
+        if block["type"] == "document":
+            return block | described
+        for name in described:
+            self._omissions.tuning(f"{where}.{name}", "is not taken for an image")
+        return block
 
     def _media(self, source: MediaSource, title: str | None, where: str, *, image: bool) -> Block:
         """An image or a document, whichever its bytes are."""

@@ -273,6 +273,10 @@ class _Contents:
     def _media(self, part: Image | Audio | Document, where: str) -> Json:
         if isinstance(part, Image) and part.detail not in (None, "auto"):
             self._limits.drop(f"{where}.image_url.detail")
+        if isinstance(part, Document):
+            for name in ("title", "context", "citations"):
+                if getattr(part, name):
+                    self._limits.drop(f"{where}.{name}")
         source = part.source
         if isinstance(source, Url) and _is_elsewhere(source.url):
             fetched = self._limits.target.fetched.get(source.url)

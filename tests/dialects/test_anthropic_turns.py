@@ -168,6 +168,9 @@ def data(kind: str, content: bytes | str) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
+DESCRIBED: Json = {"title": "Report", "context": "From last year.", "citations": {"enabled": True}}
+
+
 @pytest.mark.parametrize(
     ("part", "block"),
     [
@@ -227,6 +230,14 @@ def data(kind: str, content: bytes | str) -> str:
             {"type": "document", "source": {"type": "url", "url": "https://x.example/a.pdf"}},
         ),
         (file(file_id="file_1"), {"type": "document", "source": {"type": "file", "file_id": "file_1"}}),
+        (
+            file(file_id="file_1", filename="a.pdf") | DESCRIBED,
+            {"type": "document", "source": {"type": "file", "file_id": "file_1"}, **DESCRIBED},
+        ),
+        (
+            {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "é"}, **DESCRIBED},
+            {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "é"}, **DESCRIBED},
+        ),
     ],
 )
 def test_images_and_files(part: Json, block: Json) -> None:
@@ -254,6 +265,13 @@ def test_media_that_is_not_taken_is_a_400_with_its_place(part: Json, says: str) 
 def test_the_detail_of_images_is_left_out_and_named() -> None:
     _, dropped = build(messages=[{"role": "user", "content": [image("https://x.example/a.png", detail="low")]}])
     assert dropped == ("image_url.detail",)
+
+
+def test_what_is_said_of_a_document_cannot_be_said_of_an_image() -> None:
+    picture = file(file_data=data("image/gif", "GIF")) | DESCRIBED
+    body, dropped = build(messages=[{"role": "user", "content": [picture]}])
+    assert body["messages"][0]["content"][0].keys() == {"type", "source"}
+    assert dropped == ("messages.0.content.0.context", "messages.0.content.0.citations")
 
 
 # --- calls and results

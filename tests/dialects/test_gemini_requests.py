@@ -112,6 +112,14 @@ def test_media_that_google_has(url: str, data: Json) -> None:
     assert contents(user([part]))[0]["parts"] == [{"fileData": data}]
 
 
+def test_what_is_said_of_a_document_has_no_place() -> None:
+    file = {"type": "file", "file": {"file_data": "AAAA"}, "title": "T", "context": "C", "citations": {"enabled": True}}
+    call = call_for({"messages": [user([file])]})
+    assert call.dropped == tuple(f"messages.0.content.0.{name}" for name in ("title", "context", "citations"))
+    assert refusal({"messages": [user([file])]}, target(strict=True)).param == "messages.0.content.0.title"
+    assert call_for({"messages": [user([{**file, "title": None, "context": "", "citations": {}}])]}).dropped == ()
+
+
 def test_a_file_by_its_id_at_google() -> None:
     file = {"type": "file", "file": {"file_id": "files/abc", "filename": "a.pdf"}}
     assert contents(user([file]))[0]["parts"] == [
