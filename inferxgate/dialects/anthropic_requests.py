@@ -25,8 +25,6 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import orjson
-
 from inferxgate import errors
 from inferxgate.canonical.chat import ChatRequest
 from inferxgate.canonical.conversation import Conversation, Tool
@@ -34,6 +32,7 @@ from inferxgate.dialects.anthropic_schemas import enforced, input_schema
 from inferxgate.dialects.anthropic_turns import Block, Omissions, Turns, build_turns, cache_control, refused
 from inferxgate.dialects.openai_conversation import parse_conversation
 from inferxgate.dialects.protocol import BuildTarget, Call
+from inferxgate.dialects.writing import written
 from inferxgate.errors import GatewayError
 
 JSON_ANSWER_TOOL = "inferxgate_json_answer"
@@ -77,12 +76,7 @@ def build_request(request: ChatRequest, target: BuildTarget) -> Call:
     headers = {"content-type": "application/json"}
     if betas := _betas(conversation.extra):
         headers["anthropic-beta"] = ",".join(betas)
-    try:
-        return Call("chat", orjson.dumps(body), headers, dropped)
-    except TypeError as error:  # orjson's JSONEncodeError
-        raise GatewayError(
-            errors.INVALID_JSON, "The request's JSON is nested too deeply (more than about 250 levels)."
-        ) from error
+    return Call("chat", written(body, request.source.body), headers, dropped)
 
 
 def build_body(conversation: Conversation, target: BuildTarget) -> tuple[dict[str, Any], tuple[str, ...]]:

@@ -46,6 +46,7 @@ from inferxgate.dialects.failures import nonsense, plain_integer, provider_error
 from inferxgate.dialects.gemini_requests import build_body
 from inferxgate.dialects.openai_conversation import parse_conversation
 from inferxgate.dialects.protocol import BuildTarget, Call, Dialect, Event, FailedAnswer
+from inferxgate.dialects.writing import written
 from inferxgate.errors import GatewayError
 from inferxgate.framing.sse import SSEEvent
 
@@ -60,12 +61,7 @@ Json = Mapping[str, Any]
 def build_request(request: ChatRequest, target: BuildTarget) -> Call:
     """The call that asks ``target`` for what the client asked for. Raises ``GatewayError`` (400) where it cannot."""
     body, dropped = build_body(parse_conversation(request), target)
-    try:
-        return Call("chat", orjson.dumps(body), {"content-type": "application/json"}, dropped)
-    except TypeError as error:  # orjson's JSONEncodeError
-        raise GatewayError(
-            errors.INVALID_JSON, "The request's JSON is nested too deeply (more than about 250 levels)."
-        ) from error
+    return Call("chat", written(body, request.source.body), {"content-type": "application/json"}, dropped)
 
 
 # --- whole answers ------------------------------------------------------------------------------------------------

@@ -125,7 +125,7 @@ def test_nesting_too_deep_to_write_again_is_the_callers_error() -> None:
     request = openai_chat.parse_request({**HELLO, "metadata": deep})
     with pytest.raises(GatewayError, match="nested too deeply") as caught:
         build(request, "m", ask=True)
-    assert caught.value.status == 400
+    assert (caught.value.status, caught.value.param) == (400, "metadata")
 
 
 def test_prompt_bytes_counts_the_text_of_strings_and_parts() -> None:
