@@ -11,7 +11,8 @@ import pytest
 from inferxgate import errors
 from inferxgate.catalog.abilities import Abilities
 from inferxgate.dialects.anthropic_messages import DIALECT
-from inferxgate.dialects.anthropic_requests import DEFAULT_MAX_TOKENS, JSON_ANSWER_TOOL
+from inferxgate.dialects.anthropic_requests import JSON_ANSWER_TOOL
+from inferxgate.dialects.anthropic_thinking import DEFAULT_MAX_TOKENS
 from inferxgate.dialects.openai_chat import parse_request
 from inferxgate.dialects.protocol import BuildTarget
 from inferxgate.errors import GatewayError
