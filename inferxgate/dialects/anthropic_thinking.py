@@ -2,10 +2,12 @@
 
 - A forced tool call and a prefilled answer cannot go with thinking. They are meaning and thinking is tuning, so
   thinking gives way and ``reasoning_effort`` is named; ``thinking`` that the client spelt itself is sent as it is.
-- ``reasoning_effort`` with a budget needs ``max_tokens`` above it. A smaller one that the client gave is raised by the
-  budget, so that it bounds the answer as the client meant, and named.
+- A budget has to be below ``max_tokens``, which bounds what an answer costs: it is never more than the client asked
+  for. A budget that is not gets half of it; where that is less than the API's least, there is no thinking, and it is
+  named. A budget of the client's own is named where it is changed. Only interleaved thinking may have a larger one.
 
-Sources: Anthropic's pages on extended and adaptive thinking and on effort, read in November 2026.
+Sources: Anthropic's pages on extended and adaptive thinking ("max tokens and context window size", "interleaved
+thinking") and on effort, read in November 2026.
 """
 
 from __future__ import annotations
@@ -105,10 +107,28 @@ def _add_max_tokens(
     body: dict[str, Any], conversation: Conversation, target: BuildTarget, omissions: Omissions
 ) -> None:
     most = target.abilities.max_output_tokens
-    wanted = conversation.max_tokens or most or DEFAULT_MAX_TOKENS
     budget = body.get("thinking", {}).get("budget_tokens")
-    if isinstance(budget, int) and wanted <= budget:
-        if conversation.max_tokens is not None:
-            omissions.tuning("max_tokens", f"below the {budget} tokens of thought is not taken")
-        wanted = budget + wanted if most is None else max(min(budget + wanted, most), wanted)
-    body["max_tokens"] = wanted
+    if isinstance(budget, bool) or not isinstance(budget, int) or _interleaved(conversation):
+        budget = 0
+    bound = conversation.max_tokens or most
+    if bound is not None and bound <= budget:
+        _fit_budget(body, bound, omissions, own="thinking" in conversation.extra)
+    body["max_tokens"] = bound or DEFAULT_MAX_TOKENS + budget
+
+
+def _fit_budget(body: dict[str, Any], bound: int, omissions: Omissions, *, own: bool) -> None:
+    """Think less, or not at all, so that an answer with its thoughts stays within ``bound`` tokens."""
+    fitted = max(_MIN_BUDGET, bound // 2)
+    fits = fitted < bound
+    if own or not fits:
+        name = "reasoning_effort" if not own else "thinking.budget_tokens" if fits else "thinking"
+        omissions.tuning(name, f"with no more than {bound} tokens for the answer is not taken")
+    if fits:
+        body["thinking"]["budget_tokens"] = fitted
+    else:
+        del body["thinking"]
+
+
+def _interleaved(conversation: Conversation) -> bool:
+    """Whether the client asks for thinking between calls, whose budget is that of all turns of a loop together."""
+    return any("interleaved-thinking" in str(conversation.extra.get(name)) for name in ("anthropic_beta", "betas"))

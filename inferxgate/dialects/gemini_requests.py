@@ -550,7 +550,7 @@ def _generation_config(conversation: Conversation, limits: _Limits) -> Json:
         config["responseModalities"] = [modality.upper() for modality in conversation.modalities]
     config |= _form(conversation, limits)
     if conversation.reasoning_effort is not None:
-        thinking = thinking_config(conversation.reasoning_effort, limits.target)
+        thinking = thinking_config(conversation.reasoning_effort, limits.target, max_tokens=conversation.max_tokens)
         if thinking is None:
             limits.drop("reasoning_effort")
         config["thinkingConfig"] = thinking or None
