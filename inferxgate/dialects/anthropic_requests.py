@@ -29,6 +29,7 @@ from inferxgate.dialects.anthropic_thinking import add_thinking
 from inferxgate.dialects.anthropic_turns import Block, Omissions, build_turns, cache_control, refused
 from inferxgate.dialects.openai_conversation import parse_conversation
 from inferxgate.dialects.protocol import BuildTarget, Call
+from inferxgate.dialects.tool_names import NameRule, fit_tool_names
 from inferxgate.dialects.writing import written
 from inferxgate.errors import GatewayError
 
@@ -47,19 +48,22 @@ _REFUSED = frozenset({"audio", "web_search_options"})
 """Fields of OpenAI's with meaning for which there is nothing."""
 _SERVICE_TIERS = {"auto": "auto", "priority": "auto", "default": "standard_only", "standard_only": "standard_only"}
 """``auto`` uses priority capacity where there is some."""
+_TOOL_NAMES = NameRule(
+    re.compile(r"[a-zA-Z0-9_-]{1,128}"), re.compile(r"[^a-zA-Z0-9_-]"), reserved=frozenset({JSON_ANSWER_TOOL})
+)
 _BETA = re.compile(r"[A-Za-z0-9._-]{1,100}")
 
 
 def build_request(request: ChatRequest, target: BuildTarget) -> Call:
     """The call for a client's request. Raises ``GatewayError`` (400) for what cannot be asked or written."""
-    conversation = parse_conversation(request)
+    conversation, tool_names = fit_tool_names(parse_conversation(request), _TOOL_NAMES)
     body, dropped = build_body(conversation, target)
     if request.stream:
         body["stream"] = True
     headers = {"content-type": "application/json"}
     if betas := _betas(conversation.extra):
         headers["anthropic-beta"] = ",".join(betas)
-    return Call("chat", written(body, request.source.body), headers, dropped)
+    return Call("chat", written(body, request.source.body), headers, dropped, tool_names)
 
 
 def build_body(conversation: Conversation, target: BuildTarget) -> tuple[dict[str, Any], tuple[str, ...]]:

@@ -43,9 +43,10 @@ from inferxgate.canonical.chat import (
 )
 from inferxgate.canonical.usage import Usage
 from inferxgate.dialects.failures import nonsense, plain_integer, provider_error, retry_after
-from inferxgate.dialects.gemini_requests import build_body
+from inferxgate.dialects.gemini_requests import TOOL_NAMES, build_body
 from inferxgate.dialects.openai_conversation import parse_conversation
 from inferxgate.dialects.protocol import BuildTarget, Call, Dialect, Event, FailedAnswer
+from inferxgate.dialects.tool_names import fit_tool_names
 from inferxgate.dialects.writing import written
 from inferxgate.errors import GatewayError
 from inferxgate.framing.sse import SSEEvent
@@ -60,8 +61,10 @@ Json = Mapping[str, Any]
 
 def build_request(request: ChatRequest, target: BuildTarget) -> Call:
     """The call that asks ``target`` for what the client asked for. Raises ``GatewayError`` (400) where it cannot."""
-    body, dropped = build_body(parse_conversation(request), target)
-    return Call("chat", written(body, request.source.body), {"content-type": "application/json"}, dropped)
+    conversation, tool_names = fit_tool_names(parse_conversation(request), TOOL_NAMES)
+    body, dropped = build_body(conversation, target)
+    data = written(body, request.source.body)
+    return Call("chat", data, {"content-type": "application/json"}, dropped, tool_names)
 
 
 # --- whole answers ------------------------------------------------------------------------------------------------

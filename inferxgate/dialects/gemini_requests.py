@@ -58,13 +58,15 @@ from inferxgate.canonical.conversation import (
 from inferxgate.dialects.gemini_thinking import thinking_config
 from inferxgate.dialects.json_schema import openapi_subset
 from inferxgate.dialects.protocol import BuildTarget, MediaNeeded, Wanted
+from inferxgate.dialects.tool_names import NameRule
 from inferxgate.errors import GatewayError, Kind
 
 Json = dict[str, Any]
 
 _NO_SIGNATURE = base64.b64encode(b"skip_thought_signature_validator").decode()
 _MAX_STOPS = 5
-_FUNCTION_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.:-]{0,127}")
+TOOL_NAMES = NameRule(re.compile(r"[A-Za-z_][A-Za-z0-9_.:-]{0,127}"), re.compile(r"[^A-Za-z0-9_.:-]"))
+"""By the API reference on ``FunctionDeclaration.name``."""
 _FILE_NAME = re.compile(r"files/[a-z0-9-]{1,40}")
 _FILES = "https://generativelanguage.googleapis.com/v1beta/"
 _VIDEO_HOSTS = frozenset({"youtube.com", "www.youtube.com", "m.youtube.com", "youtu.be"})
@@ -497,12 +499,6 @@ def _calling(choice: ToolChoice | None, *, strict: bool, limits: _Limits) -> Jso
 
 
 def _declaration(tool: Tool, where: str, limits: _Limits) -> Json:
-    if not _FUNCTION_NAME.fullmatch(tool.name):
-        raise _wrong(
-            f"{where}.name",
-            f"{limits.target.provider} takes function names of at most 128 letters, digits and _ . : - that begin with "
-            f"a letter or _; '{where}.name' is not one.",
-        )
     built: Json = {"name": tool.name}
     if tool.description is not None:
         built["description"] = tool.description

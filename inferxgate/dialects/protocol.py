@@ -90,6 +90,8 @@ class Call:
     headers: Mapping[str, str]
     dropped: tuple[str, ...] = ()
     """Parameters that the target does not take and that were left out, by the client's names."""
+    tool_names: Mapping[str, str] = field(default_factory=dict)
+    """The client's name for each tool that goes by another one here: calls in the answer have to be named back."""
 
 
 @dataclass(frozen=True, slots=True)
