@@ -33,9 +33,10 @@ from inferxgate.canonical.chat import (
     UsageReport,
 )
 from inferxgate.canonical.usage import Usage
-from inferxgate.dialects.anthropic_requests import JSON_ANSWER_TOOL, build_request
+from inferxgate.dialects.anthropic_requests import build_request
 from inferxgate.dialects.failures import nonsense, plain_integer, provider_error, retry_after
 from inferxgate.dialects.protocol import Dialect, Event, FailedAnswer
+from inferxgate.dialects.tool_names import JSON_ANSWER_TOOL
 from inferxgate.errors import GatewayError
 from inferxgate.framing.sse import SSEEvent
 

@@ -29,12 +29,9 @@ from inferxgate.dialects.anthropic_thinking import add_thinking
 from inferxgate.dialects.anthropic_turns import Block, Omissions, build_turns, cache_control, refused
 from inferxgate.dialects.openai_conversation import parse_conversation
 from inferxgate.dialects.protocol import BuildTarget, Call
-from inferxgate.dialects.tool_names import NameRule, fit_tool_names
+from inferxgate.dialects.tool_names import JSON_ANSWER_DESCRIPTION, JSON_ANSWER_TOOL, NameRule, fit_tool_names
 from inferxgate.dialects.writing import written
 from inferxgate.errors import GatewayError
-
-JSON_ANSWER_TOOL = "inferxgate_json_answer"
-"""The tool that a model is made to call where its answer must be JSON and it has no other way to promise that."""
 
 _NOT_TAKEN = frozenset(
     {
@@ -214,8 +211,7 @@ def _emulate_format(
     tools.append(
         {
             "name": JSON_ANSWER_TOOL,
-            "description": "Gives the final answer, which has to be a JSON object. Call it instead of writing the "
-            "answer as text: its input is the whole answer, with the properties that the conversation asks for.",
+            "description": JSON_ANSWER_DESCRIPTION,
             "input_schema": answer,
         }
     )

@@ -43,10 +43,11 @@ from inferxgate.canonical.chat import (
 )
 from inferxgate.canonical.usage import Usage
 from inferxgate.dialects.failures import nonsense, plain_integer, provider_error, retry_after
-from inferxgate.dialects.gemini_requests import TOOL_NAMES, build_body
+from inferxgate.dialects.gemini_requests import build_body
+from inferxgate.dialects.gemini_tools import TOOL_NAMES
 from inferxgate.dialects.openai_conversation import parse_conversation
 from inferxgate.dialects.protocol import BuildTarget, Call, Dialect, Event, FailedAnswer
-from inferxgate.dialects.tool_names import fit_tool_names
+from inferxgate.dialects.tool_names import JSON_ANSWER_TOOL, fit_tool_names
 from inferxgate.dialects.writing import written
 from inferxgate.errors import GatewayError
 from inferxgate.framing.sse import SSEEvent
@@ -227,13 +228,15 @@ class _Reader:
         if signature is not None and not thought and all(part.get(name) is None for name in _SEALED_ELSEWHERE):
             yield TextSeal(candidate.index, signature)
 
-    def _call(self, candidate: _Candidate, call: Json, signature: str | None) -> ToolCallDelta:
+    def _call(self, candidate: _Candidate, call: Json, signature: str | None) -> ToolCallDelta | TextDelta:
         name, arguments = _text(call.get("name")), call.get("args")
         if not name or call.get("partialArgs") or call.get("willContinue"):
             raise nonsense("a function call in it has no name, or comes in pieces that were not asked for")
+        written = "{}" if arguments is None else _dumps(arguments)
+        if name == JSON_ANSWER_TOOL:
+            return _say(candidate, written)
         ordinal = candidate.calls
         candidate.calls += 1
-        written = "{}" if arguments is None else _dumps(arguments)
         call_id = _text(call.get("id"))
         if not call_id:
             call_id = _call_id(self._answer_id, candidate.index, ordinal, name, written)

@@ -13,8 +13,6 @@ Decisions, beside the contract's:
   a turn that has none, as in a history from another model or from a client that drops what it does not know.
 - A plain ``https`` URL needs its bytes (``MediaNeeded``), which the gateway may have been allowed to fetch; without
   them, and for every other address, the request is a 400 that says how to send the data.
-- A function's parameters and the answer's form go as full JSON Schema, for models that take it. ``strict`` tools ask
-  for ``VALIDATED`` calls of the models known to have that mode.
 - The client's ``google`` object (also inside ``extra_body``), and fields under the API's own names, are put into the
   body as they are, after everything else.
 
@@ -49,24 +47,19 @@ from inferxgate.canonical.conversation import (
     Reasoning,
     Refused,
     Text,
-    Tool,
-    ToolChoice,
     ToolResult,
     ToolUse,
     Url,
 )
 from inferxgate.dialects.gemini_thinking import thinking_config
-from inferxgate.dialects.json_schema import openapi_subset
+from inferxgate.dialects.gemini_tools import tools_and_form
 from inferxgate.dialects.protocol import BuildTarget, MediaNeeded, Wanted
-from inferxgate.dialects.tool_names import NameRule
 from inferxgate.errors import GatewayError, Kind
 
 Json = dict[str, Any]
 
 _NO_SIGNATURE = base64.b64encode(b"skip_thought_signature_validator").decode()
 _MAX_STOPS = 5
-TOOL_NAMES = NameRule(re.compile(r"[A-Za-z_][A-Za-z0-9_.:-]{0,127}"), re.compile(r"[^A-Za-z0-9_.:-]"))
-"""By the API reference on ``FunctionDeclaration.name``."""
 _FILE_NAME = re.compile(r"files/[a-z0-9-]{1,40}")
 _FILES = "https://generativelanguage.googleapis.com/v1beta/"
 _VIDEO_HOSTS = frozenset({"youtube.com", "www.youtube.com", "m.youtube.com", "youtu.be"})
@@ -86,8 +79,9 @@ def build_body(conversation: Conversation, target: BuildTarget) -> tuple[Json, t
     system = _system(conversation.messages)
     if system:
         body["systemInstruction"] = {"parts": system}
-    body |= _tools(conversation, limits)
-    config = _generation_config(conversation, limits)
+    tools, form = tools_and_form(conversation, target)
+    body |= tools
+    config = _generation_config(conversation, form, limits)
     if config:
         body["generationConfig"] = config
     _leave_out(conversation, limits)
@@ -452,79 +446,10 @@ def _is_video(url: str) -> bool:
     return parts.scheme == "https" and parts.netloc.lower() in _VIDEO_HOSTS
 
 
-# --- tools --------------------------------------------------------------------------------------------------------
-
-
-def _tools(conversation: Conversation, limits: _Limits) -> Json:
-    """``tools`` and ``toolConfig``."""
-    tools, choice = conversation.tools, conversation.tool_choice
-    if choice is not None:
-        _check_choice(choice, tools)
-        if choice.kind == "allowed" and not choice.required:  # only calls that must be made can be limited by name
-            tools = tuple(tool for tool in tools if tool.name in choice.names)
-    if not tools:
-        return {}
-    places = {id(tool): index for index, tool in enumerate(conversation.tools)}
-    declarations = [_declaration(tool, f"tools.{places[id(tool)]}.function", limits) for tool in tools]
-    built: Json = {"tools": [{"functionDeclarations": declarations}]}
-    calling = _calling(choice, strict=any(tool.strict for tool in tools), limits=limits)
-    if calling:
-        built["toolConfig"] = {"functionCallingConfig": calling}
-    return built
-
-
-def _check_choice(choice: ToolChoice, tools: tuple[Tool, ...]) -> None:
-    if choice.kind == "required" and not tools:
-        raise _wrong("tool_choice", "'tool_choice' demands a call, but there are no 'tools'.")
-    known = {tool.name for tool in tools}
-    for name in choice.names:
-        if name not in known:
-            raise _wrong("tool_choice", f"'tool_choice' names {name[:64]!r}, which is not one of 'tools'.")
-
-
-def _calling(choice: ToolChoice | None, *, strict: bool, limits: _Limits) -> Json:
-    match choice:
-        case ToolChoice(kind="none"):
-            return {"mode": "NONE"}
-        case ToolChoice(kind="required"):
-            return {"mode": "ANY"}
-        case ToolChoice(kind="named") | ToolChoice(kind="allowed", required=True):
-            return {"mode": "ANY", "allowedFunctionNames": list(choice.names)}
-        case _ if strict and limits.target.abilities.thinking != "none":
-            return {"mode": "VALIDATED"}
-        case None:
-            return {}
-        case _:
-            return {"mode": "AUTO"}
-
-
-def _declaration(tool: Tool, where: str, limits: _Limits) -> Json:
-    built: Json = {"name": tool.name}
-    if tool.description is not None:
-        built["description"] = tool.description
-    if tool.parameters is not None and not _is_empty(tool.parameters):
-        if limits.target.abilities.json_schema:
-            built["parametersJsonSchema"] = tool.parameters
-        else:
-            built["parameters"] = openapi_subset(tool.parameters, param=f"{where}.parameters")
-    return built
-
-
-def _is_empty(schema: Mapping[str, Any]) -> bool:
-    """Whether a schema of parameters says that there are none; the field is then left out."""
-    return (
-        schema.keys() <= {"type", "properties", "required", "additionalProperties", "$schema", "title", "description"}
-        and schema.get("type", "object") == "object"
-        and not schema.get("properties")
-        and not schema.get("required")
-        and schema.get("additionalProperties", False) is False
-    )
-
-
 # --- settings -----------------------------------------------------------------------------------------------------
 
 
-def _generation_config(conversation: Conversation, limits: _Limits) -> Json:
+def _generation_config(conversation: Conversation, form: Json, limits: _Limits) -> Json:
     """``generationConfig``."""
     config: Json = {
         "maxOutputTokens": conversation.max_tokens,
@@ -544,27 +469,13 @@ def _generation_config(conversation: Conversation, limits: _Limits) -> Json:
             config[name] = value
     if any(modality != "text" for modality in conversation.modalities):
         config["responseModalities"] = [modality.upper() for modality in conversation.modalities]
-    config |= _form(conversation, limits)
+    config |= form
     if conversation.reasoning_effort is not None:
         thinking = thinking_config(conversation.reasoning_effort, limits.target, max_tokens=conversation.max_tokens)
         if thinking is None:
             limits.drop("reasoning_effort")
         config["thinkingConfig"] = thinking or None
     return {name: value for name, value in config.items() if value is not None}
-
-
-def _form(conversation: Conversation, limits: _Limits) -> Json:
-    """The form of the answer's text. Whatever ``strict`` says, the API holds the model to the schema."""
-    form = conversation.response_format
-    if form is None or form.kind == "text":
-        return {}
-    built: Json = {"responseMimeType": "application/json"}
-    if form.schema is not None:
-        if limits.target.abilities.json_schema:
-            built["responseJsonSchema"] = form.schema
-        else:
-            built["responseSchema"] = openapi_subset(form.schema, param="response_format.json_schema.schema")
-    return built
 
 
 # --- the provider's own fields ------------------------------------------------------------------------------------

@@ -18,6 +18,13 @@ from inferxgate import errors
 from inferxgate.canonical.conversation import Conversation, Message, Part, ToolResult, ToolUse
 from inferxgate.errors import GatewayError
 
+JSON_ANSWER_TOOL = "inferxgate_json_answer"
+"""The tool that a model is made to call where its answer must be JSON and it has no other way to promise that."""
+JSON_ANSWER_DESCRIPTION = (
+    "Gives the final answer, which has to be a JSON object. Call it instead of writing the answer as text: its input "
+    "is the whole answer, with the properties that the conversation asks for."
+)
+
 _LONGEST_NEW = 64
 """Characters of a name that is made here: every provider takes as many."""
 _DIGEST = 8

@@ -26,8 +26,8 @@ from inferxgate.canonical.chat import (
 )
 from inferxgate.canonical.usage import Usage
 from inferxgate.dialects.anthropic_messages import DIALECT, parse_usage
-from inferxgate.dialects.anthropic_requests import JSON_ANSWER_TOOL
 from inferxgate.dialects.protocol import FailedAnswer
+from inferxgate.dialects.tool_names import JSON_ANSWER_TOOL
 from inferxgate.errors import GatewayError
 from inferxgate.framing.sse import SSEDecoder, SSEEvent
 

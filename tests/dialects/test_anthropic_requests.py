@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from inferxgate import errors
 from inferxgate.catalog.abilities import Abilities
 from inferxgate.dialects.anthropic_messages import DIALECT
-from inferxgate.dialects.anthropic_requests import JSON_ANSWER_TOOL
 from inferxgate.dialects.anthropic_thinking import DEFAULT_MAX_TOKENS
 from inferxgate.dialects.openai_chat import parse_request
 from inferxgate.dialects.protocol import BuildTarget
+from inferxgate.dialects.tool_names import JSON_ANSWER_TOOL
 from inferxgate.errors import GatewayError
 from tests.dialects.anthropic_asking import (
     ADAPTIVE,

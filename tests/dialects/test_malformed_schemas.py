@@ -46,10 +46,10 @@ ANYTHING = st.recursive(
 SCHEMAS = ANYTHING | st.dictionaries(st.sampled_from(KEYWORDS), ANYTHING, max_size=5)
 
 TARGETS = [
-    (dialect, BuildTarget("host", "m", Abilities(json_schema=native, forced_tools=forced)))
+    (dialect, BuildTarget("host", "m", Abilities(json_schema=native, forced_tools=more, json_with_tools=more)))
     for dialect in ("anthropic_messages", "gemini", "openai_chat")
     for native in (True, False)
-    for forced in (True, False)
+    for more in (True, False)
 ]
 
 
@@ -65,7 +65,16 @@ def with_format(schema: object) -> Json:
     return {"response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": schema, "strict": True}}}
 
 
-PLACES = [(with_tool, "tools.0.function"), (with_loose_tool, "tools.0.function"), (with_format, "response_format")]
+def with_format_beside_a_tool(schema: object) -> Json:
+    return {**with_loose_tool({"type": "object"}), **with_format(schema)}
+
+
+PLACES = [
+    (with_tool, "tools.0.function"),
+    (with_loose_tool, "tools.0.function"),
+    (with_format, "response_format"),
+    (with_format_beside_a_tool, "response_format"),
+]
 
 
 def check(place: Callable[[object], Json], where: str, schema: str) -> None:

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from inferxgate.catalog.abilities import Abilities
 from inferxgate.dialects import anthropic_messages, gemini
-from inferxgate.dialects.anthropic_requests import JSON_ANSWER_TOOL
 from inferxgate.dialects.openai_chat import parse_request
 from inferxgate.dialects.protocol import BuildTarget, Call, Dialect
+from inferxgate.dialects.tool_names import JSON_ANSWER_TOOL
 from inferxgate.errors import GatewayError
 
 Json = dict[str, Any]
