@@ -20,6 +20,7 @@ from inferxgate.dialects.quirks import Quirks
 from inferxgate.errors import GatewayError
 
 _SHORT_ID = re.compile(r"[A-Za-z0-9]{9}")
+_STREAM_OPTIONS = frozenset({"include_usage", "include_obfuscation"})
 _DIGITS = string.digits + string.ascii_letters
 
 
@@ -36,14 +37,12 @@ def apply(body: dict[str, Any], target: BuildTarget) -> tuple[str, ...]:
         if name in quirks.refuses:
             if name == "n" and value == 1:
                 continue
-            if value:
+            if value and not (name == "modalities" and value == ["text"]):
                 raise _refused(target, name)
             del body[name]
-        elif name in quirks.drops:
+        elif name in quirks.drops or not _is_taken(quirks.only_values.get(name), value):
             if value is not None:
-                if target.strict:
-                    raise _refused(target, name)
-                dropped.append(name)
+                _drop(name, target, dropped)
             del body[name]
         elif value is None and not quirks.nulls:
             del body[name]
@@ -51,12 +50,22 @@ def apply(body: dict[str, Any], target: BuildTarget) -> tuple[str, ...]:
         if ours in body:
             body.setdefault(theirs, body.pop(ours))
     if not quirks.stream_usage:
-        _without_usage_option(body)
+        _without_usage_option(body, target, dropped)
     if quirks.in_messages:
         left_out: dict[str, None] = {}
         body["messages"] = [_message(message, quirks, left_out) for message in body["messages"]]
         dropped += left_out
     return tuple(dropped)
+
+
+def _is_taken(values: frozenset[str] | None, value: object) -> bool:
+    return values is None or value is None or (isinstance(value, str) and value in values)
+
+
+def _drop(name: str, target: BuildTarget, dropped: list[str]) -> None:
+    if target.strict:
+        raise _refused(target, name)
+    dropped.append(name)
 
 
 def _refused(target: BuildTarget, name: str) -> GatewayError:
@@ -65,10 +74,13 @@ def _refused(target: BuildTarget, name: str) -> GatewayError:
     )
 
 
-def _without_usage_option(body: dict[str, Any]) -> None:
+def _without_usage_option(body: dict[str, Any], target: BuildTarget, dropped: list[str]) -> None:
+    """Leave out OpenAI's own options: that for usage, which the gateway gives, and that for padding."""
     options = body.get("stream_options")
-    if isinstance(options, dict) and "include_usage" in options:
-        rest = {name: value for name, value in options.items() if name != "include_usage"}
+    if isinstance(options, dict) and not _STREAM_OPTIONS.isdisjoint(options):
+        if options.get("include_obfuscation"):
+            _drop("stream_options.include_obfuscation", target, dropped)
+        rest = {name: value for name, value in options.items() if name not in _STREAM_OPTIONS}
         if rest:
             body["stream_options"] = rest
         else:
