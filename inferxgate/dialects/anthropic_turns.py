@@ -52,7 +52,7 @@ _THINKING = frozenset({"thinking", "redacted_thinking"})
 
 
 class Omissions:
-    """What is left out of a request, by the client's names."""
+    """What is left out of a request, each by its place there, in dotted form (``messages.0.name``)."""
 
     def __init__(self, target: BuildTarget) -> None:
         self._target = target
@@ -150,7 +150,7 @@ class _Builder:
 
     def add(self, message: Message, position: int) -> None:
         if message.name is not None:
-            self._omissions.tuning("messages.name", "(the name of a participant) is not taken")
+            self._omissions.tuning(f"messages.{position}.name", "(the name of a participant) is not taken")
         if message.role == "system":
             self._system += self._system_blocks(message, position)
         elif message.role == "user":
@@ -285,7 +285,7 @@ class _Builder:
                 _add_text(blocks, part.text, None)
             case Image():
                 if part.detail not in (None, "auto"):
-                    self._omissions.tuning("image_url.detail")
+                    self._omissions.tuning(f"{where}.image_url.detail")
                 blocks.append(_marked(self._media(part.source, None, where, image=True), part.cache))
             case Document():
                 blocks.append(_marked(self._document(part, where), part.cache))

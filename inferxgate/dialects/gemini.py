@@ -45,7 +45,7 @@ from inferxgate.canonical.usage import Usage
 from inferxgate.dialects.failures import nonsense, plain_integer, provider_error, retry_after
 from inferxgate.dialects.gemini_requests import build_body
 from inferxgate.dialects.gemini_tools import TOOL_NAMES
-from inferxgate.dialects.openai_conversation import parse_conversation
+from inferxgate.dialects.openai_conversation import cache_marks, parse_conversation
 from inferxgate.dialects.protocol import BuildTarget, Call, Dialect, Event, FailedAnswer
 from inferxgate.dialects.tool_names import JSON_ANSWER_TOOL, fit_tool_names
 from inferxgate.dialects.writing import written
@@ -63,7 +63,7 @@ Json = Mapping[str, Any]
 def build_request(request: ChatRequest, target: BuildTarget) -> Call:
     """The call that asks ``target`` for what the client asked for. Raises ``GatewayError`` (400) where it cannot."""
     conversation, tool_names = fit_tool_names(parse_conversation(request), TOOL_NAMES)
-    body, dropped = build_body(conversation, target)
+    body, dropped = build_body(conversation, target, cache_marks=cache_marks(request.source.body))
     data = written(body, request.source.body)
     return Call("chat", data, {"content-type": "application/json"}, dropped, tool_names)
 

@@ -26,7 +26,7 @@ from __future__ import annotations
 import base64
 import mimetypes
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -68,8 +68,12 @@ _IMAGES = frozenset({"image/png", "image/jpeg", "image/webp", "image/heic", "ima
 _FILES_TAKEN = _IMAGES | {"application/pdf"}
 
 
-def build_body(conversation: Conversation, target: BuildTarget) -> tuple[Json, tuple[str, ...]]:
-    """The request's JSON, and the parameters that were left out, by the client's names.
+def build_body(
+    conversation: Conversation, target: BuildTarget, *, cache_marks: Iterable[str] = ()
+) -> tuple[Json, tuple[str, ...]]:
+    """The request's JSON, and what was left out, each by its place in the client's request.
+
+    ``cache_marks``: where the client has put any.
 
     Raises ``GatewayError`` (400) that names what the target cannot be asked for, and ``MediaNeeded``.
     """
@@ -85,6 +89,8 @@ def build_body(conversation: Conversation, target: BuildTarget) -> tuple[Json, t
     if config:
         body["generationConfig"] = config
     _leave_out(conversation, limits)
+    for where in cache_marks:
+        limits.drop(where)
     _put_natives(body, conversation.extra, limits)
     if limits.wanted:
         raise MediaNeeded(_send_the_data(limits.wanted[0].where, target.provider), limits.wanted)
@@ -155,17 +161,10 @@ def _leave_out(conversation: Conversation, limits: _Limits) -> None:
         "user": conversation.user is not None,
         "service_tier": conversation.service_tier not in (None, "auto", "default"),
         "metadata": conversation.metadata is not None,
-        "cache_control": _has_cache_marks(conversation),
     }
     for name, is_given in given.items():
         if is_given:
             limits.drop(name)
-
-
-def _has_cache_marks(conversation: Conversation) -> bool:
-    if conversation.cache is not None or any(tool.cache is not None for tool in conversation.tools):
-        return True
-    return any(getattr(part, "cache", None) is not None for message in conversation.messages for part in message.parts)
 
 
 # --- messages -----------------------------------------------------------------------------------------------------
@@ -329,7 +328,7 @@ class _Contents:
         if arguments is None:
             return {}
         if not isinstance(arguments, dict):
-            self._limits.dropped.append(f"{where}.arguments")
+            self._limits.dropped.append(f"{where}.function.arguments")
             return {"_raw_arguments": call.arguments}
         return arguments
 
@@ -517,7 +516,7 @@ def _put_natives(body: Json, extra: Mapping[str, Any], limits: _Limits) -> None:
     for name, value in extra.items():
         if name in ("google", "extra_body"):
             continue
-        if not _put(body, name, value, {**_BODY_FIELDS}, limits):
+        if not _put(body, name, value, name, {**_BODY_FIELDS}, limits):
             limits.drop(name)
     wrapped = extra.get("extra_body")
     for where, google in (
@@ -527,7 +526,7 @@ def _put_natives(body: Json, extra: Mapping[str, Any], limits: _Limits) -> None:
         for name, value in _object(google, where).items():
             if name in _OUR_OWN:
                 raise _wrong(f"{where}.{name}", f"'{where}.{name}' is made from the request's messages and model.")
-            if not _put(body, name, value, {**_BODY_FIELDS, **_GOOGLE_FIELDS}, limits):
+            if not _put(body, name, value, f"{where}.{name}", {**_BODY_FIELDS, **_GOOGLE_FIELDS}, limits):
                 body[name] = value
 
 
@@ -539,11 +538,11 @@ def _object(value: object, where: str) -> Json:
     return value
 
 
-def _put(body: Json, name: str, value: Any, body_fields: Mapping[str, str], limits: _Limits) -> bool:
-    """Put one native field where it belongs, in either spelling; False where it is not known."""
+def _put(body: Json, name: str, value: Any, where: str, body_fields: Mapping[str, str], limits: _Limits) -> bool:
+    """Put one native field, which stands at ``where``, where it belongs, in either spelling; False: it is not known."""
     if (field := _spelt(name, _CONFIG_FIELDS)) is not None:
         if field == "topK" and not limits.target.abilities.sampling:
-            limits.drop(name)
+            limits.drop(where)
             return True
         config = body.setdefault("generationConfig", {})
         if field == "thinkingConfig" and field in config:
@@ -554,15 +553,15 @@ def _put(body: Json, name: str, value: Any, body_fields: Mapping[str, str], limi
     if field is None:
         return False
     if field == "generationConfig":
-        for inner, setting in _object(value, name).items():
-            if not _put(body, inner, setting, {}, limits):
+        for inner, setting in _object(value, where).items():
+            if not _put(body, inner, setting, f"{where}.{inner}", {}, limits):
                 body.setdefault("generationConfig", {})[inner] = setting
     elif field == "tools":
         if not isinstance(value, list):
-            raise _wrong(name, f"'{name}' must be a list.")
+            raise _wrong(where, f"'{where}' must be a list.")
         body["tools"] = [*body.get("tools", ()), *value]
     elif field == "toolConfig":
-        body["toolConfig"] = {**body.get("toolConfig", {}), **_object(value, name)}
+        body["toolConfig"] = {**body.get("toolConfig", {}), **_object(value, where)}
     else:
         body[field] = value
     return True

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -470,6 +470,27 @@ def _strings(values: object, where: str) -> tuple[str, ...]:
     if values is None:
         return ()
     return tuple(_string(value, f"{where}.{index}") for index, value in enumerate(_list(values, where)))
+
+
+def cache_marks(body: Mapping[str, Any]) -> Iterator[str]:
+    """Where in a request that was parsed there are marks for a cache."""
+    if body.get("cache_control") is not None:
+        yield "cache_control"
+    for index, message in enumerate(body["messages"]):
+        yield from _marks_of(message, f"messages.{index}", "content", "tool_calls")
+    for index, tool in enumerate(body.get("tools") or ()):
+        yield from _marks_of(tool, f"tools.{index}")
+        yield from _marks_of(tool["function"], f"tools.{index}.function")
+
+
+def _marks_of(carrier: Json, where: str, *within: str) -> Iterator[str]:
+    if carrier.get("cache_control") is not None:
+        yield f"{where}.cache_control"
+    for name in within:
+        parts = carrier.get(name)
+        for index, part in enumerate(parts if isinstance(parts, list) else ()):
+            if isinstance(part, dict):
+                yield from _marks_of(part, f"{where}.{name}.{index}")
 
 
 def _cache(carrier: Json, where: str) -> CacheMark | None:

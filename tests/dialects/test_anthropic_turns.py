@@ -146,7 +146,7 @@ def test_the_beginning_of_the_answer() -> None:
 
 def test_a_participants_name_is_left_out_and_named() -> None:
     _, dropped = build(messages=[{**USER, "name": "ann"}])
-    assert dropped == ("messages.name",)
+    assert dropped == ("messages.0.name",)
 
 
 # --- media
@@ -264,7 +264,7 @@ def test_media_that_is_not_taken_is_a_400_with_its_place(part: Json, says: str) 
 
 def test_the_detail_of_images_is_left_out_and_named() -> None:
     _, dropped = build(messages=[{"role": "user", "content": [image("https://x.example/a.png", detail="low")]}])
-    assert dropped == ("image_url.detail",)
+    assert dropped == ("messages.0.content.0.image_url.detail",)
 
 
 def test_what_is_said_of_a_document_cannot_be_said_of_an_image() -> None:

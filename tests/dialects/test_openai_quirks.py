@@ -148,7 +148,9 @@ def test_messages_lose_the_keys_that_a_host_forbids() -> None:
         {"role": "tool", "content": "t", "tool_call_id": "abcDEF123", "name": "f"},
         {"role": "function", "content": "kept as it came", "name": "f"},
     ]
-    assert dropped == ("messages.*.name", "messages.*.reasoning_content"), "what said nothing goes without a word"
+    assert dropped == ("messages.0.name", "messages.1.name", "messages.2.reasoning_content"), (
+        "what said nothing goes without a word"
+    )
     arrived, dropped = sent("groq", {"messages": messages[:4]})
     assert [message.keys() for message in arrived["messages"]] == [
         {"role", "content"},
