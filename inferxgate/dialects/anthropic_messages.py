@@ -19,7 +19,6 @@ from typing import Any, Literal
 
 import orjson
 
-from inferxgate import errors
 from inferxgate.canonical.chat import (
     Chunk,
     Citation,
@@ -371,7 +370,6 @@ def _error(status: int, body: object, wait: float | None, *, answered: int) -> G
         status,
         message,
         answered=answered,
-        code=errors.MODEL_NOT_FOUND.code if status == 404 and low.startswith("model:") else None,
         retry_after_seconds=wait,
         quota=spent or status == 402 or (status == 400 and any(words in low for words in _SPENT)),
     )

@@ -449,7 +449,6 @@ _BAD_KEY = re.compile(r"API[ _]key (not valid|expired|not found)", re.IGNORECASE
 _BAD_KEY_REASONS = frozenset({"API_KEY_INVALID", "API_KEY_EXPIRED", "API_KEY_SERVICE_BLOCKED"})
 _NO_FILE = re.compile(r"\b(File|CachedContent)\b.*\b(not found|may not exist)\b", re.IGNORECASE)
 """A file or cache that the client named and that is not there is told as a lack of permission."""
-_NO_MODEL = re.compile(r"models/|^Publisher Model")
 _SPENT = re.compile(r"credits? (is|are) depleted|spending cap|billing account.*(disabled|closed)", re.IGNORECASE)
 _SECONDS = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)s")
 _RETRY_IN = re.compile(r"retry in (\d{1,9}(?:\.\d{1,9})?)s", re.IGNORECASE)
@@ -488,13 +487,12 @@ def _failure(status: int, error: Json, *, answered: int, waits: float | None = N
     if status == 400 and (_BAD_KEY.search(message) or _BAD_KEY_REASONS & {_text(d.get("reason")) for d in details}):
         status = 401
     if status == 403 and _NO_FILE.search(message):
-        status = 404
+        status = 400
     quota = status in (402, 403, 429) and (_SPENT.search(message) is not None or _daily(details))
     return provider_error(
         status,
         message,
         answered=answered,
-        code=errors.MODEL_NOT_FOUND.code if status == 404 and _NO_MODEL.search(message) else None,
         retry_after_seconds=None if quota else _delay(details, message, waits),
         quota=quota,
     )

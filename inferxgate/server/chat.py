@@ -261,15 +261,16 @@ def dropped_params(names: Sequence[str]) -> bytes:
     A client may call its fields anything: what no header can hold, or what would look like two names, is escaped, and
     what is too long is cut. ``...`` at the end stands for more of them.
     """
-    value = b""
+    shown: list[bytes] = []
     for name in names:
         escaped = _NOT_IN_NAMES.sub(lambda match: b"\\x%02x" % match[0][0], name.encode("ascii", "backslashreplace"))
         if len(escaped) > _MAX_NAME_BYTES:
             escaped = escaped[: _MAX_NAME_BYTES - 3] + b"..."
-        if len(value) + len(escaped) > _MAX_DROPPED_BYTES:
-            return value + b", ..."
-        value += b", " + escaped if value else escaped
-    return value
+        if len(escaped) + sum(len(each) + 2 for each in shown) > _MAX_DROPPED_BYTES:
+            shown.append(b"...")
+            break
+        shown.append(escaped)
+    return b", ".join(shown)
 
 
 def plain_dollars(nanos: int) -> str:
