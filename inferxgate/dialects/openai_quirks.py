@@ -20,7 +20,6 @@ from inferxgate.dialects.quirks import Quirks
 from inferxgate.errors import GatewayError
 
 _SHORT_ID = re.compile(r"[A-Za-z0-9]{9}")
-_STREAM_OPTIONS = frozenset({"include_usage", "include_obfuscation"})
 _DIGITS = string.digits + string.ascii_letters
 
 
@@ -50,7 +49,7 @@ def apply(body: dict[str, Any], target: BuildTarget) -> tuple[str, ...]:
         if ours in body:
             body.setdefault(theirs, body.pop(ours))
     if not quirks.stream_usage:
-        _without_usage_option(body, target, dropped)
+        _without_usage_option(body)
     if quirks.in_messages:
         left_out: list[str] = []
         body["messages"] = [_message(each, index, quirks, left_out) for index, each in enumerate(body["messages"])]
@@ -74,13 +73,10 @@ def _refused(target: BuildTarget, name: str) -> GatewayError:
     )
 
 
-def _without_usage_option(body: dict[str, Any], target: BuildTarget, dropped: list[str]) -> None:
-    """Leave out OpenAI's own options: that for usage, which the gateway gives, and that for padding."""
+def _without_usage_option(body: dict[str, Any]) -> None:
     options = body.get("stream_options")
-    if isinstance(options, dict) and not _STREAM_OPTIONS.isdisjoint(options):
-        if options.get("include_obfuscation"):
-            _drop("stream_options.include_obfuscation", target, dropped)
-        rest = {name: value for name, value in options.items() if name not in _STREAM_OPTIONS}
+    if isinstance(options, dict) and "include_usage" in options:
+        rest = {name: value for name, value in options.items() if name != "include_usage"}
         if rest:
             body["stream_options"] = rest
         else:

@@ -47,10 +47,10 @@ SCHEMAS = ANYTHING | st.dictionaries(st.sampled_from(KEYWORDS), ANYTHING, max_si
 
 TARGETS = [
     (dialect, BuildTarget("host", "m", Abilities(json_schema=native, forced_tools=more, json_with_tools=more)))
-    for dialect in ("anthropic_messages", "gemini", "openai_chat")
-    for native in (True, False)
-    for more in (True, False)
+    for dialect in ("anthropic_messages", "gemini")
+    for native, more in ((True, True), (True, False), (False, True))
 ]
+TARGETS.append(("openai_chat", BuildTarget("host", "m", Abilities())))
 
 
 def with_tool(schema: object) -> Json:
@@ -128,9 +128,9 @@ ROOTS: list[Json] = [
 
 
 @pytest.mark.parametrize(("place", "where"), PLACES)
-@pytest.mark.parametrize("bad", [None, True, 7, 0.5, "x", [], ["x"], [[]], {}, {"a": 1}, {"$ref": "#"}])
+@pytest.mark.parametrize("bad", [None, 7, "x", [], [[]], {"a": 1}, {"$ref": "#"}])
 def test_a_schema_with_one_part_spoilt(place: Callable[[object], Json], where: str, bad: object) -> None:
-    for schema in (*ROOTS, *(schema for _, schema, _ in SAMPLES[::5])):
+    for schema in (*ROOTS, *(schema for _, schema, _ in SAMPLES[::9])):
         for worse in spoilt(schema, bad):
             check(place, where, json.dumps(worse))
 
@@ -149,7 +149,7 @@ AROUND = {
 
 @pytest.mark.parametrize(("place", "where"), PLACES)
 @pytest.mark.parametrize("key", AROUND)
-@pytest.mark.parametrize("depth", [30, 59, 60, 61, 99, 101, 120, 250, 400])
+@pytest.mark.parametrize("depth", [60, 61, 120, 400])
 def test_a_schema_that_is_nested_absurdly(place: Callable[[object], Json], where: str, key: str, depth: int) -> None:
     before, after = AROUND[key]
     schema = f'{before * depth}{{"type":"string"}}{after * depth}'

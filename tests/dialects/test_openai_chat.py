@@ -586,7 +586,7 @@ def test_every_spelling_of_retry_after_is_read(headers: dict[str, str], seconds:
 
 @pytest.mark.parametrize(
     ("status", "error_type", "code"),
-    [(404, "not_found_error", "model_not_found"), (413, "invalid_request_error", "request_too_large")],
+    [(404, "not_found_error", "route_not_found"), (413, "invalid_request_error", "request_too_large")],
 )
 def test_a_kept_status_without_words_has_the_contracts(status: int, error_type: str, code: str) -> None:
     error = openai_chat.parse_error(status, {}, b"{}", now_s=0)

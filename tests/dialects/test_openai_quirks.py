@@ -70,13 +70,6 @@ def sent(host: str, changes: dict[str, Any], *, strict: bool = False) -> tuple[d
         ("mistral", {"service_tier": "flex"}, {}, ("service_tier",)),
         ("mistral", {"service_tier": ["flex"]}, {}, ("service_tier",)),
         ("mistral", {"modalities": ["text"]}, {}, ()),
-        ("mistral", {"stream_options": {"include_usage": True, "include_obfuscation": False}}, {}, ()),
-        (
-            "mistral",
-            {"stream_options": {"include_obfuscation": True, "own": 1}},
-            {"stream_options": {"own": 1}},
-            ("stream_options.include_obfuscation",),
-        ),
         ("mistral", {"stream": True}, {"stream": True}, ()),
         ("mistral", {"stream": True, "stream_options": {"include_usage": True}}, {"stream": True}, ()),
         (
