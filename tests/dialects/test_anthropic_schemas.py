@@ -487,3 +487,19 @@ def test_alternatives_at_the_root_keep_every_input(data: st.DataObject) -> None:
     assert all(
         valid(loose["properties"][name], item) for name, item in value.items() if loose["properties"][name] != {}
     )
+
+
+def deep() -> list[Any]:
+    """A list in a list in a list, deeper than can be compared or written."""
+    value: list[Any] = []
+    for _ in range(50_000):
+        value = [value]
+    return value
+
+
+def test_what_is_nested_absurdly_is_neither_compared_nor_told() -> None:
+    variants = [{"properties": {"a": {"default": deep()}}} for _ in range(2)]
+    loose = input_schema({"anyOf": variants})
+    assert loose is not None
+    assert loose["properties"] == {"a": {}}
+    assert enforced(closed(a={"type": "string", "minLength": deep()})) is None

@@ -597,6 +597,7 @@ def test_cache_marks_are_named_where_they_are() -> None:
         "tools.2.function.cache_control",
     )
     assert refusal({"messages": [user([text])]}, target(strict=True)).param == "messages.0.content.0.cache_control"
+    assert call_for({"messages": [{**user("x"), "tool_calls": ["of nobody"]}]}).dropped == ()
 
 
 @pytest.mark.parametrize(
