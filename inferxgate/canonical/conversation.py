@@ -73,6 +73,12 @@ class Document:
     source: MediaSource
     filename: str | None = None
     cache: CacheMark | None = None
+    title: str | None = None
+    """What it is called, for the model and in its citations."""
+    context: str | None = None
+    """What the model should know about it, and never cites."""
+    citations: bool | None = None
+    """Whether the answer is to cite it. None: the provider's default."""
 
 
 @dataclass(frozen=True, slots=True)

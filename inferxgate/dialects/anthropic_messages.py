@@ -19,7 +19,6 @@ from typing import Any, Literal
 
 import orjson
 
-from inferxgate import errors
 from inferxgate.canonical.chat import (
     Chunk,
     Citation,
@@ -34,10 +33,11 @@ from inferxgate.canonical.chat import (
     UsageReport,
 )
 from inferxgate.canonical.usage import Usage
-from inferxgate.dialects.anthropic_requests import JSON_ANSWER_TOOL, build_request
+from inferxgate.dialects.anthropic_requests import build_request
 from inferxgate.dialects.anthropic_turns import SERVER_BLOCKS
 from inferxgate.dialects.failures import nonsense, plain_integer, provider_error, retry_after
 from inferxgate.dialects.protocol import Dialect, Event, FailedAnswer
+from inferxgate.dialects.tool_names import JSON_ANSWER_TOOL
 from inferxgate.errors import GatewayError
 from inferxgate.framing.sse import SSEEvent
 
@@ -395,7 +395,6 @@ def _error(status: int, body: object, wait: float | None, *, answered: int) -> G
         status,
         message,
         answered=answered,
-        code=errors.MODEL_NOT_FOUND.code if status == 404 and low.startswith("model:") else None,
         retry_after_seconds=wait,
         quota=spent or status == 402 or (status == 400 and any(words in low for words in _SPENT)),
     )

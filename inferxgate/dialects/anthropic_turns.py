@@ -56,7 +56,7 @@ SERVER_BLOCKS = ("_tool_use", "_tool_result")
 
 
 class Omissions:
-    """What is left out of a request, by the client's names."""
+    """What is left out of a request, each by its place there, in dotted form (``messages.0.name``)."""
 
     def __init__(self, target: BuildTarget) -> None:
         self._target = target
@@ -154,7 +154,7 @@ class _Builder:
 
     def add(self, message: Message, position: int) -> None:
         if message.name is not None:
-            self._omissions.tuning("messages.name", "(the name of a participant) is not taken")
+            self._omissions.tuning(f"messages.{position}.name", "(the name of a participant) is not taken")
         if message.role == "system":
             self._system += self._system_blocks(message, position)
         elif message.role == "user":
@@ -294,14 +294,27 @@ class _Builder:
                 _add_text(blocks, part.text, None)
             case Image():
                 if part.detail not in (None, "auto"):
-                    self._omissions.tuning("image_url.detail")
+                    self._omissions.tuning(f"{where}.image_url.detail")
                 blocks.append(_marked(self._media(part.source, None, where, image=True), part.cache))
             case Document():
-                blocks.append(_marked(self._media(part.source, part.filename, where, image=False), part.cache))
+                blocks.append(_marked(self._document(part, where), part.cache))
             case Audio():
                 raise refused(self._target, where, "Audio is not taken")
             case _:
                 raise GatewayError(errors.INVALID_VALUE, f"'{where}' cannot stand in this message.", param=where)
+
+    def _document(self, part: Document, where: str) -> Block:
+        block = self._media(part.source, part.title or part.filename, where, image=False)
+        described: Block = {}
+        if part.context:
+            described["context"] = part.context
+        if part.citations is not None:
+            described["citations"] = {"enabled": part.citations}
+        if block["type"] == "document":
+            return block | described
+        for name in described:
+            self._omissions.tuning(f"{where}.{name}", "is not taken for an image")
+        return block
 
     def _media(self, source: MediaSource, title: str | None, where: str, *, image: bool) -> Block:
         """An image or a document, whichever its bytes are."""

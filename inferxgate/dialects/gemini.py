@@ -45,8 +45,11 @@ from inferxgate.canonical.chat import (
 from inferxgate.canonical.usage import Usage
 from inferxgate.dialects.failures import nonsense, plain_integer, provider_error, retry_after
 from inferxgate.dialects.gemini_requests import build_body
-from inferxgate.dialects.openai_conversation import parse_conversation
+from inferxgate.dialects.gemini_tools import TOOL_NAMES
+from inferxgate.dialects.openai_conversation import cache_marks, parse_conversation
 from inferxgate.dialects.protocol import BuildTarget, Call, Dialect, Event, FailedAnswer
+from inferxgate.dialects.tool_names import JSON_ANSWER_TOOL, fit_tool_names
+from inferxgate.dialects.writing import written
 from inferxgate.errors import GatewayError
 from inferxgate.framing.sse import SSEEvent
 
@@ -60,13 +63,10 @@ Json = Mapping[str, Any]
 
 def build_request(request: ChatRequest, target: BuildTarget) -> Call:
     """The call that asks ``target`` for what the client asked for. Raises ``GatewayError`` (400) where it cannot."""
-    body, dropped = build_body(parse_conversation(request), target)
-    try:
-        return Call("chat", orjson.dumps(body), {"content-type": "application/json"}, dropped)
-    except TypeError as error:  # orjson's JSONEncodeError
-        raise GatewayError(
-            errors.INVALID_JSON, "The request's JSON is nested too deeply (more than about 250 levels)."
-        ) from error
+    conversation, tool_names = fit_tool_names(parse_conversation(request), TOOL_NAMES)
+    body, dropped = build_body(conversation, target, cache_marks=cache_marks(request.source.body))
+    data = written(body, request.source.body)
+    return Call("chat", data, {"content-type": "application/json"}, dropped, tool_names)
 
 
 # --- whole answers ------------------------------------------------------------------------------------------------
@@ -236,13 +236,15 @@ class _Reader:
         if signature is not None and not thought and all(part.get(name) is None for name in _SEALED_ELSEWHERE):
             yield TextSeal(candidate.index, signature)
 
-    def _call(self, candidate: _Candidate, call: Json, signature: str | None) -> ToolCallDelta:
+    def _call(self, candidate: _Candidate, call: Json, signature: str | None) -> ToolCallDelta | TextDelta:
         name, arguments = _text(call.get("name")), call.get("args")
         if not name or call.get("partialArgs") or call.get("willContinue"):
             raise nonsense("a function call in it has no name, or comes in pieces that were not asked for")
+        written = "{}" if arguments is None else _dumps(arguments)
+        if name == JSON_ANSWER_TOOL:
+            return _say(candidate, written)
         ordinal = candidate.calls
         candidate.calls += 1
-        written = "{}" if arguments is None else _dumps(arguments)
         call_id = _text(call.get("id"))
         if not call_id:
             call_id = _call_id(self._seed, self._answer_id, candidate.index, ordinal, name, written)
@@ -483,7 +485,6 @@ _BAD_KEY = re.compile(r"API[ _]key (not valid|expired|not found)", re.IGNORECASE
 _BAD_KEY_REASONS = frozenset({"API_KEY_INVALID", "API_KEY_EXPIRED", "API_KEY_SERVICE_BLOCKED"})
 _NO_FILE = re.compile(r"\b(File|CachedContent)\b.*\b(not found|may not exist)\b", re.IGNORECASE)
 """A file or cache that the client named and that is not there is told as a lack of permission."""
-_NO_MODEL = re.compile(r"models/|^Publisher Model")
 _SPENT = re.compile(r"credits? (is|are) depleted|spending cap|billing account.*(disabled|closed)", re.IGNORECASE)
 _SECONDS = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)s")
 _RETRY_IN = re.compile(r"retry in (\d{1,9}(?:\.\d{1,9})?)s", re.IGNORECASE)
@@ -522,13 +523,12 @@ def _failure(status: int, error: Json, *, answered: int, waits: float | None = N
     if status == 400 and (_BAD_KEY.search(message) or _BAD_KEY_REASONS & {_text(d.get("reason")) for d in details}):
         status = 401
     if status == 403 and _NO_FILE.search(message):
-        status = 404
+        status = 400
     quota = status in (402, 403, 429) and (_SPENT.search(message) is not None or _daily(details))
     return provider_error(
         status,
         message,
         answered=answered,
-        code=errors.MODEL_NOT_FOUND.code if status == 404 and _NO_MODEL.search(message) else None,
         retry_after_seconds=None if quota else _delay(details, message, waits),
         quota=quota,
     )

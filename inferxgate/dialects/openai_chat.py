@@ -43,6 +43,7 @@ from inferxgate.dialects.failures import (
     word,
 )
 from inferxgate.dialects.protocol import BuildTarget, Call, Dialect, Event, FailedAnswer
+from inferxgate.dialects.writing import written
 from inferxgate.errors import GatewayError
 from inferxgate.framing.sse import SSEEvent
 
@@ -172,12 +173,7 @@ def build_request(request: ChatRequest, target: BuildTarget) -> Call:
     if request.stream and quirks.stream_usage and not request.include_usage:
         body["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}
     dropped = openai_quirks.apply(body, target) if quirks.in_requests else ()
-    try:
-        return Call("chat", orjson.dumps(body), _JSON_HEADERS, dropped)
-    except TypeError as error:  # orjson's JSONEncodeError
-        raise GatewayError(
-            errors.INVALID_JSON, "The request's JSON is nested too deeply (more than about 250 levels)."
-        ) from error
+    return Call("chat", written(body, request.source.body), _JSON_HEADERS, dropped)
 
 
 _JSON_HEADERS: Mapping[str, str] = {"content-type": "application/json"}

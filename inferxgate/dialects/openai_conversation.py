@@ -6,13 +6,15 @@ provider's own knows is kept in ``Conversation.extra``.
 
 Sources: the request types of the ``openai`` Python package 3.54; the carriers of reasoning (``thinking_blocks``,
 ``reasoning_content``, ``extra_content.google.thought_signature``, ``cache_control`` on parts, tools and messages) as
-clients of gateways already send them.
+clients of gateways already send them. A document may also stand as Anthropic spells it, with its ``source``, because no
+other API has the fields beside it (``citations``, ``context``, ``title``); they are read on OpenAI's own part too.
 """
 
 from __future__ import annotations
 
+import base64
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -175,6 +177,8 @@ def _part(part: object, where: str) -> Part:
             return _audio(_object(_needed(details, kind, where), f"{where}.{kind}"), f"{where}.{kind}")
         case "file":
             return _document(details, where)
+        case "document":
+            return _described(Document(_anthropic_source(details, where), None, _cache(details, where)), details, where)
         case "refusal":
             return Refused(_string(_needed(details, "refusal", where), f"{where}.refusal"))
         case "thinking" | "redacted_thinking":
@@ -227,14 +231,50 @@ def _document(details: Json, where: str) -> Document:
     file = _object(_needed(details, "file", where), f"{where}.file")
     where = f"{where}.file"
     filename = _optional(file, "filename", _string, where)
-    mark = _cache(details, where)
+    document = Document(_file_source(file, filename, where), filename, _cache(details, where))
+    return _described(document, details, where.removesuffix(".file"))
+
+
+def _file_source(file: Json, filename: str | None, where: str) -> MediaSource:
     if (file_id := _optional(file, "file_id", _string, where)) is not None:
-        url = file_id if "://" in file_id else None
-        return Document(Url(url) if url else FileId(file_id), filename, mark)
+        return Url(file_id) if "://" in file_id else FileId(file_id)
     data = _string(_needed(file, "file_data", where), f"{where}.file_data")
     if "://" not in data[:40] and data[:5].lower() != "data:":  # plain base64, as OpenAI's examples for PDFs have it
-        return Document(Bytes(_type_of(filename), data), filename, mark)
-    return Document(_source(data, f"{where}.file_data"), filename, mark)
+        return Bytes(_type_of(filename), data)
+    return _source(data, f"{where}.file_data")
+
+
+def _described(document: Document, details: Json, where: str) -> Document:
+    """The document with what its part says of it, in the fields that Anthropic has for that."""
+    citations = _optional(details, "citations", _object, where)
+    return replace(
+        document,
+        title=_optional(details, "title", _string, where),
+        context=_optional(details, "context", _string, where),
+        citations=None if citations is None else _optional(citations, "enabled", _boolean, f"{where}.citations"),
+    )
+
+
+def _anthropic_source(details: Json, where: str) -> MediaSource:
+    source = _object(_needed(details, "source", where), f"{where}.source")
+    where = f"{where}.source"
+    match source.get("type"):
+        case "base64":
+            media_type = _string(_needed(source, "media_type", where), f"{where}.media_type")
+            return Bytes(media_type.lower(), _string(_needed(source, "data", where), f"{where}.data"))
+        case "text":
+            text = _string(_needed(source, "data", where), f"{where}.data")
+            return Bytes("text/plain", base64.b64encode(text.encode()).decode())
+        case "url":
+            return _source(_string(_needed(source, "url", where), f"{where}.url"), f"{where}.url")
+        case "file":
+            return FileId(_string(_needed(source, "file_id", where), f"{where}.file_id"))
+        case kind:
+            raise GatewayError(
+                errors.UNSUPPORTED_PARAMETER,
+                f"'{where}.type' is {str(kind)[:50]!r}; base64, text, url and file can be translated.",
+                param=f"{where}.type",
+            )
 
 
 def _type_of(filename: str | None) -> str:
@@ -504,6 +544,27 @@ def _strings(values: object, where: str) -> tuple[str, ...]:
     if values is None:
         return ()
     return tuple(_string(value, f"{where}.{index}") for index, value in enumerate(_list(values, where)))
+
+
+def cache_marks(body: Mapping[str, Any]) -> Iterator[str]:
+    """Where in a request that was parsed there are marks for a cache."""
+    if body.get("cache_control") is not None:
+        yield "cache_control"
+    for index, message in enumerate(body["messages"]):
+        yield from _marks_of(message, f"messages.{index}", "content", "tool_calls")
+    for index, tool in enumerate(body.get("tools") or ()):
+        yield from _marks_of(tool, f"tools.{index}")
+        yield from _marks_of(tool["function"], f"tools.{index}.function")
+
+
+def _marks_of(carrier: Json, where: str, *within: str) -> Iterator[str]:
+    if carrier.get("cache_control") is not None:
+        yield f"{where}.cache_control"
+    for name in within:
+        parts = carrier.get(name)
+        for index, part in enumerate(parts if isinstance(parts, list) else ()):
+            if isinstance(part, dict):
+                yield from _marks_of(part, f"{where}.{name}.{index}")
 
 
 def _cache(carrier: Json, where: str) -> CacheMark | None:

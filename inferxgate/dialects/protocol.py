@@ -89,7 +89,9 @@ class Call:
     body: bytes
     headers: Mapping[str, str]
     dropped: tuple[str, ...] = ()
-    """Parameters that the target does not take and that were left out, by the client's names."""
+    """What the target does not take and was left out: its place in the client's request, in dotted form."""
+    tool_names: Mapping[str, str] = field(default_factory=dict)
+    """The client's name for each tool that goes by another one here: calls in the answer have to be named back."""
 
 
 @dataclass(frozen=True, slots=True)

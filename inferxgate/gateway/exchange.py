@@ -8,7 +8,7 @@ from dataclasses import replace
 import orjson
 
 from inferxgate import errors
-from inferxgate.canonical.chat import ChatRequest, Chunk, Finish, Start, UsageReport
+from inferxgate.canonical.chat import ChatRequest, Chunk, Finish, Start, ToolCallDelta, UsageReport
 from inferxgate.canonical.conversation import Bytes
 from inferxgate.catalog.abilities import Abilities
 from inferxgate.dialects.failures import spelt
@@ -42,6 +42,7 @@ class Exchange:
         self._parser = self._dialect.stream_reader(seed)
         self.verbatim = self._dialect.name == request.source.dialect
         """Whether the target speaks the client's dialect, so that answers go through as they come."""
+        self._tool_names: Mapping[str, str] = {}
         self.dropped: tuple[str, ...] = ()
         """Parameters that the target does not take and that were left out of the request."""
         self.failure: GatewayError | None = None
@@ -56,6 +57,7 @@ class Exchange:
         target = replace(self._build_target, fetched=fetched) if fetched is not None else self._build_target
         call = self._dialect.build_request(self._request, target)
         self.dropped = call.dropped
+        self._tool_names = call.tool_names
         return self._target.provider.request(call, model=self._target.model, stream=self._request.stream)
 
     def whole(self, data: bytes) -> tuple[bytes, tuple[Chunk, ...]]:
@@ -68,7 +70,7 @@ class Exchange:
         chunks = self._dialect.parse_response(data, self._seed)[1]
         if not _is_finished(chunks):
             raise FailedAnswer(_UNFINISHED, chunks)
-        return data, chunks
+        return data, self._named_back(chunks)
 
     @staticmethod
     def is_document(beginning: bytes) -> bool:
@@ -167,8 +169,19 @@ class Exchange:
                 self.failure = error
                 break
             if event is not None:
-                events.append(event)
+                events.append(replace(event, chunks=self._named_back(event.chunks)) if self._tool_names else event)
         return events
+
+    def _named_back(self, chunks: tuple[Chunk, ...]) -> tuple[Chunk, ...]:
+        """The chunks with the client's own names of its tools."""
+        if not self._tool_names:
+            return chunks
+        return tuple(
+            replace(chunk, name=self._tool_names.get(chunk.name, chunk.name))
+            if isinstance(chunk, ToolCallDelta) and chunk.name is not None
+            else chunk
+            for chunk in chunks
+        )
 
 
 _UNFINISHED = GatewayError(

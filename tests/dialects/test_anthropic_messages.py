@@ -27,8 +27,8 @@ from inferxgate.canonical.chat import (
 )
 from inferxgate.canonical.usage import Usage
 from inferxgate.dialects.anthropic_messages import DIALECT, parse_usage
-from inferxgate.dialects.anthropic_requests import JSON_ANSWER_TOOL
 from inferxgate.dialects.protocol import FailedAnswer
+from inferxgate.dialects.tool_names import JSON_ANSWER_TOOL
 from inferxgate.errors import GatewayError
 from inferxgate.framing.sse import SSEDecoder, SSEEvent
 
@@ -693,7 +693,7 @@ def told(status: int, data: bytes, headers: dict[str, str] | None = None, now_s:
         (401, "authentication_error", (502, "upstream_auth_error")),
         (402, "billing_error", (429, "upstream_quota_exceeded")),
         (403, "permission_error", (502, "upstream_auth_error")),
-        (404, "not_found_error", (404, "not_found")),
+        (404, "not_found_error", (404, "model_not_found")),
         (409, "conflict_error", (502, "upstream_error")),
         (413, "request_too_large", (413, "request_too_large")),
         (429, "rate_limit_error", (429, "upstream_rate_limited")),
@@ -736,7 +736,7 @@ def test_money_that_is_used_up_is_not_tried_again(status: int, data: bytes) -> N
     ("status", "says", "kind", "code"),
     [
         (404, "model: claude-0", "not_found_error", "model_not_found"),
-        (404, "No such file", "not_found_error", "not_found"),
+        (404, "No such file", "not_found_error", "model_not_found"),
         (413, "Request exceeds the maximum size", "invalid_request_error", "request_too_large"),
     ],
 )

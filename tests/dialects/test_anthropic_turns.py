@@ -146,7 +146,7 @@ def test_the_beginning_of_the_answer() -> None:
 
 def test_a_participants_name_is_left_out_and_named() -> None:
     _, dropped = build(messages=[{**USER, "name": "ann"}])
-    assert dropped == ("messages.name",)
+    assert dropped == ("messages.0.name",)
 
 
 # --- media
@@ -166,6 +166,9 @@ def file(**fields: Any) -> Json:
 def data(kind: str, content: bytes | str) -> str:
     content = content.encode() if isinstance(content, str) else content
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+DESCRIBED: Json = {"title": "Report", "context": "From last year.", "citations": {"enabled": True}}
 
 
 @pytest.mark.parametrize(
@@ -227,6 +230,14 @@ def data(kind: str, content: bytes | str) -> str:
             {"type": "document", "source": {"type": "url", "url": "https://x.example/a.pdf"}},
         ),
         (file(file_id="file_1"), {"type": "document", "source": {"type": "file", "file_id": "file_1"}}),
+        (
+            file(file_id="file_1", filename="a.pdf") | DESCRIBED,
+            {"type": "document", "source": {"type": "file", "file_id": "file_1"}, **DESCRIBED},
+        ),
+        (
+            {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "é"}, **DESCRIBED},
+            {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "é"}, **DESCRIBED},
+        ),
     ],
 )
 def test_images_and_files(part: Json, block: Json) -> None:
@@ -253,7 +264,14 @@ def test_media_that_is_not_taken_is_a_400_with_its_place(part: Json, says: str) 
 
 def test_the_detail_of_images_is_left_out_and_named() -> None:
     _, dropped = build(messages=[{"role": "user", "content": [image("https://x.example/a.png", detail="low")]}])
-    assert dropped == ("image_url.detail",)
+    assert dropped == ("messages.0.content.0.image_url.detail",)
+
+
+def test_what_is_said_of_a_document_cannot_be_said_of_an_image() -> None:
+    picture = file(file_data=data("image/gif", "GIF")) | DESCRIBED
+    body, dropped = build(messages=[{"role": "user", "content": [picture]}])
+    assert body["messages"][0]["content"][0].keys() == {"type", "source"}
+    assert dropped == ("messages.0.content.0.context", "messages.0.content.0.citations")
 
 
 # --- calls and results

@@ -100,6 +100,25 @@ def test_roles() -> None:
             Document(Bytes("text/plain", "AAAA"), "a.txt"),
         ),
         ({"type": "file", "file": {"file_data": "https://h/a.pdf"}}, Document(Url("https://h/a.pdf"))),
+        (
+            {"type": "file", "file": {"file_id": "f"}, "title": "T", "context": "C", "citations": {"enabled": True}},
+            Document(FileId("f"), title="T", context="C", citations=True),
+        ),
+        (
+            {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "é"}, "title": "T"},
+            Document(Bytes("text/plain", "w6k="), title="T"),
+        ),
+        (
+            {
+                "type": "document",
+                "source": {"type": "base64", "media_type": "application/PDF", "data": "AAAA"},
+                "cache_control": {"type": "ephemeral"},
+                "citations": {"enabled": False},
+            },
+            Document(Bytes("application/pdf", "AAAA"), cache=CacheMark(), citations=False),
+        ),
+        ({"type": "document", "source": {"type": "url", "url": "https://h/a.pdf"}}, Document(Url("https://h/a.pdf"))),
+        ({"type": "document", "source": {"type": "file", "file_id": "f"}, "citations": {}}, Document(FileId("f"))),
         ({"type": "refusal", "refusal": "no"}, Refused("no")),
         ({"type": "thinking", "thinking": "hm", "signature": "S"}, Reasoning("hm", signature="S")),
         ({"type": "redacted_thinking", "data": "D"}, Reasoning("", redacted="D")),
@@ -345,6 +364,15 @@ def test_a_wrong_setting_is_named(fields: dict[str, Any], param: str) -> None:
         (
             {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/png,raw"}}]},
             "messages.0.content.0.image_url",
+        ),
+        ({"role": "user", "content": [{"type": "document"}]}, "messages.0.content.0.source"),
+        (
+            {"role": "user", "content": [{"type": "document", "source": {"type": "content", "content": []}}]},
+            "messages.0.content.0.source.type",
+        ),
+        (
+            {"role": "user", "content": [{"type": "file", "file": {"file_id": "f"}, "citations": True}]},
+            "messages.0.content.0.citations",
         ),
         ({"role": "tool", "content": "x"}, "messages.0.tool_call_id"),
         (

@@ -173,7 +173,7 @@ def test_recorded_errors_are_told_as_the_contract_says() -> None:
                 assert (error.status, error.code) == (502, "upstream_auth_error"), recording.file
                 assert "API key" not in error.message, recording.file
             elif recording.status == 403:  # of a cache that is gone
-                assert (error.status, error.message) == (404, details["message"]), recording.file
+                assert (error.status, error.message) == (400, details["message"]), recording.file
             else:
                 assert error.status == TOLD.get(recording.status, recording.status), recording.file
             if error.status in (400, 404):
