@@ -341,6 +341,9 @@ class FactSettings(Section):
     json_schema: Flag | None = Field(
         None, description="Whether it takes a JSON Schema for its answer.", examples=[False]
     )
+    json_with_tools: Flag | None = Field(
+        None, description="Whether it takes tools and an answer in JSON at once.", examples=[False]
+    )
     image_output: Flag | None = Field(None, description="Whether it can answer with images.", examples=[True])
 
 

@@ -63,14 +63,11 @@ REGISTRATION_CLOSED = _caller("registration_closed", 403, "permission_error")
 ROUTE_NOT_FOUND = _caller("route_not_found", 404, "not_found_error")
 MODEL_NOT_FOUND = _caller("model_not_found", 404, "not_found_error")
 KEY_NOT_FOUND = _caller("key_not_found", 404, "not_found_error")
-USER_NOT_FOUND = _caller("user_not_found", 404, "not_found_error")
-NOT_FOUND = _caller("not_found", 404, "not_found_error")
-UPSTREAM_NOT_FOUND = _provider("not_found", 404, "not_found_error", retryable=False)
+UPSTREAM_NOT_FOUND = _provider("route_not_found", 404, "not_found_error", retryable=False)
 """A provider's address is wrong: its 404, which no API has written, is passed on as what it is."""
 # 405, 409, 413
 METHOD_NOT_ALLOWED = _caller("method_not_allowed", 405)
 EMAIL_TAKEN = _caller("email_taken", 409)
-KEY_LIMIT_REACHED = _caller("key_limit_reached", 403, "permission_error")
 REQUEST_TOO_LARGE = _caller("request_too_large", 413)
 # 429: too much, too fast
 RATE_LIMIT_EXCEEDED = _caller("rate_limit_exceeded", 429, "rate_limit_error", retryable=True)

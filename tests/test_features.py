@@ -61,6 +61,10 @@ FEATURES: dict[str, dict[str, Any]] = {
         "response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": SCHEMA}}
     },
     "response_format json_object": {"response_format": {"type": "json_object"}},
+    "response_format json_schema, with tools": {
+        "response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": SCHEMA}},
+        "tools": [TOOL],
+    },
     "max_tokens": {"max_tokens": 10},
     "stop": {"stop": ["x"]},
     "temperature": {"temperature": 0.5},

@@ -18,7 +18,7 @@ from decimal import Decimal
 from fractions import Fraction
 
 from inferxgate.catalog.pricing import NANOS_PER_DOLLAR
-from inferxgate.errors import INVALID_VALUE, KEY_LIMIT_REACHED, KEY_NOT_FOUND, USER_NOT_FOUND, GatewayError
+from inferxgate.errors import FORBIDDEN, INVALID_VALUE, KEY_NOT_FOUND, GatewayError
 from inferxgate.ids import new_id
 from inferxgate.store.protocol import KeyLimitReached, OwnerMissing, Store
 from inferxgate.store.records import ApiKey, BudgetPeriod
@@ -92,8 +92,8 @@ def create_key(
 ) -> tuple[ApiKey, str]:
     """Make and store a key; the key and its secret, which exists nowhere else. The fields are validated already.
 
-    ``keys_per_user`` None: as many as the owner likes. Raises ``GatewayError`` (``key_limit_reached``,
-    ``user_not_found``) and ``StoreUnavailable``.
+    ``keys_per_user`` None: as many as the owner likes. Raises ``GatewayError`` (``forbidden`` where they have
+    as many already, ``invalid_value`` where there is no such user) and ``StoreUnavailable``.
     """
     secret = new_secret()
     key = ApiKey(
@@ -118,9 +118,9 @@ def create_key(
         store.add_key(key, keys_per_user=keys_per_user)
     except KeyLimitReached:
         message = f"This user has {keys_per_user} keys, as many as one may have. Revoke one that is not needed."
-        raise GatewayError(KEY_LIMIT_REACHED, message) from None
+        raise GatewayError(FORBIDDEN, message) from None
     except OwnerMissing:
-        raise GatewayError(USER_NOT_FOUND, "There is no user with this id.", param="user_id") from None
+        raise GatewayError(INVALID_VALUE, "There is no user with this id.", param="user_id") from None
     return key, secret
 
 

@@ -67,12 +67,18 @@ class ReasoningDelta:
 
 @dataclass(frozen=True, slots=True)
 class ReasoningSeal:
-    """What a provider demands back with a block of thought: its signature, or opaque data in place of text."""
+    """What a provider demands back with a block of thought: its signature, or opaque data in place of text.
+
+    Each vendor's signature has a field of its own, because no vendor takes another's.
+    """
 
     choice: int
     block: int
     signature: str | None = None
+    """Anthropic's."""
     redacted: str | None = None
+    thought_signature: str | None = None
+    """Gemini's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +113,41 @@ class ImageOutput:
 
 
 @dataclass(frozen=True, slots=True)
+class ServerBlock:
+    """What a tool that Anthropic runs itself was asked, or what it found: nothing but that API can read it, and it is
+    wanted back where it stood."""
+
+    choice: int
+    block: Mapping[str, Any]
+    """As the API spells it."""
+    thoughts: int
+    """Blocks of thought before it, in its message."""
+    characters: int
+    """Characters of text before it."""
+    calls: int
+    """Tool calls before it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A token of the answer, or one that could have stood in its place, and how probable it was."""
+
+    text: str
+    logprob: float
+    """Natural logarithm of the probability."""
+    top: tuple[Token, ...] = ()
+    """The most probable ones at its place, itself among them; empty where nobody asked for them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Logprobs:
+    """How probable the next tokens of the answer were."""
+
+    choice: int
+    tokens: tuple[Token, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class RefusalDelta:
     choice: int
     text: str
@@ -138,7 +179,18 @@ class UsageReport:
     usage: Usage
 
 
-Piece = TextDelta | ReasoningDelta | ReasoningSeal | TextSeal | RefusalDelta | ToolCallDelta | Citation | ImageOutput
+Piece = (
+    TextDelta
+    | ReasoningDelta
+    | ReasoningSeal
+    | TextSeal
+    | RefusalDelta
+    | ToolCallDelta
+    | Citation
+    | ImageOutput
+    | Logprobs
+    | ServerBlock
+)
 """What a choice says, a piece at a time."""
 
 Chunk = Start | Piece | Finish | UsageReport
@@ -159,6 +211,7 @@ class Thought:
     text: str = ""
     signature: str | None = None
     redacted: str | None = None
+    thought_signature: str | None = None
 
 
 @dataclass(slots=True)
@@ -172,6 +225,8 @@ class Choice:
     citations: list[Citation] = field(default_factory=list)
     images: list[ImageOutput] = field(default_factory=list)
     text_signature: str | None = None
+    logprobs: list[Token] = field(default_factory=list)
+    server_blocks: list[ServerBlock] = field(default_factory=list)
     finish_reason: str | None = None
 
     @property
@@ -208,12 +263,17 @@ class ChatResponse:
                 thought = self._choice(chunk.choice).thought(chunk.block)
                 thought.signature = chunk.signature or thought.signature
                 thought.redacted = chunk.redacted or thought.redacted
+                thought.thought_signature = chunk.thought_signature or thought.thought_signature
             case TextSeal():
                 self._choice(chunk.choice).text_signature = chunk.signature
             case Citation():
                 self._choice(chunk.choice).citations.append(chunk)
             case ImageOutput():
                 self._choice(chunk.choice).images.append(chunk)
+            case Logprobs():
+                self._choice(chunk.choice).logprobs += chunk.tokens
+            case ServerBlock():
+                self._choice(chunk.choice).server_blocks.append(chunk)
             case RefusalDelta():
                 self._choice(chunk.choice).refusal += chunk.text
             case ToolCallDelta():

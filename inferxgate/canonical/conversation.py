@@ -73,16 +73,28 @@ class Document:
     source: MediaSource
     filename: str | None = None
     cache: CacheMark | None = None
+    title: str | None = None
+    """What it is called, for the model and in its citations."""
+    context: str | None = None
+    """What the model should know about it, and never cites."""
+    citations: bool | None = None
+    """Whether the answer is to cite it. None: the provider's default."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reasoning:
-    """What the model thought, as its provider wants it back: unchanged, with its signature."""
+    """What the model thought, as its provider wants it back: unchanged, with its signature.
+
+    Each vendor's signature has a field of its own, because no vendor takes another's.
+    """
 
     text: str
     signature: str | None = None
+    """Anthropic's; never empty."""
     redacted: str | None = None
     """Opaque data instead of text (Anthropic's ``redacted_thinking``)."""
+    thought_signature: str | None = None
+    """Gemini's; never empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,13 +123,21 @@ class ToolResult:
 
 
 @dataclass(frozen=True, slots=True)
+class ServerBlock:
+    """What a tool that Anthropic ran itself was asked, or what it found; stands among the parts where it stood."""
+
+    block: Mapping[str, Any]
+    """As the API spells it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Refused:
     """An earlier answer in which the model declined."""
 
     text: str
 
 
-Part = Text | Image | Audio | Document | Reasoning | ToolUse | ToolResult | Refused
+Part = Text | Image | Audio | Document | Reasoning | ToolUse | ToolResult | ServerBlock | Refused
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,4 +28,6 @@ class Abilities:
     """Whether it can be made to call a tool, any or a certain one."""
     json_schema: bool = True
     """Whether it takes a JSON Schema for its answer natively."""
+    json_with_tools: bool = True
+    """Whether it takes a form of its answer and tools at once."""
     image_output: bool = False

@@ -63,9 +63,12 @@ CLAUDE: Table = (
 
 # Google. Sources, read in November 2026: ai.google.dev/gemini-api/docs, each model's page (output token limit, whether
 # it makes images) and "thinking" (budgets up to 2.5, of which Pro's cannot be 0; levels from 3 on, of which the lowest
-# may still think).
+# may still think); "structured output" (together with tools: from 3 on), and the API's own words before that: "Function
+# calling with a response mime type: 'application/json' is unsupported".
 
-_GEMINI_2_5 = Abilities(max_output_tokens=65_536, thinking="budget")
+_GEMINI_OLD = Abilities(json_with_tools=False)
+_GEMINI_2 = replace(_GEMINI_OLD, max_output_tokens=8_192)
+_GEMINI_2_5 = replace(_GEMINI_OLD, max_output_tokens=65_536, thinking="budget")
 _GEMINI_3 = Abilities(max_output_tokens=65_536, thinking="level", thinking_off=False)
 _MAKES_IMAGES = Abilities(image_output=True)
 
@@ -75,9 +78,9 @@ GEMINI: Table = (
     ("gemini-*image*", _MAKES_IMAGES),
     ("gemini-nano-banana*", _MAKES_IMAGES),
     ("gemini-*-latest", replace(_GEMINI_3, max_output_tokens=None)),
-    ("gemini-1*", Abilities(max_output_tokens=8_192)),
-    ("gemini-pro*", Abilities()),
-    ("gemini-2.0*", Abilities(max_output_tokens=8_192)),
+    ("gemini-1*", _GEMINI_2),
+    ("gemini-pro*", _GEMINI_OLD),
+    ("gemini-2.0*", _GEMINI_2),
     ("gemini-2.5-pro*", replace(_GEMINI_2_5, thinking_off=False)),
     ("gemini-2.5*", _GEMINI_2_5),
     ("gemini-3*", _GEMINI_3),

@@ -2,8 +2,8 @@
 
 Strategy: one ``_Blocks`` turns content blocks into chunks, for streams and whole answers alike, so that both mean the
 same: a tool call's index is its ordinal among the message's tool calls, a thought's block its ordinal among the
-thoughts. Blocks of tools that Anthropic runs itself, and kinds that are not known, say nothing to a client of OpenAI's
-API and are passed over.
+thoughts. Blocks of tools that Anthropic runs itself are kept as they are, for the API to have back; kinds that are not
+known say nothing to a client of OpenAI's API and are passed over.
 
 Sources: the response, event and error types of the ``anthropic`` Python package 2.12; Anthropic's pages "Streaming",
 "Stop reasons", "Errors" and "Rate limits", read in November 2026; recorded exchanges.
@@ -13,13 +13,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal
 
 import orjson
 
-from inferxgate import errors
 from inferxgate.canonical.chat import (
     Chunk,
     Citation,
@@ -27,15 +26,18 @@ from inferxgate.canonical.chat import (
     ReasoningDelta,
     ReasoningSeal,
     RefusalDelta,
+    ServerBlock,
     Start,
     TextDelta,
     ToolCallDelta,
     UsageReport,
 )
 from inferxgate.canonical.usage import Usage
-from inferxgate.dialects.anthropic_requests import JSON_ANSWER_TOOL, build_request
+from inferxgate.dialects.anthropic_requests import build_request
+from inferxgate.dialects.anthropic_turns import SERVER_BLOCKS
 from inferxgate.dialects.failures import nonsense, plain_integer, provider_error, retry_after
 from inferxgate.dialects.protocol import Dialect, Event, FailedAnswer
+from inferxgate.dialects.tool_names import JSON_ANSWER_TOOL
 from inferxgate.errors import GatewayError
 from inferxgate.framing.sse import SSEEvent
 
@@ -59,17 +61,22 @@ _FINISH_REASONS: Mapping[str, str] = {
 class _Block:
     """One content block that is being read."""
 
-    kind: Literal["text", "thinking", "call", "answer", "other"]
-    """``answer``: the call that stands for an answer in JSON; ``other``: what says nothing to a client."""
+    kind: Literal["text", "thinking", "call", "answer", "server", "other"]
+    """``answer``: the call that stands for an answer in JSON; ``server``: of a tool that Anthropic runs itself;
+    ``other``: what says nothing to a client."""
     ordinal: int = 0
     """Among the message's tool calls, or its thoughts."""
     arguments: str = ""
     """Of a call that came with its block, for when no pieces of it follow."""
     began: bool = False
     """Whether any piece of a call's arguments came."""
+    signature: str | None = None
+    """Of a thought, as last given."""
     text_start: int = 0
     """Characters of the answer's text before it."""
     citations: list[Json] = field(default_factory=list)
+    server: ServerBlock | None = None
+    """What it is of a tool that Anthropic runs itself, without arguments that come in pieces."""
 
 
 class _Blocks:
@@ -92,8 +99,7 @@ class _Blocks:
                 opened = self._begin_thought(index)
                 if text := _string(block.get("thinking")):
                     yield ReasoningDelta(0, text, opened.ordinal)
-                if signature := _string(block.get("signature")):
-                    yield ReasoningSeal(0, opened.ordinal, signature=signature)
+                opened.signature = _string(block.get("signature"))
             case "redacted_thinking":
                 self._open[index] = _Block("other")
                 if data := _string(block.get("data")):
@@ -101,6 +107,9 @@ class _Blocks:
                     self._thoughts += 1
             case "tool_use":
                 yield from self._begin_call(index, block)
+            case str(kind) if kind.endswith(SERVER_BLOCKS):
+                server = ServerBlock(0, block, self._thoughts, self._characters, self._calls)
+                self._open[index] = _Block("server", server=server)
             case _:
                 self._open[index] = _Block("other")
 
@@ -149,12 +158,13 @@ class _Blocks:
                 if text := _string(delta.get("thinking")):
                     yield ReasoningDelta(0, text, opened.ordinal)
             case "signature_delta", "thinking":
-                if signature := _string(delta.get("signature")):
-                    yield ReasoningSeal(0, opened.ordinal, signature=signature)
+                opened.signature = _string(delta.get("signature")) or opened.signature
             case "input_json_delta", "call" | "answer":
                 if piece := _string(delta.get("partial_json")):
                     opened.began = True
                     yield from self._arguments(opened, piece)
+            case "input_json_delta", "server":
+                opened.arguments += _string(delta.get("partial_json")) or ""
 
     def stop(self, index: int) -> Iterator[Chunk]:
         opened = self._open.pop(index, None)
@@ -162,6 +172,10 @@ class _Blocks:
             return
         if opened.kind in {"call", "answer"} and not opened.began:
             yield from self._arguments(opened, opened.arguments or "{}")
+        if opened.signature is not None:
+            yield ReasoningSeal(0, opened.ordinal, signature=opened.signature)
+        if opened.server is not None:
+            yield from _whole_server_block(opened.server, opened.arguments)
         for citation in opened.citations:  # only now it is known what text they belong to
             yield _citation(citation, opened.text_start, self._characters)
 
@@ -189,6 +203,17 @@ class _Blocks:
             yield ToolCallDelta(0, opened.ordinal, None, None, piece)
 
 
+def _whole_server_block(server: ServerBlock, arguments: str) -> Iterator[ServerBlock]:
+    """The block with the arguments that came in pieces; none where it cannot be written: broken off, or too deep."""
+    try:
+        if arguments:
+            server = replace(server, block={**server.block, "input": orjson.loads(arguments)})
+        orjson.dumps([[[[[[[[server.block]]]]]]]])  # as deep as it will stand in a client's answer
+    except (ValueError, TypeError):
+        return
+    yield server
+
+
 def _citation(citation: Json, start: int, end: int) -> Citation:
     """A source: of the web with its URL, a client's document with its title, a search result with whichever it has."""
     url = _string(citation.get("url"))
@@ -201,7 +226,7 @@ def _citation(citation: Json, start: int, end: int) -> Citation:
 # --- whole answers ------------------------------------------------------------------------------------------------
 
 
-def parse_response(data: bytes) -> tuple[Json, tuple[Chunk, ...]]:
+def parse_response(data: bytes, seed: str = "") -> tuple[Json, tuple[Chunk, ...]]:
     """The JSON of a whole answer, and what it means.
 
     Raises ``GatewayError``: ``upstream_invalid_response`` where it is no message, and the provider's own error where
@@ -233,12 +258,12 @@ def parse_response(data: bytes) -> tuple[Json, tuple[Chunk, ...]]:
 
 
 def _exact(data: bytes, content: list[Any]) -> list[Any]:
-    """The content again, with whole numbers of any length as they are: orjson makes floats of the longest."""
+    """The content again, with whole numbers of any length in calls as they are: orjson makes floats of the longest."""
     try:
         exact = json.loads(data)["content"]
     except (ValueError, RecursionError):  # pragma: no cover - only Python 3.11 gives up on what orjson could read
         return content
-    return exact if isinstance(exact, list) else content
+    return [one if _object(one).get("type") == "tool_use" else other for one, other in zip(exact, content, strict=True)]
 
 
 # --- usage --------------------------------------------------------------------------------------------------------
@@ -271,7 +296,7 @@ def parse_usage(usage: Json) -> Usage:
 class AnthropicStream:
     """Reads one stream's events; knows when it has properly ended."""
 
-    def __init__(self) -> None:
+    def __init__(self, seed: str = "") -> None:
         self.done = False
         """Whether ``message_stop`` came."""
         self.complete = False
@@ -370,7 +395,6 @@ def _error(status: int, body: object, wait: float | None, *, answered: int) -> G
         status,
         message,
         answered=answered,
-        code=errors.MODEL_NOT_FOUND.code if status == 404 and low.startswith("model:") else None,
         retry_after_seconds=wait,
         quota=spent or status == 402 or (status == 400 and any(words in low for words in _SPENT)),
     )

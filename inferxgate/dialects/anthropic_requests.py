@@ -4,10 +4,6 @@ Each parameter is either said natively, or left out and named (tuning), or refus
 is decided here, because the two APIs differ:
 
 - ``temperature`` above 1 is left out and named. Anthropic's range ends at 1, which is its default too.
-- A forced tool call and a prefilled answer cannot go with thinking. They are meaning and thinking is tuning, so
-  thinking gives way and ``reasoning_effort`` is named; ``thinking`` that the client spelt itself is sent as it is.
-- ``reasoning_effort`` with a budget needs ``max_tokens`` above it. A smaller one that the client gave is raised by the
-  budget, so that it bounds the answer as the client meant, and named.
 - A JSON Schema for the answer is native (``output_config.format``) where the model has that and the schema fits.
   Elsewhere, and for ``json_object``, which Anthropic does not have, it is emulated: the model has to call the tool
   ``JSON_ANSWER_TOOL``, and its input comes back as the answer's text. Other tools can then still be called. A model
@@ -25,33 +21,17 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import orjson
-
 from inferxgate import errors
 from inferxgate.canonical.chat import ChatRequest
 from inferxgate.canonical.conversation import Conversation, Tool
 from inferxgate.dialects.anthropic_schemas import enforced, input_schema
-from inferxgate.dialects.anthropic_turns import Block, Omissions, Turns, build_turns, cache_control, refused
+from inferxgate.dialects.anthropic_thinking import add_thinking
+from inferxgate.dialects.anthropic_turns import Block, Omissions, build_turns, cache_control, refused
 from inferxgate.dialects.openai_conversation import parse_conversation
 from inferxgate.dialects.protocol import BuildTarget, Call
+from inferxgate.dialects.tool_names import JSON_ANSWER_DESCRIPTION, JSON_ANSWER_TOOL, NameRule, fit_tool_names
+from inferxgate.dialects.writing import written
 from inferxgate.errors import GatewayError
-
-JSON_ANSWER_TOOL = "inferxgate_json_answer"
-"""The tool that a model is made to call where its answer must be JSON and it has no other way to promise that."""
-
-DEFAULT_MAX_TOKENS = 4096
-"""The maximum where neither the client nor the catalogue says one: Anthropic demands it, and every model since Claude 3
-takes as much."""
-
-_MIN_BUDGET = 1024
-"""The smallest budget for thinking that the API takes."""
-_BUDGETS: Mapping[str, int] = {
-    "minimal": 1024, "low": 1024, "medium": 2048, "high": 4096, "xhigh": 8192, "max": 16384,
-}  # fmt: skip
-"""Tokens of thought for each effort, where a model takes a budget: the figures that clients of other gateways know."""
-_EFFORTS: Mapping[str, str] = {
-    "minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "xhigh", "max": "max",
-}  # fmt: skip
 
 _NOT_TAKEN = frozenset(
     {
@@ -65,24 +45,22 @@ _REFUSED = frozenset({"audio", "web_search_options"})
 """Fields of OpenAI's with meaning for which there is nothing."""
 _SERVICE_TIERS = {"auto": "auto", "priority": "auto", "default": "standard_only", "standard_only": "standard_only"}
 """``auto`` uses priority capacity where there is some."""
+_TOOL_NAMES = NameRule(
+    re.compile(r"[a-zA-Z0-9_-]{1,128}"), re.compile(r"[^a-zA-Z0-9_-]"), reserved=frozenset({JSON_ANSWER_TOOL})
+)
 _BETA = re.compile(r"[A-Za-z0-9._-]{1,100}")
 
 
 def build_request(request: ChatRequest, target: BuildTarget) -> Call:
     """The call for a client's request. Raises ``GatewayError`` (400) for what cannot be asked or written."""
-    conversation = parse_conversation(request)
+    conversation, tool_names = fit_tool_names(parse_conversation(request), _TOOL_NAMES)
     body, dropped = build_body(conversation, target)
     if request.stream:
         body["stream"] = True
     headers = {"content-type": "application/json"}
     if betas := _betas(conversation.extra):
         headers["anthropic-beta"] = ",".join(betas)
-    try:
-        return Call("chat", orjson.dumps(body), headers, dropped)
-    except TypeError as error:  # orjson's JSONEncodeError
-        raise GatewayError(
-            errors.INVALID_JSON, "The request's JSON is nested too deeply (more than about 250 levels)."
-        ) from error
+    return Call("chat", written(body, request.source.body), headers, dropped, tool_names)
 
 
 def build_body(conversation: Conversation, target: BuildTarget) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -99,7 +77,7 @@ def build_body(conversation: Conversation, target: BuildTarget) -> tuple[dict[st
         body["system"] = turns.system
     _add_tools(body, conversation, target, omissions)
     _add_format(body, conversation, target)
-    _add_thinking(body, conversation, target, turns, omissions)
+    add_thinking(body, conversation, target, turns, omissions)
     _add_sampling(body, conversation, target, omissions)
     _add_rest(body, conversation, omissions)
     _add_extra(body, conversation, omissions)
@@ -233,8 +211,7 @@ def _emulate_format(
     tools.append(
         {
             "name": JSON_ANSWER_TOOL,
-            "description": "Gives the final answer, which has to be a JSON object. Call it instead of writing the "
-            "answer as text: its input is the whole answer, with the properties that the conversation asks for.",
+            "description": JSON_ANSWER_DESCRIPTION,
             "input_schema": answer,
         }
     )
@@ -244,87 +221,7 @@ def _emulate_format(
     body["tool_choice"] = forced
 
 
-# --- how much is thought and said ---------------------------------------------------------------------------------
-
-
-def _add_thinking(
-    body: dict[str, Any], conversation: Conversation, target: BuildTarget, turns: Turns, omissions: Omissions
-) -> None:
-    forced = body.get("tool_choice", {}).get("type") in {"any", "tool"}
-    given = conversation.extra.get("thinking")
-    if given is not None:
-        if not isinstance(given, dict):
-            raise GatewayError(errors.INVALID_VALUE, "'thinking' must be an object.", param="thinking")
-        body["thinking"] = dict(given)
-        if given.get("type") == "enabled" and turns.loop_without_thought:
-            del body["thinking"]
-            omissions.tuning("thinking", "without the thoughts of the tool calls so far is not taken")
-        elif conversation.reasoning_effort is not None:
-            _add_effort(body, conversation.reasoning_effort, target, omissions)
-    elif conversation.reasoning_effort is not None:
-        _think(body, conversation.reasoning_effort, target, turns, omissions, forced=forced)
-    _add_max_tokens(body, conversation, target, omissions)
-
-
-def _add_effort(body: dict[str, Any], effort: str, target: BuildTarget, omissions: Omissions) -> None:
-    """The effort beside ``thinking`` that the client spelt itself, where the model takes an effort."""
-    if target.abilities.thinking in {"adaptive", "both", "level"} and effort in _EFFORTS:
-        _set_effort(body, effort, target)
-    else:
-        omissions.tuning("reasoning_effort", "beside 'thinking' is not taken")
-
-
-def _set_effort(body: dict[str, Any], effort: str, target: BuildTarget) -> None:
-    spelt = _EFFORTS[effort]
-    if spelt == "xhigh" and target.abilities.thinking == "both":
-        spelt = "high"  # the models that take either way know low, medium, high and max
-    body.setdefault("output_config", {})["effort"] = spelt
-
-
-def _think(
-    body: dict[str, Any], effort: str, target: BuildTarget, turns: Turns, omissions: Omissions, *, forced: bool
-) -> None:
-    kind = target.abilities.thinking
-    if effort == "none":
-        if kind != "none" and not target.abilities.thinking_off:
-            raise refused(target, "reasoning_effort", "A 'reasoning_effort' of none (it always thinks) is not taken")
-        if kind != "none":
-            body["thinking"] = {"type": "disabled"}
-        return
-    if effort not in _EFFORTS:
-        raise GatewayError(
-            errors.INVALID_VALUE,
-            f"'reasoning_effort' must be one of none, {', '.join(_EFFORTS)}.",
-            param="reasoning_effort",
-        )
-    stands_back = forced or turns.prefill is not None
-    if kind == "none":
-        omissions.tuning("reasoning_effort")
-    elif kind == "budget":
-        if stands_back or turns.loop_without_thought:
-            omissions.tuning("reasoning_effort", "here (a forced call, a begun answer, or thoughts lost) is not taken")
-            return
-        most = target.abilities.max_output_tokens
-        budget = _BUDGETS[effort] if most is None else min(_BUDGETS[effort], max(_MIN_BUDGET, most // 2))
-        body["thinking"] = {"type": "enabled", "budget_tokens": budget}
-    else:
-        _set_effort(body, effort, target)
-        if not stands_back:
-            # Models that only think adaptively leave their thoughts out of the answer unless they are asked for.
-            body["thinking"] = {"type": "adaptive"} | ({"display": "summarized"} if kind == "adaptive" else {})
-
-
-def _add_max_tokens(
-    body: dict[str, Any], conversation: Conversation, target: BuildTarget, omissions: Omissions
-) -> None:
-    most = target.abilities.max_output_tokens
-    wanted = conversation.max_tokens or most or DEFAULT_MAX_TOKENS
-    budget = body.get("thinking", {}).get("budget_tokens")
-    if isinstance(budget, int) and wanted <= budget:
-        if conversation.max_tokens is not None:
-            omissions.tuning("max_tokens", f"below the {budget} tokens of thought is not taken")
-        wanted = budget + wanted if most is None else max(min(budget + wanted, most), wanted)
-    body["max_tokens"] = wanted
+# --- how it is said --------------------------------------------------------------------------------------------------
 
 
 def _add_sampling(body: dict[str, Any], conversation: Conversation, target: BuildTarget, omissions: Omissions) -> None:

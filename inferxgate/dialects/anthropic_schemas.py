@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
+from urllib.parse import unquote
 
 import orjson
 
@@ -35,6 +36,8 @@ _BEYOND = frozenset(
     }
 )  # fmt: skip
 """Keywords that say more than a description could."""
+_KEPT_OUTSIDE = ("$defs", "definitions", "description", "title")
+"""What is said of a whole schema, whatever alternatives it has."""
 _COMBINATORS = ("anyOf", "oneOf", "allOf")
 _LOCAL = ("#/$defs/", "#/definitions/")
 
@@ -60,6 +63,8 @@ def input_schema(schema: Json | None) -> dict[str, Any] | None:
     kind = merged.get("type", "object")
     if kind != "object" and not (isinstance(kind, list) and "object" in kind):
         return None
+    if not isinstance(merged.get("properties", {}), dict):
+        return None
     for definitions in ("$defs", "definitions"):
         if definitions in schema:
             merged[definitions] = schema[definitions]
@@ -74,16 +79,17 @@ def _merge(merged: dict[str, Any], schema: Json, variants: object, *, every: boo
     objects = [variant for variant in resolved if variant is not None and variant.get("type", "object") == "object"]
     if not objects or (every and len(objects) < len(variants)):
         return False
-    properties: dict[str, Any] = dict(merged.get("properties") or {})
-    required = [set(map(str, variant.get("required") or ())) for variant in objects]
+    if not all(isinstance(each.get("properties", {}), dict) for each in (merged, *objects)):
+        return False
+    properties: dict[str, Any] = dict(merged.get("properties", {}))
+    required = [set(_required(variant)) for variant in objects]
     for variant in objects:
-        for name, value in (variant.get("properties") or {}).items():
-            known = properties.setdefault(name, value)
-            if known != value:
+        for name, value in variant.get("properties", {}).items():
+            if not _alike(properties.setdefault(name, value), value):
                 properties[name] = {}  # the variants differ: anything goes, which no valid input breaks
     common = set.union(*required) if every else set.intersection(*required)
     merged["properties"] = properties
-    wanted = [*(merged.get("required") or ()), *sorted(common)]
+    wanted = [*_required(merged), *sorted(common)]
     if wanted:
         merged["required"] = list(dict.fromkeys(wanted))
     if any(variant.get("additionalProperties", True) is not False for variant in objects):
@@ -91,6 +97,19 @@ def _merge(merged: dict[str, Any], schema: Json, variants: object, *, every: boo
     elif "additionalProperties" not in merged:
         merged["additionalProperties"] = False
     return True
+
+
+def _required(schema: Json) -> list[str]:
+    """The names that a schema requires; draft 3 has a truth value in place of the list, which says it of the schema."""
+    names = schema.get("required")
+    return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
+
+
+def _alike(one: object, other: object) -> bool:
+    try:
+        return one == other
+    except RecursionError:  # nested so deeply that it cannot be written either
+        return False
 
 
 def _resolved(schema: Json, root: Json) -> Json | None:
@@ -112,7 +131,8 @@ def _definition(reference: object, root: Json) -> Json | None:
         return None
     _, group, name = reference.split("/", 2)
     definitions = root.get(group)
-    found = definitions.get(name.replace("~1", "/").replace("~0", "~")) if isinstance(definitions, dict) else None
+    name = unquote(name).replace("~1", "/").replace("~0", "~")
+    found = definitions.get(name) if isinstance(definitions, dict) else None
     return found if isinstance(found, dict) else None
 
 
@@ -130,7 +150,7 @@ def enforced(schema: Json) -> dict[str, Any] | None:
     bounds, patterns) are in the descriptions. Objects that may have properties of any name, recursion, conditions and
     references to elsewhere have no place in it.
     """
-    if _recursive(schema):
+    if _recursive(schema) or any(_definition(reference, schema) is None for reference in _references(schema)):
         return None
     try:
         return _enforced(schema, 0)
@@ -142,12 +162,14 @@ def _enforced(schema: object, depth: int) -> dict[str, Any]:
     if not isinstance(schema, dict) or depth > _MAX_DEPTH or not _BEYOND.isdisjoint(schema):
         raise _Inexpressible
     rest = {name: value for name, value in schema.items() if name not in _NOTES}
+    if rest.pop("nullable", None) is True:  # OpenAPI 3.0
+        rest = {"anyOf": [rest, {"type": "null"}]} | {name: rest.pop(name) for name in _KEPT_OUTSIDE if name in rest}
     result: dict[str, Any] = {}
     for group in ("$defs", "definitions"):
         if isinstance(definitions := rest.pop(group, None), dict):
             result[group] = {name: _enforced(value, depth + 1) for name, value in definitions.items()}
     if (reference := rest.pop("$ref", None)) is not None:
-        if not str(reference).startswith(_LOCAL):
+        if not isinstance(reference, str):
             raise _Inexpressible
         return {**result, "$ref": reference}  # nothing may stand beside a reference
     for name in ("description", "title"):
@@ -161,10 +183,17 @@ def _enforced(schema: object, depth: int) -> dict[str, Any]:
     elif not _alternatives(rest, result, depth):
         _typed(rest, result, depth)
     if rest:
-        said = ", ".join(f"{name}: {orjson.dumps(value).decode()}" for name, value in rest.items())
+        said = ", ".join(f"{name}: {_written(value)}" for name, value in rest.items())
         before = f"{result['description']}\n\n" if result.get("description") else ""
         result["description"] = f"{before}{{{said}}}"
     return result
+
+
+def _written(value: object) -> str:
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError as error:  # orjson's JSONEncodeError: nested too deeply
+        raise _Inexpressible from error
 
 
 def _literals(rest: dict[str, Any], result: dict[str, Any]) -> bool:
@@ -173,7 +202,8 @@ def _literals(rest: dict[str, Any], result: dict[str, Any]) -> bool:
     for name in ("enum", "const"):
         if name in rest:
             value = rest.pop(name)
-            if any(isinstance(item, dict | list) for item in (value if name == "enum" else [value])):
+            values = value if name == "enum" else [value]
+            if not isinstance(values, list) or not values or any(isinstance(item, dict | list) for item in values):
                 raise _Inexpressible
             result[name] = value
             found = True
@@ -186,6 +216,8 @@ def _alternatives(rest: dict[str, Any], result: dict[str, Any], depth: int) -> b
         kinds = rest.get("type")
         if not isinstance(kinds, list):
             return False
+        if not kinds:
+            raise _Inexpressible
         del rest["type"]
         alike = {**rest}
         rest.clear()
@@ -241,7 +273,11 @@ def _typed(rest: dict[str, Any], result: dict[str, Any], depth: int) -> None:
                 "properties": {name: _enforced(value, depth + 1) for name, value in properties.items()},
                 "additionalProperties": False,
             }
-            if required := rest.pop("required", None):
+            required = rest.pop("required", [])
+            # Draft 3 has a truth value here; and what is required but not described may be anything.
+            if not isinstance(required, list) or any(name not in properties for name in map(str, required)):
+                raise _Inexpressible
+            if required:
                 result["required"] = required
         case "array":
             result["type"] = "array"
@@ -251,7 +287,7 @@ def _typed(rest: dict[str, Any], result: dict[str, Any], depth: int) -> None:
                 result["minItems"] = rest.pop("minItems")
         case "string":
             result["type"] = "string"
-            if rest.get("format") in _FORMATS:
+            if isinstance(form := rest.get("format"), str) and form in _FORMATS:
                 result["format"] = rest.pop("format")
         case "number" | "integer" | "boolean" | "null":
             result["type"] = kind

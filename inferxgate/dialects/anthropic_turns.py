@@ -33,6 +33,7 @@ from inferxgate.canonical.conversation import (
     Part,
     Reasoning,
     Refused,
+    ServerBlock,
     Text,
     ToolResult,
     ToolUse,
@@ -49,10 +50,13 @@ _TEXT_TYPES = frozenset({"application/json", "application/xml", "application/x-y
 _CALL_ID = re.compile(r"[a-zA-Z0-9_-]+")
 """What the API takes as the id of a call."""
 _THINKING = frozenset({"thinking", "redacted_thinking"})
+SERVER_BLOCKS = ("_tool_use", "_tool_result")
+"""How the kinds of blocks end that belong to tools that Anthropic runs itself: ``server_tool_use``, ``mcp_tool_use``,
+``web_search_tool_result`` and many more."""
 
 
 class Omissions:
-    """What is left out of a request, by the client's names."""
+    """What is left out of a request, each by its place there, in dotted form (``messages.0.name``)."""
 
     def __init__(self, target: BuildTarget) -> None:
         self._target = target
@@ -150,7 +154,7 @@ class _Builder:
 
     def add(self, message: Message, position: int) -> None:
         if message.name is not None:
-            self._omissions.tuning("messages.name", "(the name of a participant) is not taken")
+            self._omissions.tuning(f"messages.{position}.name", "(the name of a participant) is not taken")
         if message.role == "system":
             self._system += self._system_blocks(message, position)
         elif message.role == "user":
@@ -195,13 +199,18 @@ class _Builder:
                 where = f"messages.{position}.thinking_blocks.{thoughts}"
                 thoughts += 1
                 if (block := _thought(part)) is None:
-                    self._omissions.history(where)  # without its signature the API refuses a thought
+                    self._omissions.history(where)  # without a signature of Anthropic's the API refuses a thought
                 else:
                     turn.blocks.append(block)
                     turn.thoughts = where
             elif isinstance(part, ToolUse):
                 turn.blocks.append(self._call(part, f"messages.{position}.tool_calls.{calls}"))
                 calls += 1
+            elif isinstance(part, ServerBlock):
+                if part.block["type"].endswith(SERVER_BLOCKS):
+                    turn.blocks.append(dict(part.block))
+                else:
+                    self._omissions.history(f"messages.{position}.extra_content.anthropic")
             else:
                 self._part(turn.blocks, part, f"messages.{position}.content.{index}")
         if not turn.content:
@@ -285,14 +294,27 @@ class _Builder:
                 _add_text(blocks, part.text, None)
             case Image():
                 if part.detail not in (None, "auto"):
-                    self._omissions.tuning("image_url.detail")
+                    self._omissions.tuning(f"{where}.image_url.detail")
                 blocks.append(_marked(self._media(part.source, None, where, image=True), part.cache))
             case Document():
-                blocks.append(_marked(self._media(part.source, part.filename, where, image=False), part.cache))
+                blocks.append(_marked(self._document(part, where), part.cache))
             case Audio():
                 raise refused(self._target, where, "Audio is not taken")
             case _:
                 raise GatewayError(errors.INVALID_VALUE, f"'{where}' cannot stand in this message.", param=where)
+
+    def _document(self, part: Document, where: str) -> Block:
+        block = self._media(part.source, part.title or part.filename, where, image=False)
+        described: Block = {}
+        if part.context:
+            described["context"] = part.context
+        if part.citations is not None:
+            described["citations"] = {"enabled": part.citations}
+        if block["type"] == "document":
+            return block | described
+        for name in described:
+            self._omissions.tuning(f"{where}.{name}", "is not taken for an image")
+        return block
 
     def _media(self, source: MediaSource, title: str | None, where: str, *, image: bool) -> Block:
         """An image or a document, whichever its bytes are."""
@@ -357,7 +379,7 @@ class _Builder:
     def _prefill(self) -> str | None:
         """Where the beginning of the answer stands, if the last turn is one; the API wants no blank at its end."""
         last = self._turns[-1]
-        if not last.blocks:
+        if not last.blocks or last.blocks[-1]["type"].endswith(SERVER_BLOCKS):  # a paused turn: it may go on everywhere
             return None
         if last.blocks[-1]["type"] == "text":
             last.blocks[-1]["text"] = last.blocks[-1]["text"].rstrip()
@@ -390,7 +412,7 @@ def _add_text(blocks: list[Block], text: str, cache: CacheMark | None) -> None:
 def _thought(part: Reasoning) -> Block | None:
     if part.redacted is not None:
         return {"type": "redacted_thinking", "data": part.redacted}
-    if part.signature is None:
+    if not part.signature:
         return None
     return {"type": "thinking", "thinking": part.text, "signature": part.signature}
 

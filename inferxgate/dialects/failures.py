@@ -16,12 +16,13 @@ _MAX_WORD_CHARACTERS = 128
 
 _KEPT_STATUSES: Mapping[int, Kind] = {
     400: errors.INVALID_VALUE,
-    404: errors.NOT_FOUND,
+    404: errors.MODEL_NOT_FOUND,
     413: errors.REQUEST_TOO_LARGE,
     422: errors.INVALID_VALUE,
 }
 """The caller's own doing at the provider: status and message are passed on, with the provider's code where it has one.
-The type is the contract's, so that one status has one type, whoever answers."""
+The type is the contract's, so that one status has one type, whoever answers. Without a code of the provider's, a 404 is
+a model that it does not have: all that a completion names is the model, but for files, of which the message tells."""
 
 _KINDS_BY_STATUS: Mapping[int, Kind] = {
     401: errors.UPSTREAM_AUTH_ERROR,
@@ -56,8 +57,6 @@ _TOO_LONG = re.compile(
 )
 """What hosts say of a prompt that is longer than the model's context window, which clients test by OpenAI's code."""
 _CONTEXT_LENGTH_EXCEEDED = "context_length_exceeded"
-_NO_MODEL = re.compile(r"\bmodel\b.*\b(not found|does not exist)\b", re.IGNORECASE | re.DOTALL)
-"""What hosts say of a model that they do not have (OpenAI gives the code itself, Ollama and Venice do not)."""
 _NOT_FOUND = frozenset({"", "not found", "404 not found", "404 page not found", "resource not found"})
 """What a web server says of any path that it does not have; the last is Azure's."""
 
@@ -122,8 +121,6 @@ def _code(status: int, message: str, code: str | None) -> str | None:
     """The code that clients test, for what every host says in words of its own; else the provider's."""
     if status in (400, 422) and (_TOO_LONG.search(message) or code == _CONTEXT_LENGTH_EXCEEDED):
         return _CONTEXT_LENGTH_EXCEEDED
-    if status == 404 and code is None and _NO_MODEL.search(message):
-        return errors.MODEL_NOT_FOUND.code
     return code
 
 

@@ -9,7 +9,6 @@ What has no counterpart in a chat completion:
 - Code that the provider ran, and its result (only where the client asked for that tool natively), become fenced text.
 - ``toolCall`` and ``toolResponse`` (the provider's log of its own searches) are left out: their outcome is in the text
   and in the citations.
-- Log probabilities are left out; requests for them are refused.
 
 Sources for names and shapes: the types of the ``google-genai`` Python package 3.4 and Google's API reference, read in
 November 2026, and recorded answers of both hosts.
@@ -32,20 +31,25 @@ from inferxgate.canonical.chat import (
     Citation,
     Finish,
     ImageOutput,
+    Logprobs,
     ReasoningDelta,
     ReasoningSeal,
     RefusalDelta,
     Start,
     TextDelta,
     TextSeal,
+    Token,
     ToolCallDelta,
     UsageReport,
 )
 from inferxgate.canonical.usage import Usage
 from inferxgate.dialects.failures import nonsense, plain_integer, provider_error, retry_after
 from inferxgate.dialects.gemini_requests import build_body
-from inferxgate.dialects.openai_conversation import parse_conversation
+from inferxgate.dialects.gemini_tools import TOOL_NAMES
+from inferxgate.dialects.openai_conversation import cache_marks, parse_conversation
 from inferxgate.dialects.protocol import BuildTarget, Call, Dialect, Event, FailedAnswer
+from inferxgate.dialects.tool_names import JSON_ANSWER_TOOL, fit_tool_names
+from inferxgate.dialects.writing import written
 from inferxgate.errors import GatewayError
 from inferxgate.framing.sse import SSEEvent
 
@@ -59,27 +63,27 @@ Json = Mapping[str, Any]
 
 def build_request(request: ChatRequest, target: BuildTarget) -> Call:
     """The call that asks ``target`` for what the client asked for. Raises ``GatewayError`` (400) where it cannot."""
-    body, dropped = build_body(parse_conversation(request), target)
-    try:
-        return Call("chat", orjson.dumps(body), {"content-type": "application/json"}, dropped)
-    except TypeError as error:  # orjson's JSONEncodeError
-        raise GatewayError(
-            errors.INVALID_JSON, "The request's JSON is nested too deeply (more than about 250 levels)."
-        ) from error
+    conversation, tool_names = fit_tool_names(parse_conversation(request), TOOL_NAMES)
+    body, dropped = build_body(conversation, target, cache_marks=cache_marks(request.source.body))
+    data = written(body, request.source.body)
+    return Call("chat", data, {"content-type": "application/json"}, dropped, tool_names)
 
 
 # --- whole answers ------------------------------------------------------------------------------------------------
 
 
-def parse_response(data: bytes) -> tuple[Json, tuple[Chunk, ...]]:
-    """The JSON of a whole answer, and what it means. Raises ``GatewayError`` for nonsense and for errors within."""
+def parse_response(data: bytes, seed: str = "") -> tuple[Json, tuple[Chunk, ...]]:
+    """The JSON of a whole answer, and what it means. Raises ``GatewayError`` for nonsense and for errors within.
+
+    ``seed``: what tells this answer from all others, for the ids of calls, of which most have none.
+    """
     body = _loads(data)
     error = _error_of(body)
     if error is not None:
         raise FailedAnswer(_failure(_status_of(error), error, answered=200), tuple(_count(_mapping(body))))
     if not isinstance(body, dict):
         raise nonsense("it is JSON, but not an object")
-    chunks = _all(_Reader(), body)
+    chunks = _all(_Reader(seed), body)
     if not any(isinstance(chunk, Finish) for chunk in chunks) and not _list(body.get("candidates")):
         raise FailedAnswer(nonsense("it has no candidates and does not say why"), chunks)
     return body, chunks
@@ -93,8 +97,9 @@ class StreamReader:
 
     done = False
 
-    def __init__(self) -> None:
-        self._reader = _Reader()
+    def __init__(self, seed: str = "") -> None:
+        """``seed`` as for whole answers."""
+        self._reader = _Reader(seed)
 
     @property
     def complete(self) -> bool:
@@ -160,7 +165,8 @@ class _Candidate:
 class _Reader:
     """Reads one answer, in one body or in the events of a stream."""
 
-    def __init__(self) -> None:
+    def __init__(self, seed: str) -> None:
+        self._seed = seed
         self._candidates: dict[int, _Candidate] = {}
         self._start: Start | None = None
         self._answer_id = ""
@@ -201,6 +207,8 @@ class _Reader:
                 begin = sum(map(len, candidate.text[:pieces]))
                 placed.append((begin, "".join(candidate.text[pieces:])))
         yield from _citations(candidate, given, placed)
+        if tokens := tuple(_tokens(_mapping(given.get("logprobsResult")))):
+            yield Logprobs(candidate.index, tokens)
         reason = _finish_reason(given)
         if reason in _FAILURES:
             words = _text(given.get("finishMessage")) or _FAILURES[reason]
@@ -228,16 +236,18 @@ class _Reader:
         if signature is not None and not thought and all(part.get(name) is None for name in _SEALED_ELSEWHERE):
             yield TextSeal(candidate.index, signature)
 
-    def _call(self, candidate: _Candidate, call: Json, signature: str | None) -> ToolCallDelta:
+    def _call(self, candidate: _Candidate, call: Json, signature: str | None) -> ToolCallDelta | TextDelta:
         name, arguments = _text(call.get("name")), call.get("args")
         if not name or call.get("partialArgs") or call.get("willContinue"):
             raise nonsense("a function call in it has no name, or comes in pieces that were not asked for")
+        written = "{}" if arguments is None else _dumps(arguments)
+        if name == JSON_ANSWER_TOOL:
+            return _say(candidate, written)
         ordinal = candidate.calls
         candidate.calls += 1
-        written = "{}" if arguments is None else _dumps(arguments)
         call_id = _text(call.get("id"))
         if not call_id:
-            call_id = _call_id(self._answer_id, candidate.index, ordinal, name, written)
+            call_id = _call_id(self._seed, self._answer_id, candidate.index, ordinal, name, written)
         return ToolCallDelta(candidate.index, ordinal, call_id, name, written, signature)
 
 
@@ -266,7 +276,7 @@ def _thought(candidate: _Candidate, part: Json, signature: str | None) -> Iterat
     if text := _text(part.get("text")):
         yield ReasoningDelta(candidate.index, text, candidate.blocks)
     if signature is not None:
-        yield ReasoningSeal(candidate.index, candidate.blocks, signature)
+        yield ReasoningSeal(candidate.index, candidate.blocks, thought_signature=signature)
         candidate.blocks += 1
         candidate.thinking = False
 
@@ -281,14 +291,42 @@ def _rendered(part: Json) -> str | None:
     return None
 
 
+def _tokens(result: Json) -> Iterator[Token]:
+    """The tokens of a body, each with the most probable ones at its place."""
+    places = _list(result.get("topCandidates"))
+    for position, chosen in enumerate(_list(result.get("chosenCandidates"))):
+        place = _mapping(places[position]) if position < len(places) else {}
+        token = _token(chosen)
+        yield Token(token.text, token.logprob, tuple(map(_token, _list(place.get("candidates")))))
+
+
+def _token(given: object) -> Token:
+    """One token. A probability that is left out is the default, 0; what is no number is too small for one."""
+    token = _mapping(given)
+    logprob = token.get("logProbability")
+    if logprob is None:
+        logprob = 0.0
+    elif isinstance(logprob, bool) or not isinstance(logprob, int | float):
+        logprob = _IMPROBABLE
+    return Token(_text(token.get("token")) or "", float(logprob))
+
+
+_IMPROBABLE = -9999.0
+"""OpenAI's value for a token that is very unlikely."""
+
+
 def _fenced(language: str, content: str) -> str:
     fence = "`" * max(3, 1 + max(map(len, re.findall("`+", content)), default=0))
     return f"\n{fence}{language}\n{content.rstrip(chr(10))}\n{fence}\n"
 
 
-def _call_id(answer_id: str, choice: int, ordinal: int, name: str, arguments: str) -> str:
-    """An id for a call that has none: the same whenever the same answer is read, different in every other answer."""
-    told = orjson.dumps([answer_id, choice, ordinal, name, arguments])
+def _call_id(*told_by: str | int) -> str:
+    """An id for a call that has none: the same for the same answer with the same seed, another for every other.
+
+    The provider's own id of the answer is not enough: some answers have none, and the same call with the same
+    arguments is made in more than one turn.
+    """
+    told = orjson.dumps(told_by)
     return "call_" + hashlib.sha256(told).hexdigest()[:24]
 
 
@@ -447,7 +485,6 @@ _BAD_KEY = re.compile(r"API[ _]key (not valid|expired|not found)", re.IGNORECASE
 _BAD_KEY_REASONS = frozenset({"API_KEY_INVALID", "API_KEY_EXPIRED", "API_KEY_SERVICE_BLOCKED"})
 _NO_FILE = re.compile(r"\b(File|CachedContent)\b.*\b(not found|may not exist)\b", re.IGNORECASE)
 """A file or cache that the client named and that is not there is told as a lack of permission."""
-_NO_MODEL = re.compile(r"models/|^Publisher Model")
 _SPENT = re.compile(r"credits? (is|are) depleted|spending cap|billing account.*(disabled|closed)", re.IGNORECASE)
 _SECONDS = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)s")
 _RETRY_IN = re.compile(r"retry in (\d{1,9}(?:\.\d{1,9})?)s", re.IGNORECASE)
@@ -486,13 +523,12 @@ def _failure(status: int, error: Json, *, answered: int, waits: float | None = N
     if status == 400 and (_BAD_KEY.search(message) or _BAD_KEY_REASONS & {_text(d.get("reason")) for d in details}):
         status = 401
     if status == 403 and _NO_FILE.search(message):
-        status = 404
+        status = 400
     quota = status in (402, 403, 429) and (_SPENT.search(message) is not None or _daily(details))
     return provider_error(
         status,
         message,
         answered=answered,
-        code=errors.MODEL_NOT_FOUND.code if status == 404 and _NO_MODEL.search(message) else None,
         retry_after_seconds=None if quota else _delay(details, message, waits),
         quota=quota,
     )

@@ -13,8 +13,6 @@ Decisions, beside the contract's:
   a turn that has none, as in a history from another model or from a client that drops what it does not know.
 - A plain ``https`` URL needs its bytes (``MediaNeeded``), which the gateway may have been allowed to fetch; without
   them, and for every other address, the request is a 400 that says how to send the data.
-- A function's parameters and the answer's form go as full JSON Schema, for models that take it. ``strict`` tools ask
-  for ``VALIDATED`` calls of the models known to have that mode.
 - The client's ``google`` object (also inside ``extra_body``), and fields under the API's own names, are put into the
   body as they are, after everything else.
 
@@ -28,7 +26,7 @@ from __future__ import annotations
 import base64
 import mimetypes
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -48,15 +46,14 @@ from inferxgate.canonical.conversation import (
     Part,
     Reasoning,
     Refused,
+    ServerBlock,
     Text,
-    Tool,
-    ToolChoice,
     ToolResult,
     ToolUse,
     Url,
 )
 from inferxgate.dialects.gemini_thinking import thinking_config
-from inferxgate.dialects.json_schema import openapi_subset
+from inferxgate.dialects.gemini_tools import tools_and_form
 from inferxgate.dialects.protocol import BuildTarget, MediaNeeded, Wanted
 from inferxgate.errors import GatewayError, Kind
 
@@ -64,7 +61,6 @@ Json = dict[str, Any]
 
 _NO_SIGNATURE = base64.b64encode(b"skip_thought_signature_validator").decode()
 _MAX_STOPS = 5
-_FUNCTION_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.:-]{0,127}")
 _FILE_NAME = re.compile(r"files/[a-z0-9-]{1,40}")
 _FILES = "https://generativelanguage.googleapis.com/v1beta/"
 _VIDEO_HOSTS = frozenset({"youtube.com", "www.youtube.com", "m.youtube.com", "youtu.be"})
@@ -73,8 +69,12 @@ _IMAGES = frozenset({"image/png", "image/jpeg", "image/webp", "image/heic", "ima
 _FILES_TAKEN = _IMAGES | {"application/pdf"}
 
 
-def build_body(conversation: Conversation, target: BuildTarget) -> tuple[Json, tuple[str, ...]]:
-    """The request's JSON, and the parameters that were left out, by the client's names.
+def build_body(
+    conversation: Conversation, target: BuildTarget, *, cache_marks: Iterable[str] = ()
+) -> tuple[Json, tuple[str, ...]]:
+    """The request's JSON, and what was left out, each by its place in the client's request.
+
+    ``cache_marks``: where the client has put any.
 
     Raises ``GatewayError`` (400) that names what the target cannot be asked for, and ``MediaNeeded``.
     """
@@ -84,11 +84,14 @@ def build_body(conversation: Conversation, target: BuildTarget) -> tuple[Json, t
     system = _system(conversation.messages)
     if system:
         body["systemInstruction"] = {"parts": system}
-    body |= _tools(conversation, limits)
-    config = _generation_config(conversation, limits)
+    tools, form = tools_and_form(conversation, target)
+    body |= tools
+    config = _generation_config(conversation, form, limits)
     if config:
         body["generationConfig"] = config
     _leave_out(conversation, limits)
+    for where in cache_marks:
+        limits.drop(where)
     _put_natives(body, conversation.extra, limits)
     if limits.wanted:
         raise MediaNeeded(_send_the_data(limits.wanted[0].where, target.provider), limits.wanted)
@@ -132,8 +135,8 @@ def _wrong(param: str, words: str, kind: Kind = errors.INVALID_VALUE) -> Gateway
 def _refuse(conversation: Conversation, limits: _Limits) -> None:
     """Raise for what would change the answer's meaning if it were left out."""
     provider = limits.target.provider
-    if conversation.logprobs:
-        raise limits.unsupported("logprobs", f"Log probabilities ('logprobs') of {provider} cannot be passed on.")
+    if conversation.top_logprobs and not conversation.logprobs:
+        raise _wrong("top_logprobs", "'top_logprobs' are given only where 'logprobs' is true.")
     if "web_search_options" in conversation.extra:
         raise limits.unsupported(
             "web_search_options",
@@ -159,17 +162,10 @@ def _leave_out(conversation: Conversation, limits: _Limits) -> None:
         "user": conversation.user is not None,
         "service_tier": conversation.service_tier not in (None, "auto", "default"),
         "metadata": conversation.metadata is not None,
-        "cache_control": _has_cache_marks(conversation),
     }
     for name, is_given in given.items():
         if is_given:
             limits.drop(name)
-
-
-def _has_cache_marks(conversation: Conversation) -> bool:
-    if conversation.cache is not None or any(tool.cache is not None for tool in conversation.tools):
-        return True
-    return any(getattr(part, "cache", None) is not None for message in conversation.messages for part in message.parts)
 
 
 # --- messages -----------------------------------------------------------------------------------------------------
@@ -273,6 +269,10 @@ class _Contents:
     def _media(self, part: Image | Audio | Document, where: str) -> Json:
         if isinstance(part, Image) and part.detail not in (None, "auto"):
             self._limits.drop(f"{where}.image_url.detail")
+        if isinstance(part, Document):
+            for name in ("title", "context", "citations"):
+                if getattr(part, name):
+                    self._limits.drop(f"{where}.{name}")
         source = part.source
         if isinstance(source, Url) and _is_elsewhere(source.url):
             fetched = self._limits.target.fetched.get(source.url)
@@ -290,7 +290,7 @@ class _Contents:
         calls = [part for part in message.parts if isinstance(part, ToolUse)]
         texts = [part for part in message.parts if isinstance(part, Text | Refused)]
         unsigned = self._limits.signatures and not any(call.signature for call in calls)
-        number = 0
+        number = thoughts = 0
         for index, part in enumerate(message.parts):
             match part:
                 case Text() | Refused():
@@ -299,7 +299,11 @@ class _Contents:
                         built["thoughtSignature"] = message.signature
                     yield built
                 case Reasoning():
-                    yield from _thought(part)
+                    where = f"messages.{place}.thinking_blocks.{thoughts}"
+                    thoughts += 1
+                    yield from self._thought(part, where)
+                case ServerBlock():
+                    self._limits.dropped.append(f"messages.{place}.extra_content.anthropic")
                 case ToolUse():
                     where = f"messages.{place}.tool_calls.{number}"
                     yield self._call(part, where, stand_in=unsigned and number == 0)
@@ -310,6 +314,16 @@ class _Contents:
                     )
         if message.signature is not None and not texts:
             yield {"text": "", "thoughtSignature": message.signature}
+
+    def _thought(self, thought: Reasoning, where: str) -> Iterator[Json]:
+        """What the model thought. Opaque data and signatures of another vendor mean nothing here: they are named."""
+        if thought.redacted is not None:
+            self._limits.dropped.append(where)
+        elif thought.text or thought.thought_signature:
+            built: Json = {"text": thought.text, "thought": True}
+            yield built | {"thoughtSignature": thought.thought_signature} if thought.thought_signature else built
+        if thought.signature:
+            self._limits.dropped.append(f"{where}.signature")
 
     def _call(self, call: ToolUse, where: str, *, stand_in: bool) -> Json:
         self._open.append(_OpenCall(call.id, call.name, where))
@@ -329,7 +343,7 @@ class _Contents:
         if arguments is None:
             return {}
         if not isinstance(arguments, dict):
-            self._limits.dropped.append(f"{where}.arguments")
+            self._limits.dropped.append(f"{where}.function.arguments")
             return {"_raw_arguments": call.arguments}
         return arguments
 
@@ -396,13 +410,6 @@ def _id(call: ToolUse | _OpenCall) -> Json:
     return {"id": call.id} if call.id else {}
 
 
-def _thought(part: Reasoning) -> Iterator[Json]:
-    """What the model thought; opaque data is another provider's and means nothing here."""
-    if part.redacted is None and (part.text or part.signature):
-        thought: Json = {"text": part.text, "thought": True}
-        yield thought | {"thoughtSignature": part.signature} if part.signature else thought
-
-
 def _media_part(source: MediaSource, filename: str | None, where: str, provider: str) -> Json:
     """An image, sound or file as a part. Raises ``GatewayError`` (400) for an address that leads nowhere."""
     if isinstance(source, Bytes):
@@ -446,85 +453,10 @@ def _is_video(url: str) -> bool:
     return parts.scheme == "https" and parts.netloc.lower() in _VIDEO_HOSTS
 
 
-# --- tools --------------------------------------------------------------------------------------------------------
-
-
-def _tools(conversation: Conversation, limits: _Limits) -> Json:
-    """``tools`` and ``toolConfig``."""
-    tools, choice = conversation.tools, conversation.tool_choice
-    if choice is not None:
-        _check_choice(choice, tools)
-        if choice.kind == "allowed" and not choice.required:  # only calls that must be made can be limited by name
-            tools = tuple(tool for tool in tools if tool.name in choice.names)
-    if not tools:
-        return {}
-    places = {id(tool): index for index, tool in enumerate(conversation.tools)}
-    declarations = [_declaration(tool, f"tools.{places[id(tool)]}.function", limits) for tool in tools]
-    built: Json = {"tools": [{"functionDeclarations": declarations}]}
-    calling = _calling(choice, strict=any(tool.strict for tool in tools), limits=limits)
-    if calling:
-        built["toolConfig"] = {"functionCallingConfig": calling}
-    return built
-
-
-def _check_choice(choice: ToolChoice, tools: tuple[Tool, ...]) -> None:
-    if choice.kind == "required" and not tools:
-        raise _wrong("tool_choice", "'tool_choice' demands a call, but there are no 'tools'.")
-    known = {tool.name for tool in tools}
-    for name in choice.names:
-        if name not in known:
-            raise _wrong("tool_choice", f"'tool_choice' names {name[:64]!r}, which is not one of 'tools'.")
-
-
-def _calling(choice: ToolChoice | None, *, strict: bool, limits: _Limits) -> Json:
-    match choice:
-        case ToolChoice(kind="none"):
-            return {"mode": "NONE"}
-        case ToolChoice(kind="required"):
-            return {"mode": "ANY"}
-        case ToolChoice(kind="named") | ToolChoice(kind="allowed", required=True):
-            return {"mode": "ANY", "allowedFunctionNames": list(choice.names)}
-        case _ if strict and limits.target.abilities.thinking != "none":
-            return {"mode": "VALIDATED"}
-        case None:
-            return {}
-        case _:
-            return {"mode": "AUTO"}
-
-
-def _declaration(tool: Tool, where: str, limits: _Limits) -> Json:
-    if not _FUNCTION_NAME.fullmatch(tool.name):
-        raise _wrong(
-            f"{where}.name",
-            f"{limits.target.provider} takes function names of at most 128 letters, digits and _ . : - that begin with "
-            f"a letter or _; '{where}.name' is not one.",
-        )
-    built: Json = {"name": tool.name}
-    if tool.description is not None:
-        built["description"] = tool.description
-    if tool.parameters is not None and not _is_empty(tool.parameters):
-        if limits.target.abilities.json_schema:
-            built["parametersJsonSchema"] = tool.parameters
-        else:
-            built["parameters"] = openapi_subset(tool.parameters, param=f"{where}.parameters")
-    return built
-
-
-def _is_empty(schema: Mapping[str, Any]) -> bool:
-    """Whether a schema of parameters says that there are none; the field is then left out."""
-    return (
-        schema.keys() <= {"type", "properties", "required", "additionalProperties", "$schema", "title", "description"}
-        and schema.get("type", "object") == "object"
-        and not schema.get("properties")
-        and not schema.get("required")
-        and schema.get("additionalProperties", False) is False
-    )
-
-
 # --- settings -----------------------------------------------------------------------------------------------------
 
 
-def _generation_config(conversation: Conversation, limits: _Limits) -> Json:
+def _generation_config(conversation: Conversation, form: Json, limits: _Limits) -> Json:
     """``generationConfig``."""
     config: Json = {
         "maxOutputTokens": conversation.max_tokens,
@@ -533,6 +465,8 @@ def _generation_config(conversation: Conversation, limits: _Limits) -> Json:
         "presencePenalty": conversation.presence_penalty,
         "frequencyPenalty": conversation.frequency_penalty,
         "candidateCount": conversation.n if conversation.n > 1 else None,
+        "responseLogprobs": conversation.logprobs or None,
+        "logprobs": conversation.top_logprobs or None,
     }
     for name, param, value in (
         ("temperature", "temperature", conversation.temperature),
@@ -544,27 +478,13 @@ def _generation_config(conversation: Conversation, limits: _Limits) -> Json:
             config[name] = value
     if any(modality != "text" for modality in conversation.modalities):
         config["responseModalities"] = [modality.upper() for modality in conversation.modalities]
-    config |= _form(conversation, limits)
+    config |= form
     if conversation.reasoning_effort is not None:
-        thinking = thinking_config(conversation.reasoning_effort, limits.target)
+        thinking = thinking_config(conversation.reasoning_effort, limits.target, max_tokens=conversation.max_tokens)
         if thinking is None:
             limits.drop("reasoning_effort")
         config["thinkingConfig"] = thinking or None
     return {name: value for name, value in config.items() if value is not None}
-
-
-def _form(conversation: Conversation, limits: _Limits) -> Json:
-    """The form of the answer's text. Whatever ``strict`` says, the API holds the model to the schema."""
-    form = conversation.response_format
-    if form is None or form.kind == "text":
-        return {}
-    built: Json = {"responseMimeType": "application/json"}
-    if form.schema is not None:
-        if limits.target.abilities.json_schema:
-            built["responseJsonSchema"] = form.schema
-        else:
-            built["responseSchema"] = openapi_subset(form.schema, param="response_format.json_schema.schema")
-    return built
 
 
 # --- the provider's own fields ------------------------------------------------------------------------------------
@@ -606,7 +526,7 @@ def _put_natives(body: Json, extra: Mapping[str, Any], limits: _Limits) -> None:
     for name, value in extra.items():
         if name in ("google", "extra_body"):
             continue
-        if not _put(body, name, value, {**_BODY_FIELDS}, limits):
+        if not _put(body, name, value, name, {**_BODY_FIELDS}, limits):
             limits.drop(name)
     wrapped = extra.get("extra_body")
     for where, google in (
@@ -616,7 +536,7 @@ def _put_natives(body: Json, extra: Mapping[str, Any], limits: _Limits) -> None:
         for name, value in _object(google, where).items():
             if name in _OUR_OWN:
                 raise _wrong(f"{where}.{name}", f"'{where}.{name}' is made from the request's messages and model.")
-            if not _put(body, name, value, {**_BODY_FIELDS, **_GOOGLE_FIELDS}, limits):
+            if not _put(body, name, value, f"{where}.{name}", {**_BODY_FIELDS, **_GOOGLE_FIELDS}, limits):
                 body[name] = value
 
 
@@ -628,11 +548,11 @@ def _object(value: object, where: str) -> Json:
     return value
 
 
-def _put(body: Json, name: str, value: Any, body_fields: Mapping[str, str], limits: _Limits) -> bool:
-    """Put one native field where it belongs, in either spelling; False where it is not known."""
+def _put(body: Json, name: str, value: Any, where: str, body_fields: Mapping[str, str], limits: _Limits) -> bool:
+    """Put one native field, which stands at ``where``, where it belongs, in either spelling; False: it is not known."""
     if (field := _spelt(name, _CONFIG_FIELDS)) is not None:
         if field == "topK" and not limits.target.abilities.sampling:
-            limits.drop(name)
+            limits.drop(where)
             return True
         config = body.setdefault("generationConfig", {})
         if field == "thinkingConfig" and field in config:
@@ -643,15 +563,15 @@ def _put(body: Json, name: str, value: Any, body_fields: Mapping[str, str], limi
     if field is None:
         return False
     if field == "generationConfig":
-        for inner, setting in _object(value, name).items():
-            if not _put(body, inner, setting, {}, limits):
+        for inner, setting in _object(value, where).items():
+            if not _put(body, inner, setting, f"{where}.{inner}", {}, limits):
                 body.setdefault("generationConfig", {})[inner] = setting
     elif field == "tools":
         if not isinstance(value, list):
-            raise _wrong(name, f"'{name}' must be a list.")
+            raise _wrong(where, f"'{where}' must be a list.")
         body["tools"] = [*body.get("tools", ()), *value]
     elif field == "toolConfig":
-        body["toolConfig"] = {**body.get("toolConfig", {}), **_object(value, name)}
+        body["toolConfig"] = {**body.get("toolConfig", {}), **_object(value, where)}
     else:
         body[field] = value
     return True

@@ -25,6 +25,13 @@ _PRO = re.compile(r"gemini-2\.5-pro")
 _MOST, _MOST_OF_PRO = 24_576, 32_768
 """The largest budgets, of the Flash line and of Pro."""
 
+_LEAST: Sequence[tuple[re.Pattern[str], int]] = (
+    (_PRO, 128),
+    (re.compile(r"gemini-2\.5-flash-lite"), 512),
+    (re.compile(""), 1),
+)
+"""The smallest budgets of each model, the first that fits."""
+
 _LEVELS: Sequence[tuple[re.Pattern[str], tuple[str, ...]]] = (
     (re.compile(r"gemini-3-pro"), ("LOW", "HIGH")),
     (re.compile(r"gemini-3(\.[1-6])?-flash"), ("MINIMAL", "LOW", "MEDIUM", "HIGH")),
@@ -43,9 +50,10 @@ _NEAREST: Mapping[str, Sequence[str]] = {
 }
 
 
-def thinking_config(effort: str, target: BuildTarget) -> dict[str, Any] | None:
+def thinking_config(effort: str, target: BuildTarget, *, max_tokens: int | None = None) -> dict[str, Any] | None:
     """``thinkingConfig`` for an effort; empty where nothing has to be said, None where the model cannot be told.
 
+    ``max_tokens`` bounds thoughts and answer together: a budget that would use it up leaves half of it to the answer.
     Raises ``GatewayError`` (400) for an effort that nobody knows, and for ``none`` where a model always thinks.
     """
     if effort not in EFFORTS:
@@ -66,16 +74,21 @@ def thinking_config(effort: str, target: BuildTarget) -> dict[str, Any] | None:
         case "level":
             return _level(effort, target.model)
         case "budget" | "both":
-            return _budget(effort, target.model)
+            return _budget(effort, target.model, max_tokens)
         case _:
             return {} if effort == "none" else None
 
 
-def _budget(effort: str, model: str) -> dict[str, Any]:
+def _budget(effort: str, model: str, max_tokens: int | None) -> dict[str, Any] | None:
     if effort == "none":
         return {"thinkingBudget": 0}
-    most = _MOST_OF_PRO if _PRO.search(model) else _MOST
-    return {"thinkingBudget": _BUDGETS.get(effort, most), "includeThoughts": True}
+    budget = _BUDGETS.get(effort, _MOST_OF_PRO if _PRO.search(model) else _MOST)
+    if max_tokens is not None and max_tokens <= budget:
+        least = next(least for pattern, least in _LEAST if pattern.search(model))
+        budget = max(least, max_tokens // 2)
+        if max_tokens <= budget:
+            return None
+    return {"thinkingBudget": budget, "includeThoughts": True}
 
 
 def _level(effort: str, model: str) -> dict[str, Any]:

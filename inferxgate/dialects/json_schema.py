@@ -20,6 +20,7 @@ from urllib.parse import unquote
 import orjson
 
 from inferxgate import errors
+from inferxgate.dialects.writing import nesting
 from inferxgate.errors import GatewayError
 
 Json = dict[str, Any]
@@ -64,7 +65,7 @@ def openapi_subset(schema: Mapping[str, Any], *, param: str) -> Json:
     Raises ``GatewayError`` (400) for a schema that grows beyond all bounds when its references are written out.
     """
     conversion = _Conversion(schema, param)
-    if _depth(schema) > _MAX_DEPTH:
+    if nesting(schema) > _MAX_DEPTH:
         raise conversion.too_large()
     return conversion.convert(schema, (), 0)
 
@@ -317,20 +318,6 @@ def _take_exclusive_limits(built: Json, schema: Json, *, whole: bool) -> None:
     if _is_number(below):
         most = -int(-below // 1) - 1 if whole else below
         built["maximum"] = min(most, built.get("maximum", most))
-
-
-def _depth(schema: object) -> int:
-    """How deeply objects and lists are nested, counted without recursion."""
-    depth, level = 0, [schema]
-    while level:
-        depth += 1
-        level = [
-            child
-            for value in level
-            if isinstance(value, dict | list)
-            for child in (value.values() if isinstance(value, dict) else value)
-        ]
-    return depth
 
 
 def _is_number(value: Any) -> TypeGuard[float]:

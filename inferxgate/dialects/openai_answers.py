@@ -4,12 +4,16 @@ An event of the client's own dialect goes out as the provider wrote it; a transl
 What OpenAI's form has no place for travels in the fields that clients of this field already know:
 ``reasoning_content`` and ``thinking_blocks`` for thought and its signatures,
 ``extra_content.google.thought_signature`` for Gemini's, ``annotations`` for citations of URLs, ``citations`` for those
-of documents, ``images`` for images.
+of documents, ``images`` for images, ``extra_content.anthropic.blocks`` for what tools that Anthropic runs itself said.
+
+In a translated stream every entry of such a list has an ``index``, its place in the message's list, as those of
+``tool_calls`` have: OpenAI's SDKs, and who else joins deltas as they do, then make the whole answer's message of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any, assert_never
 
 import orjson
@@ -21,14 +25,17 @@ from inferxgate.canonical.chat import (
     Citation,
     Finish,
     ImageOutput,
+    Logprobs,
     Piece,
     ReasoningDelta,
     ReasoningSeal,
     RefusalDelta,
+    ServerBlock,
     Start,
     TextDelta,
     TextSeal,
     Thought,
+    Token,
     ToolCall,
     ToolCallDelta,
     UsageReport,
@@ -54,7 +61,12 @@ def build_response(response: ChatResponse, *, answer_id: str, created_s: int, mo
         "created": created_s,
         "model": response.model or model,
         "choices": [
-            {"index": index, "message": _message(choice), "logprobs": None, "finish_reason": choice.finish_reason}
+            {
+                "index": index,
+                "message": _message(choice),
+                "logprobs": _logprobs(choice.logprobs),
+                "finish_reason": choice.finish_reason,
+            }
             for index, choice in sorted(response.choices.items())
         ],
     }
@@ -70,7 +82,7 @@ def _message(choice: Choice) -> Json:
     if choice.reasoning:
         message["reasoning_content"] = choice.reasoning
     if choice.thoughts:
-        message["thinking_blocks"] = [_thinking_block(thought) for _, thought in sorted(choice.thoughts.items())]
+        message["thinking_blocks"] = [thinking_block(thought) for _, thought in sorted(choice.thoughts.items())]
     if choice.tool_calls:
         message["tool_calls"] = [_tool_call(call) for _, call in sorted(choice.tool_calls.items())]
     for citation in choice.citations:
@@ -80,13 +92,19 @@ def _message(choice: Choice) -> Json:
         message["images"] = [_image(image) for image in choice.images]
     if choice.text_signature:
         message["extra_content"] = _google(choice.text_signature)
+    if choice.server_blocks:
+        message.setdefault("extra_content", {}).update(_anthropic([_server_block(b) for b in choice.server_blocks]))
     return message
 
 
-def _thinking_block(thought: Thought) -> Json:
+def thinking_block(thought: Thought) -> Json:
+    """An entry of ``thinking_blocks``. Its ``signature`` is Anthropic's; Gemini's stands where its others do."""
     if thought.redacted is not None:
         return {"type": "redacted_thinking", "data": thought.redacted}
-    return {"type": "thinking", "thinking": thought.text, "signature": thought.signature or ""}
+    block: Json = {"type": "thinking", "thinking": thought.text, "signature": thought.signature or ""}
+    if thought.thought_signature is not None:
+        block["extra_content"] = _google(thought.thought_signature)
+    return block
 
 
 def _tool_call(call: ToolCall) -> Json:
@@ -102,6 +120,16 @@ def _tool_call(call: ToolCall) -> Json:
 
 def _google(signature: str) -> Json:
     return {"google": {"thought_signature": signature}}
+
+
+def _anthropic(blocks: list[Json]) -> Json:
+    return {"anthropic": {"blocks": blocks}}
+
+
+def _server_block(server: ServerBlock) -> Json:
+    """A block, and how much of the message's other lists and text stood before it."""
+    before = {"thinking_blocks": server.thoughts, "content": server.characters, "tool_calls": server.calls}
+    return {"block": server.block, "before": before}
 
 
 def _cited(citation: Citation) -> tuple[str, Json]:
@@ -121,6 +149,19 @@ def _cited(citation: Citation) -> tuple[str, Json]:
 
 def _image(image: ImageOutput) -> Json:
     return {"type": "image_url", "image_url": {"url": f"data:{image.media_type};base64,{image.base64}"}}
+
+
+def _logprobs(tokens: Sequence[Token]) -> Json | None:
+    if not tokens:
+        return None
+    return {
+        "content": [_token(token) | {"top_logprobs": [_token(other) for other in token.top]} for token in tokens],
+        "refusal": None,
+    }
+
+
+def _token(token: Token) -> Json:
+    return {"token": token.text, "logprob": token.logprob, "bytes": list(token.text.encode())}
 
 
 def build_usage(usage: Usage) -> Json:
@@ -156,9 +197,11 @@ class StreamBuilder:
             "created": created_s,
             "model": model,
         }
-        self._begun: set[int] = set()
+        self._begun: dict[int, _Deltas] = {}
         self._reasons: dict[int, str] = {}
         """Finish reasons of translated choices. They go out last: Gemini may give one before the last of the text."""
+        self._seals: dict[int, TextSeal] = {}
+        """Signatures of translated texts: the last is the true one, and whoever joins deltas would string them all."""
         self._usage_event: Json | None = None
 
     def build(self, event: Event) -> bytes:
@@ -169,7 +212,8 @@ class StreamBuilder:
 
     def finish(self) -> bytes:
         """The last bytes of a stream that ended well."""
-        ends = b"".join([self._choice(index, {}, reason) for index, reason in sorted(self._reasons.items())])
+        seals = b"".join([self._choice(index, seal, None) for index, seal in sorted(self._seals.items())])
+        ends = seals + b"".join([self._choice(index, None, reason) for index, reason in sorted(self._reasons.items())])
         if self._include_usage and self._usage_event is not None:
             return ends + build_event(dumps(self._usage_event)) + DONE
         return ends + DONE
@@ -205,41 +249,77 @@ class StreamBuilder:
             case Finish():
                 self._reasons[chunk.choice] = chunk.reason
                 return b""
+            case TextSeal():
+                self._seals[chunk.choice] = chunk
+                return b""
             case _:
-                return self._choice(chunk.choice, _delta(chunk), None)
+                return self._choice(chunk.choice, chunk, None)
 
-    def _choice(self, index: int, delta: Json, reason: str | None) -> bytes:
-        if index not in self._begun:
-            self._begun.add(index)
-            delta = {"role": "assistant", "content": "", **delta}
-        choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": reason}
+    def _choice(self, index: int, piece: Piece | None, reason: str | None) -> bytes:
+        delta: Json = {}
+        if (deltas := self._begun.get(index)) is None:
+            deltas = self._begun[index] = _Deltas()
+            delta = {"role": "assistant", "content": ""}
+        logprobs = _logprobs(piece.tokens) if isinstance(piece, Logprobs) else None
+        if piece is not None:
+            delta |= deltas.delta(piece)
+        choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": reason}
         return build_event(orjson.dumps({**self._base, "choices": [choice]}))
 
 
-def _delta(piece: Piece) -> Json:
-    match piece:
-        case TextDelta():
-            return {"content": piece.text}
-        case ReasoningDelta():
-            block = {"type": "thinking", "thinking": piece.text}
-            return {"reasoning_content": piece.text, "thinking_blocks": [block]}
-        case ReasoningSeal(redacted=str(data)):
-            return {"thinking_blocks": [{"type": "redacted_thinking", "data": data}]}
-        case ReasoningSeal():
-            return {"thinking_blocks": [{"type": "thinking", "thinking": "", "signature": piece.signature}]}
-        case TextSeal():
-            return {"extra_content": _google(piece.signature)}
-        case RefusalDelta():
-            return {"refusal": piece.text}
-        case ToolCallDelta():
-            return {"tool_calls": [_tool_delta(piece)]}
-        case Citation():
-            name, value = _cited(piece)
-            return {name: [value]}
-        case ImageOutput():
-            return {"images": [_image(piece)]}
-        case _:
-            assert_never(piece)
+class _Deltas:
+    """Writes the pieces of one choice; knows the place of each in the lists of its message."""
+
+    def __init__(self) -> None:
+        self._blocks: dict[int, int] = {}
+        """The place of each block of thought. One that says nothing has none, so that there are no gaps."""
+        self._entries: Counter[str] = Counter()
+
+    def delta(self, piece: Piece) -> Json:
+        match piece:
+            case TextDelta():
+                return {"content": piece.text}
+            case ReasoningDelta():
+                return {"reasoning_content": piece.text, "thinking_blocks": [self._thought(piece.block, piece.text)]}
+            case ReasoningSeal(redacted=str(data)):
+                index = self._blocks.setdefault(piece.block, len(self._blocks))
+                return {"thinking_blocks": [{"index": index, "type": "redacted_thinking", "data": data}]}
+            case ReasoningSeal():
+                block = self._thought(piece.block, "")
+                if piece.signature is not None:
+                    block["signature"] = piece.signature
+                if piece.thought_signature is not None:
+                    block["extra_content"] = _google(piece.thought_signature)
+                return {"thinking_blocks": [block]}
+            case TextSeal():
+                return {"extra_content": _google(piece.signature)}
+            case RefusalDelta():
+                return {"refusal": piece.text}
+            case ToolCallDelta():
+                return {"tool_calls": [_tool_delta(piece)]}
+            case Citation():
+                name, value = _cited(piece)
+                return self._entry(name, value)
+            case ImageOutput():
+                return self._entry("images", _image(piece))
+            case Logprobs():
+                return {}  # they stand beside the delta
+            case ServerBlock():
+                return {"extra_content": _anthropic(self._entry("blocks", _server_block(piece))["blocks"])}
+            case _:
+                assert_never(piece)
+
+    def _thought(self, block: int, text: str) -> Json:
+        """A piece of a block of thought. The first has an empty signature, as a whole block without one has."""
+        if (index := self._blocks.get(block)) is not None:
+            return {"index": index, "type": "thinking", "thinking": text}
+        self._blocks[block] = index = len(self._blocks)
+        return {"index": index, "type": "thinking", "thinking": text, "signature": ""}
+
+    def _entry(self, name: str, value: Json) -> Json:
+        index = self._entries[name]
+        self._entries[name] += 1
+        return {name: [{"index": index, **value}]}
 
 
 def _tool_delta(chunk: ToolCallDelta) -> Json:

@@ -43,6 +43,7 @@ from inferxgate.dialects.failures import (
     word,
 )
 from inferxgate.dialects.protocol import BuildTarget, Call, Dialect, Event, FailedAnswer
+from inferxgate.dialects.writing import written
 from inferxgate.errors import GatewayError
 from inferxgate.framing.sse import SSEEvent
 
@@ -172,12 +173,7 @@ def build_request(request: ChatRequest, target: BuildTarget) -> Call:
     if request.stream and quirks.stream_usage and not request.include_usage:
         body["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}
     dropped = openai_quirks.apply(body, target) if quirks.in_requests else ()
-    try:
-        return Call("chat", orjson.dumps(body), _JSON_HEADERS, dropped)
-    except TypeError as error:  # orjson's JSONEncodeError
-        raise GatewayError(
-            errors.INVALID_JSON, "The request's JSON is nested too deeply (more than about 250 levels)."
-        ) from error
+    return Call("chat", written(body, request.source.body), _JSON_HEADERS, dropped)
 
 
 _JSON_HEADERS: Mapping[str, str] = {"content-type": "application/json"}
@@ -186,7 +182,10 @@ _JSON_HEADERS: Mapping[str, str] = {"content-type": "application/json"}
 # --- the provider's end: whole answers ----------------------------------------------------------------------------
 
 
-def parse_response(data: bytes) -> tuple[Mapping[str, Any], tuple[Chunk, ...]]:
+def parse_response(
+    data: bytes,
+    seed: str = "",
+) -> tuple[Mapping[str, Any], tuple[Chunk, ...]]:
     """The parsed JSON of a whole answer, and what it means.
 
     Raises ``GatewayError``: ``upstream_invalid_response`` where it is no chat completion, and the provider's own error
@@ -209,7 +208,7 @@ def parse_response(data: bytes) -> tuple[Mapping[str, Any], tuple[Chunk, ...]]:
         if isinstance(message, dict):
             chunks += _message_chunks(index, message)
         reason = choice.get("finish_reason")
-        if isinstance(reason, str):
+        if isinstance(reason, str) and reason:
             chunks.append(Finish(index, reason))
     usage = usage_of(body)
     if usage is not None:
@@ -354,7 +353,7 @@ def _count(values: Mapping[str, Any], name: str) -> int:
 class StreamParser:
     """Turns the events of one stream into meaning; knows when the stream has properly ended."""
 
-    def __init__(self) -> None:
+    def __init__(self, seed: str = "") -> None:
         self.done = False
         """Whether ``[DONE]`` came."""
         self._open: set[int] = set()

@@ -6,13 +6,15 @@ provider's own knows is kept in ``Conversation.extra``.
 
 Sources: the request types of the ``openai`` Python package 3.54; the carriers of reasoning (``thinking_blocks``,
 ``reasoning_content``, ``extra_content.google.thought_signature``, ``cache_control`` on parts, tools and messages) as
-clients of gateways already send them.
+clients of gateways already send them. A document may also stand as Anthropic spells it, with its ``source``, because no
+other API has the fields beside it (``citations``, ``context``, ``title``); they are read on OpenAI's own part too.
 """
 
 from __future__ import annotations
 
+import base64
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -32,6 +34,7 @@ from inferxgate.canonical.conversation import (
     Reasoning,
     Refused,
     ResponseFormat,
+    ServerBlock,
     Text,
     Tool,
     ToolChoice,
@@ -39,6 +42,7 @@ from inferxgate.canonical.conversation import (
     ToolUse,
     Url,
 )
+from inferxgate.dialects.failures import plain_integer
 from inferxgate.errors import GatewayError
 
 Json = Mapping[str, Any]
@@ -173,6 +177,8 @@ def _part(part: object, where: str) -> Part:
             return _audio(_object(_needed(details, kind, where), f"{where}.{kind}"), f"{where}.{kind}")
         case "file":
             return _document(details, where)
+        case "document":
+            return _described(Document(_anthropic_source(details, where), None, _cache(details, where)), details, where)
         case "refusal":
             return Refused(_string(_needed(details, "refusal", where), f"{where}.refusal"))
         case "thinking" | "redacted_thinking":
@@ -225,14 +231,50 @@ def _document(details: Json, where: str) -> Document:
     file = _object(_needed(details, "file", where), f"{where}.file")
     where = f"{where}.file"
     filename = _optional(file, "filename", _string, where)
-    mark = _cache(details, where)
+    document = Document(_file_source(file, filename, where), filename, _cache(details, where))
+    return _described(document, details, where.removesuffix(".file"))
+
+
+def _file_source(file: Json, filename: str | None, where: str) -> MediaSource:
     if (file_id := _optional(file, "file_id", _string, where)) is not None:
-        url = file_id if "://" in file_id else None
-        return Document(Url(url) if url else FileId(file_id), filename, mark)
+        return Url(file_id) if "://" in file_id else FileId(file_id)
     data = _string(_needed(file, "file_data", where), f"{where}.file_data")
     if "://" not in data[:40] and data[:5].lower() != "data:":  # plain base64, as OpenAI's examples for PDFs have it
-        return Document(Bytes(_type_of(filename), data), filename, mark)
-    return Document(_source(data, f"{where}.file_data"), filename, mark)
+        return Bytes(_type_of(filename), data)
+    return _source(data, f"{where}.file_data")
+
+
+def _described(document: Document, details: Json, where: str) -> Document:
+    """The document with what its part says of it, in the fields that Anthropic has for that."""
+    citations = _optional(details, "citations", _object, where)
+    return replace(
+        document,
+        title=_optional(details, "title", _string, where),
+        context=_optional(details, "context", _string, where),
+        citations=None if citations is None else _optional(citations, "enabled", _boolean, f"{where}.citations"),
+    )
+
+
+def _anthropic_source(details: Json, where: str) -> MediaSource:
+    source = _object(_needed(details, "source", where), f"{where}.source")
+    where = f"{where}.source"
+    match source.get("type"):
+        case "base64":
+            media_type = _string(_needed(source, "media_type", where), f"{where}.media_type")
+            return Bytes(media_type.lower(), _string(_needed(source, "data", where), f"{where}.data"))
+        case "text":
+            text = _string(_needed(source, "data", where), f"{where}.data")
+            return Bytes("text/plain", base64.b64encode(text.encode()).decode())
+        case "url":
+            return _source(_string(_needed(source, "url", where), f"{where}.url"), f"{where}.url")
+        case "file":
+            return FileId(_string(_needed(source, "file_id", where), f"{where}.file_id"))
+        case kind:
+            raise GatewayError(
+                errors.UNSUPPORTED_PARAMETER,
+                f"'{where}.type' is {str(kind)[:50]!r}; base64, text, url and file can be translated.",
+                param=f"{where}.type",
+            )
 
 
 def _type_of(filename: str | None) -> str:
@@ -247,9 +289,8 @@ def _type_of(filename: str | None) -> str:
 
 def _assistant(message: Json, where: str, names: dict[str, str]) -> Message:
     parts: list[Part] = []
-    blocks = message.get("thinking_blocks")
-    for index, block in enumerate(_list(blocks, f"{where}.thinking_blocks") if blocks else ()):
-        parts.append(_thought(_object(block, f"{where}.thinking_blocks.{index}"), f"{where}.thinking_blocks.{index}"))
+    if message.get("thinking_blocks"):
+        parts += _thoughts(_list(message["thinking_blocks"], f"{where}.thinking_blocks"), f"{where}.thinking_blocks")
     if message.get("content") is not None:
         parts += _parts(message, where)
     refusal = _optional(message, "refusal", _string, where)
@@ -261,14 +302,87 @@ def _assistant(message: Json, where: str, names: dict[str, str]) -> Message:
     if message.get("function_call") is not None:
         function = _object(message["function_call"], f"{where}.function_call")
         parts.append(_function(function, f"{where}.function_call", None, names))
+    blocks = _server_blocks(message)
+    if blocks:
+        parts = _interleaved(parts, blocks)
     return Message("assistant", tuple(parts), _name(message, where), _google_signature(message))
 
 
+def _server_blocks(message: Json) -> list[tuple[Json, Json]]:
+    """Blocks of tools that Anthropic ran itself, each with how much stood before it. What is none is passed over."""
+    extra = message.get("extra_content")
+    anthropic = extra.get("anthropic") if isinstance(extra, dict) else None
+    entries = anthropic.get("blocks") if isinstance(anthropic, dict) else None
+    found: list[tuple[Json, Json]] = []
+    for entry in entries if isinstance(entries, list) else ():
+        match entry:
+            case {"block": {"type": str()} as block, "before": dict(before)}:
+                found.append((block, before))
+    return found
+
+
+def _interleaved(parts: list[Part], blocks: list[tuple[Json, Json]]) -> list[Part]:
+    """The parts with the blocks among them where they stood. Text is cut only where it is one text."""
+    thoughts = [part for part in parts if isinstance(part, Reasoning)]
+    calls = [part for part in parts if isinstance(part, ToolUse)]
+    said = [part for part in parts if not isinstance(part, Reasoning | ToolUse)]
+    text = Text("")
+    if len(said) == 1 and isinstance(said[0], Text):
+        text, said = said[0], []
+    result: list[Part] = []
+    thought = character = call = 0
+    for block, before in blocks:
+        to_thought, to_character, to_call = (
+            max(done, plain_integer(before.get(name)))
+            for done, name in ((thought, "thinking_blocks"), (character, "content"), (call, "tool_calls"))
+        )
+        result += thoughts[thought:to_thought]
+        if piece := text.text[character:to_character]:
+            result.append(Text(piece))
+        result += calls[call:to_call]
+        result.append(ServerBlock(block))
+        thought, character, call = to_thought, to_character, to_call
+    result += thoughts[thought:]
+    if piece := text.text[character:]:
+        result.append(replace(text, text=piece))
+    return [*result, *said, *calls[call:]]
+
+
+def _thoughts(blocks: list[Any], where: str) -> list[Reasoning]:
+    """The blocks of a message, joined where a client returns a stream's pieces as they came.
+
+    A block is over with its signature. Until then the pieces with its ``index`` belong to it, or, where there are no
+    indexes, those that follow it directly.
+    """
+    thoughts: list[Reasoning] = []
+    open_at: dict[int | None, int] = {}
+    for number, item in enumerate(blocks):
+        block = _object(item, f"{where}.{number}")
+        thought = _thought(block, f"{where}.{number}")
+        index = _optional(block, "index", _integer, f"{where}.{number}")
+        place = open_at.get(index) if thought.redacted is None else None
+        if place is None:
+            place = len(thoughts)
+            thoughts.append(thought)
+        else:
+            thoughts[place] = replace(thought, text=thoughts[place].text + thought.text)
+        thought = thoughts[place]
+        open_at.pop(None, None)  # without an index only the entry before can be gone on with
+        if thought.signature or thought.thought_signature or thought.redacted is not None:
+            open_at.pop(index, None)
+        else:
+            open_at[index] = place
+    return thoughts
+
+
 def _thought(block: Json, where: str) -> Reasoning:
+    """A block of thought. Whose a signature is, its place says; an empty one is none."""
     if block.get("type") == "redacted_thinking":
         return Reasoning("", redacted=_string(_needed(block, "data", where), f"{where}.data"))
     return Reasoning(
-        _optional(block, "thinking", _string, where) or "", signature=_optional(block, "signature", _string, where)
+        _optional(block, "thinking", _string, where) or "",
+        signature=_optional(block, "signature", _string, where) or None,
+        thought_signature=_google_signature(block),
     )
 
 
@@ -430,6 +544,27 @@ def _strings(values: object, where: str) -> tuple[str, ...]:
     if values is None:
         return ()
     return tuple(_string(value, f"{where}.{index}") for index, value in enumerate(_list(values, where)))
+
+
+def cache_marks(body: Mapping[str, Any]) -> Iterator[str]:
+    """Where in a request that was parsed there are marks for a cache."""
+    if body.get("cache_control") is not None:
+        yield "cache_control"
+    for index, message in enumerate(body["messages"]):
+        yield from _marks_of(message, f"messages.{index}", "content", "tool_calls")
+    for index, tool in enumerate(body.get("tools") or ()):
+        yield from _marks_of(tool, f"tools.{index}")
+        yield from _marks_of(tool["function"], f"tools.{index}.function")
+
+
+def _marks_of(carrier: Json, where: str, *within: str) -> Iterator[str]:
+    if carrier.get("cache_control") is not None:
+        yield f"{where}.cache_control"
+    for name in within:
+        parts = carrier.get(name)
+        for index, part in enumerate(parts if isinstance(parts, list) else ()):
+            if isinstance(part, dict):
+                yield from _marks_of(part, f"{where}.{name}.{index}")
 
 
 def _cache(carrier: Json, where: str) -> CacheMark | None:

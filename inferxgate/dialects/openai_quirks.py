@@ -36,14 +36,12 @@ def apply(body: dict[str, Any], target: BuildTarget) -> tuple[str, ...]:
         if name in quirks.refuses:
             if name == "n" and value == 1:
                 continue
-            if value:
+            if value and not (name == "modalities" and value == ["text"]):
                 raise _refused(target, name)
             del body[name]
-        elif name in quirks.drops:
+        elif name in quirks.drops or not _is_taken(quirks.only_values.get(name), value):
             if value is not None:
-                if target.strict:
-                    raise _refused(target, name)
-                dropped.append(name)
+                _drop(name, target, dropped)
             del body[name]
         elif value is None and not quirks.nulls:
             del body[name]
@@ -53,10 +51,20 @@ def apply(body: dict[str, Any], target: BuildTarget) -> tuple[str, ...]:
     if not quirks.stream_usage:
         _without_usage_option(body)
     if quirks.in_messages:
-        left_out: dict[str, None] = {}
-        body["messages"] = [_message(message, quirks, left_out) for message in body["messages"]]
+        left_out: list[str] = []
+        body["messages"] = [_message(each, index, quirks, left_out) for index, each in enumerate(body["messages"])]
         dropped += left_out
     return tuple(dropped)
+
+
+def _is_taken(values: frozenset[str] | None, value: object) -> bool:
+    return values is None or value is None or (isinstance(value, str) and value in values)
+
+
+def _drop(name: str, target: BuildTarget, dropped: list[str]) -> None:
+    if target.strict:
+        raise _refused(target, name)
+    dropped.append(name)
 
 
 def _refused(target: BuildTarget, name: str) -> GatewayError:
@@ -75,16 +83,15 @@ def _without_usage_option(body: dict[str, Any]) -> None:
             del body["stream_options"]
 
 
-def _message(message: Mapping[str, Any], quirks: Quirks, left_out: dict[str, None]) -> Mapping[str, Any]:
-    """One message as the host takes it; ``left_out`` gathers what its keys lose, once for all messages."""
+def _message(message: Mapping[str, Any], index: int, quirks: Quirks, left_out: list[str]) -> Mapping[str, Any]:
+    """One message as the host takes it; ``left_out`` gathers the keys that it loses."""
     new = dict(message)
     if new["role"] == "developer" and not quirks.developer_role:
         new["role"] = "system"
     allowed = quirks.message_keys.get(new["role"])
     if allowed is not None:
-        for key in message:
-            if key not in allowed and new.pop(key):  # one that says nothing goes without a word
-                left_out[f"messages.*.{key}"] = None
+        gone = {key: new.pop(key) for key in message if key not in allowed}
+        left_out += [f"messages.{index}.{key}" for key, value in gone.items() if value]  # nothing goes without a word
     if quirks.short_tool_ids:
         if isinstance(new.get("tool_call_id"), str):
             new["tool_call_id"] = short_id(new["tool_call_id"])

@@ -89,7 +89,9 @@ class Call:
     body: bytes
     headers: Mapping[str, str]
     dropped: tuple[str, ...] = ()
-    """Parameters that the target does not take and that were left out, by the client's names."""
+    """What the target does not take and was left out: its place in the client's request, in dotted form."""
+    tool_names: Mapping[str, str] = field(default_factory=dict)
+    """The client's name for each tool that goes by another one here: calls in the answer have to be named back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +123,24 @@ class StreamReader(Protocol):
         """
 
 
+class ResponseParser(Protocol):
+    """Reads whole answers."""
+
+    def __call__(self, data: bytes, seed: str = "") -> tuple[Mapping[str, Any], tuple[Chunk, ...]]:
+        """The JSON of a whole answer with status 200, and its meaning.
+
+        ``seed`` is something that no other answer has: ids that a provider leaves to us are made of it. Raises
+        ``GatewayError`` for nonsense and errors, ``FailedAnswer`` where something came with them.
+        """
+
+
+class StreamReaderMaker(Protocol):
+    """Makes a reader for each stream."""
+
+    def __call__(self, seed: str = "") -> StreamReader:
+        """A reader for one stream; ``seed`` as for whole answers."""
+
+
 @dataclass(frozen=True, slots=True)
 class Dialect:
     """The provider's end of one dialect."""
@@ -128,12 +148,8 @@ class Dialect:
     name: str
     build_request: Callable[[ChatRequest, BuildTarget], Call]
     """Raises ``GatewayError`` (400) for what the target cannot be asked for, and ``MediaNeeded``."""
-    parse_response: Callable[[bytes], tuple[Mapping[str, Any], tuple[Chunk, ...]]]
-    """The JSON of a whole answer with status 200, and its meaning.
-
-    Raises ``GatewayError`` for nonsense and errors, ``FailedAnswer`` where something came with them.
-    """
-    stream_reader: Callable[[], StreamReader]
+    parse_response: ResponseParser
+    stream_reader: StreamReaderMaker
     parse_error: Callable[[int, Mapping[str, str], bytes, float], GatewayError]
     """From status, headers (lower-case names), body and the time in Unix seconds."""
     mend: Callable[[bytes, Quirks], bytes] | None = None

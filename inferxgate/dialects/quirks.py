@@ -20,7 +20,12 @@ class Quirks:
     drops: frozenset[str] = frozenset()
     """Tuning fields that the host refuses: dropped and named, or 400 where the policy is strict."""
     refuses: frozenset[str] = frozenset()
-    """Fields with meaning that the host cannot honour: always a 400 that names host and field. ``n`` may be 1."""
+    """Fields with meaning that the host cannot honour: always a 400 that names host and field.
+
+    ``n`` may be 1, and ``modalities`` text alone: that is what is given anyway.
+    """
+    only_values: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """Tuning fields of which the host takes no other values: those are dropped and named, or 400 where strict."""
     nulls: bool = True
     """Whether a field of the request may be null; to others nothing is sent in its place, which means the same."""
     developer_role: bool = True
@@ -38,7 +43,7 @@ class Quirks:
     def in_requests(self) -> bool:
         """Whether a request has to be changed for the host; most hosts take it as it is."""
         return not (self.stream_usage and self.nulls) or bool(
-            self.renames or self.drops or self.refuses or self.in_messages
+            self.renames or self.drops or self.refuses or self.only_values or self.in_messages
         )
 
     @property

@@ -8,7 +8,7 @@ from dataclasses import replace
 import orjson
 
 from inferxgate import errors
-from inferxgate.canonical.chat import ChatRequest, Chunk, collect
+from inferxgate.canonical.chat import ChatRequest, Chunk, Finish, Start, ToolCallDelta, UsageReport
 from inferxgate.canonical.conversation import Bytes
 from inferxgate.catalog.abilities import Abilities
 from inferxgate.dialects.failures import spelt
@@ -26,8 +26,11 @@ _MAX_WITHHELD = 1_000
 class Exchange:
     """What is asked of one target, and what its bytes mean."""
 
-    def __init__(self, request: ChatRequest, target: Target, abilities: Abilities, *, strict: bool) -> None:
-        """``strict``: a tuning parameter that the target does not take is a 400 instead of dropped."""
+    def __init__(
+        self, request: ChatRequest, target: Target, abilities: Abilities, *, strict: bool, seed: str = ""
+    ) -> None:
+        """``strict``: a tuning parameter that the target does not take is a 400 instead of dropped; ``seed``: something
+        that no other exchange has, for ids that a provider leaves to us."""
         self._request = request
         self._target = target
         self._dialect = DIALECTS[target.provider.row.dialect]
@@ -35,9 +38,11 @@ class Exchange:
         self._build_target = BuildTarget(target.provider.name, target.model, abilities, self._quirks, strict)
         self._mend = self._dialect.mend if self._quirks.in_answers else None
         self._decoder = SSEDecoder()
-        self._parser = self._dialect.stream_reader()
+        self._seed = seed
+        self._parser = self._dialect.stream_reader(seed)
         self.verbatim = self._dialect.name == request.source.dialect
         """Whether the target speaks the client's dialect, so that answers go through as they come."""
+        self._tool_names: Mapping[str, str] = {}
         self.dropped: tuple[str, ...] = ()
         """Parameters that the target does not take and that were left out of the request."""
         self.failure: GatewayError | None = None
@@ -52,19 +57,20 @@ class Exchange:
         target = replace(self._build_target, fetched=fetched) if fetched is not None else self._build_target
         call = self._dialect.build_request(self._request, target)
         self.dropped = call.dropped
+        self._tool_names = call.tool_names
         return self._target.provider.request(call, model=self._target.model, stream=self._request.stream)
 
     def whole(self, data: bytes) -> tuple[bytes, tuple[Chunk, ...]]:
         """A whole answer, put right where its host gets things wrong, and its meaning.
 
-        Raises ``GatewayError`` for nonsense, for errors within, and where one that is to be translated has no end.
+        Raises ``GatewayError`` for nonsense, for errors within, and where a finish reason is missing, as in streams.
         """
         if self._mend is not None:
             data = self._mend(data, self._quirks)
-        chunks = self._dialect.parse_response(data)[1]
-        if not self.verbatim and not _is_finished(chunks):
-            raise FailedAnswer(_unfinished("answer"), chunks)
-        return data, chunks
+        chunks = self._dialect.parse_response(data, self._seed)[1]
+        if not _is_finished(chunks):
+            raise FailedAnswer(_UNFINISHED, chunks)
+        return data, self._named_back(chunks)
 
     @staticmethod
     def is_document(beginning: bytes) -> bool:
@@ -97,7 +103,10 @@ class Exchange:
         """What the end of the bytes says; sets ``failure`` where the stream broke off."""
         events = self._parse(self._decoder.flush()) if not self._parser.done else []
         if self.failure is None and not self._parser.complete:
-            self.failure = _unfinished("stream")
+            self.failure = GatewayError(
+                errors.UPSTREAM_ERROR,
+                "The provider's stream ended before the answer was finished (no finish reason came).",
+            )
         return events
 
     @property
@@ -160,17 +169,29 @@ class Exchange:
                 self.failure = error
                 break
             if event is not None:
-                events.append(event)
+                events.append(replace(event, chunks=self._named_back(event.chunks)) if self._tool_names else event)
         return events
+
+    def _named_back(self, chunks: tuple[Chunk, ...]) -> tuple[Chunk, ...]:
+        """The chunks with the client's own names of its tools."""
+        if not self._tool_names:
+            return chunks
+        return tuple(
+            replace(chunk, name=self._tool_names.get(chunk.name, chunk.name))
+            if isinstance(chunk, ToolCallDelta) and chunk.name is not None
+            else chunk
+            for chunk in chunks
+        )
+
+
+_UNFINISHED = GatewayError(
+    errors.UPSTREAM_INVALID_RESPONSE,
+    "The provider's answer is not finished: it has no finish reason, or not one for each choice.",
+)
 
 
 def _is_finished(chunks: tuple[Chunk, ...]) -> bool:
-    choices = collect(chunks).choices
-    return bool(choices) and all(choice.finish_reason for choice in choices.values())
-
-
-def _unfinished(what: str) -> GatewayError:
-    return GatewayError(
-        errors.UPSTREAM_ERROR,
-        f"The provider's {what} ended before the answer was finished (no finish reason came).",
-    )
+    """Whether every choice that was begun has its finish reason, and at least one has."""
+    begun = {chunk.choice for chunk in chunks if not isinstance(chunk, Start | UsageReport)}
+    finished = {chunk.choice for chunk in chunks if isinstance(chunk, Finish)}
+    return bool(begun) and begun == finished

@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from inferxgate.canonical.chat import ChatRequest, Choice
+from inferxgate.canonical.chat import ChatRequest, Choice, Thought
+from inferxgate.dialects.openai_answers import thinking_block
 from inferxgate.workers.reasoning import Thoughts
 
 Json = dict[str, Any]
@@ -19,9 +20,9 @@ Json = dict[str, Any]
 def thoughts_of(choice: Choice, provider: str) -> tuple[list[str], list[Thoughts]]:
     """The ids of a choice's tool calls, and what has to come back with each; empty where nothing has to."""
     blocks = tuple(
-        (thought.text, thought.signature, thought.redacted)
+        (thought.text, thought.signature, thought.redacted, thought.thought_signature)
         for _, thought in sorted(choice.thoughts.items())
-        if thought.signature or thought.redacted
+        if thought.signature or thought.redacted or thought.thought_signature
     )
     calls = [call for _, call in sorted(choice.tool_calls.items())]
     if not blocks and not any(call.signature for call in calls):
@@ -48,26 +49,29 @@ def _mended(message: Json, provider: str, recall: Callable[[str], Thoughts | Non
         return message
     new: Json = dict(message)
     new["tool_calls"] = list(calls)
+    has_thought = _has_thought(message.get("thinking_blocks"))
     for index, call in enumerate(calls):
         if not isinstance(call, dict) or not isinstance(call.get("id"), str):
             continue
-        if message.get("thinking_blocks") and _has_signature(call):
+        if has_thought and _has_signature(call):
             continue
         thoughts = recall(call["id"])
         if thoughts is None or thoughts.provider != provider:
             continue
-        if thoughts.blocks and not message.get("thinking_blocks"):
-            new["thinking_blocks"] = [_block(*block) for block in thoughts.blocks]
+        if thoughts.blocks and not has_thought:
+            new["thinking_blocks"] = [thinking_block(Thought(*block)) for block in thoughts.blocks]
         if thoughts.signature and not _has_signature(call):
             new["tool_calls"][index] = {**call, "extra_content": {"google": {"thought_signature": thoughts.signature}}}
     return message if new == message else new
 
 
-def _has_signature(call: Mapping[str, Any]) -> bool:
-    return bool(call.get("extra_content") or call.get("provider_specific_fields"))
+def _has_thought(blocks: object) -> bool:
+    """Whether what came back has a signature in it: text alone, all that some clients keep, is refused."""
+    return isinstance(blocks, list) and any(
+        isinstance(block, dict) and (block.get("signature") or block.get("data") or _has_signature(block))
+        for block in blocks
+    )
 
 
-def _block(text: str, signature: str | None, redacted: str | None) -> Json:
-    if redacted is not None:
-        return {"type": "redacted_thinking", "data": redacted}
-    return {"type": "thinking", "thinking": text, "signature": signature or ""}
+def _has_signature(carrier: Mapping[str, Any]) -> bool:
+    return bool(carrier.get("extra_content") or carrier.get("provider_specific_fields"))

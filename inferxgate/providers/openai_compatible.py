@@ -54,8 +54,19 @@ MISTRAL = Row(
         renames={"seed": "random_seed", "max_completion_tokens": "max_tokens"},
         # A key that the interface does not have is a 422 (`extra_forbidden`); these are OpenAI's that it lacks.
         drops=frozenset(
-            {"logit_bias", "prompt_cache_retention", "safety_identifier", "store", "user", "verbosity"},
+            {
+                "logit_bias",
+                "moderation",
+                "prompt_cache_options",
+                "prompt_cache_retention",
+                "safety_identifier",
+                "store",
+                "user",
+                "verbosity",
+            }
         ),
+        # The library's `RequestedServiceTier`.
+        only_values={"service_tier": frozenset({"auto", "standard_only"})},
         refuses=frozenset({"audio", "functions", "function_call", "modalities", "web_search_options"}),
         # The same holds within messages: these are all the keys that the library's types (mistralai 3.7) have.
         message_keys={

@@ -20,7 +20,6 @@ from inferxgate.errors import (
     INVALID_VALUE,
     KEY_NOT_FOUND,
     REGISTRATION_CLOSED,
-    USER_NOT_FOUND,
     GatewayError,
 )
 from inferxgate.server.addresses import is_local_request
@@ -161,7 +160,7 @@ async def change_key(call: Call) -> Reply:
         try:
             changed = await call.parts.threads.in_store(call.parts.runtime.store.update_key, key.id, changes)
         except OwnerMissing:
-            raise GatewayError(USER_NOT_FOUND, "There is no user with this id.", param="user_id") from None
+            raise GatewayError(INVALID_VALUE, "There is no user with this id.", param="user_id") from None
         if changed is None:
             raise _no_such_key(key.id)
         call.parts.identity.forget()

@@ -11,7 +11,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import orjson
@@ -243,8 +245,32 @@ def _served_headers(reply: WholeReply | StreamReply) -> Headers:
     """Which target served the request, and what of it the target does not take."""
     headers: Headers = [(b"x-inferxgate-model", reply.target.name.encode("ascii", "backslashreplace"))]
     if reply.dropped:
-        headers.append((b"x-inferxgate-dropped-params", ", ".join(reply.dropped).encode("ascii", "backslashreplace")))
+        headers.append((b"x-inferxgate-dropped-params", dropped_params(reply.dropped)))
     return headers
+
+
+_MAX_DROPPED_BYTES = 2_000
+"""Of the header. Some of the client's proxies and libraries take no more than 8 KB of all headers together."""
+_MAX_NAME_BYTES = 200
+_NOT_IN_NAMES = re.compile(rb"[^!-+\--~]")
+
+
+def dropped_params(names: Sequence[str]) -> bytes:
+    """What was left out of a request, as a header's value: places in dotted form, comma between them.
+
+    A client may call its fields anything: what no header can hold, or what would look like two names, is escaped, and
+    what is too long is cut. ``...`` at the end stands for more of them.
+    """
+    shown: list[bytes] = []
+    for name in names:
+        escaped = _NOT_IN_NAMES.sub(lambda match: b"\\x%02x" % match[0][0], name.encode("ascii", "backslashreplace"))
+        if len(escaped) > _MAX_NAME_BYTES:
+            escaped = escaped[: _MAX_NAME_BYTES - 3] + b"..."
+        if len(escaped) + sum(len(each) + 2 for each in shown) > _MAX_DROPPED_BYTES:
+            shown.append(b"...")
+            break
+        shown.append(escaped)
+    return b", ".join(shown)
 
 
 def plain_dollars(nanos: int) -> str:

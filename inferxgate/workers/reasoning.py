@@ -22,8 +22,8 @@ class Thoughts:
 
     provider: str
     """The configured provider that signed it: no other one accepts it."""
-    blocks: tuple[tuple[str, str | None, str | None], ...] = ()
-    """Blocks of thought in their order: text, signature, opaque data in place of text."""
+    blocks: tuple[tuple[str, str | None, str | None, str | None], ...] = ()
+    """Blocks of thought in their order: text, signature, opaque data in place of text, Gemini's signature."""
     signature: str | None = None
     """The call's own signature (Gemini)."""
 

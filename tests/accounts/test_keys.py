@@ -104,7 +104,7 @@ def test_one_user_has_only_so_many_keys(store: SQLiteStore) -> None:
     create(store, user_id="user_1", keys_per_user=1)
     with pytest.raises(GatewayError, match="1 keys, as many as one may have") as error:
         create(store, user_id="user_1", keys_per_user=1)
-    assert (error.value.status, error.value.code) == (403, "key_limit_reached")
+    assert (error.value.status, error.value.code) == (403, "forbidden")
     create(store, user_id="user_1", keys_per_user=None)
     create(store, keys_per_user=1)
     create(store, keys_per_user=1)
@@ -114,7 +114,7 @@ def test_one_user_has_only_so_many_keys(store: SQLiteStore) -> None:
 def test_a_key_of_someone_who_is_not_there_is_refused(store: SQLiteStore) -> None:
     with pytest.raises(GatewayError) as error:
         create(store, user_id="user_gone")
-    assert (error.value.status, error.value.code, error.value.param) == (404, "user_not_found", "user_id")
+    assert (error.value.status, error.value.code, error.value.param) == (400, "invalid_value", "user_id")
     assert store.keys() == []
 
 

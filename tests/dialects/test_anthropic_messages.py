@@ -18,6 +18,7 @@ from inferxgate.canonical.chat import (
     Finish,
     ReasoningDelta,
     ReasoningSeal,
+    ServerBlock,
     Start,
     Thought,
     ToolCallDelta,
@@ -26,8 +27,8 @@ from inferxgate.canonical.chat import (
 )
 from inferxgate.canonical.usage import Usage
 from inferxgate.dialects.anthropic_messages import DIALECT, parse_usage
-from inferxgate.dialects.anthropic_requests import JSON_ANSWER_TOOL
 from inferxgate.dialects.protocol import FailedAnswer
+from inferxgate.dialects.tool_names import JSON_ANSWER_TOOL
 from inferxgate.errors import GatewayError
 from inferxgate.framing.sse import SSEDecoder, SSEEvent
 
@@ -158,6 +159,49 @@ def test_calls_are_counted_among_themselves_and_keep_their_ids() -> None:
     }
     assert json.loads(calls[0].arguments) == {"city": "Köln", "deep": {"list": [1, None, True, '"\\']}}
     assert calls[1].arguments == "{}"
+
+
+ASKED = {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {"query": "sky"}}
+FOUND = {
+    "type": "web_search_tool_result",
+    "tool_use_id": "srvtoolu_1",
+    "content": [{"type": "web_search_result", "url": "https://h/sky", "title": "Sky", "encrypted_content": "E"}],
+}
+
+
+def test_what_anthropics_own_tools_said_is_kept_where_it_stood() -> None:
+    thought = {"type": "thinking", "thinking": "hm", "signature": "sig"}
+    cited = {"type": "web_search_result_location", "url": "https://h/sky", "title": "Sky", "cited_text": "words"}
+    answer = whole(
+        message(thought, text("I look."), ASKED, FOUND, text("Blue.", citations=[cited]), call("f", {}), ASKED)
+    )
+    choice = answer.choices[0]
+    assert choice.server_blocks == [
+        ServerBlock(0, ASKED, 1, 7, 0),
+        ServerBlock(0, FOUND, 1, 7, 0),
+        ServerBlock(0, ASKED, 1, 12, 1),
+    ]
+    assert choice.text == "I look.Blue."
+    assert choice.citations == [Citation(0, "https://h/sky", "Sky", "words", 7, 12)]
+    pieces = [piece(""), piece('{"query": '), piece('"sky"}')]
+    again = streamed(
+        starts(),
+        *block(0, {"type": "thinking", "thinking": "", "signature": ""}, {"type": "thinking_delta", "thinking": "hm"}),
+        *block(1, text("I look.")),
+        *block(2, ASKED | {"input": {}}, *pieces),
+        *block(3, FOUND),
+        *ends(),
+    )
+    assert again.choices[0].server_blocks == choice.server_blocks[:2]
+
+
+def test_a_block_that_cannot_be_sent_back_is_not_kept() -> None:
+    broken = streamed(starts(), *block(0, ASKED | {"input": {}}, piece('{"query": "s')), *ends("max_tokens"))
+    assert broken.choices[0].server_blocks == []
+    deep: Any = []
+    for _ in range(250):
+        deep = [deep]
+    assert whole(message(FOUND | {"content": deep}, text("x"))).choices[0].server_blocks == []
 
 
 def test_numbers_in_arguments_keep_their_digits() -> None:
@@ -649,7 +693,7 @@ def told(status: int, data: bytes, headers: dict[str, str] | None = None, now_s:
         (401, "authentication_error", (502, "upstream_auth_error")),
         (402, "billing_error", (429, "upstream_quota_exceeded")),
         (403, "permission_error", (502, "upstream_auth_error")),
-        (404, "not_found_error", (404, "not_found")),
+        (404, "not_found_error", (404, "model_not_found")),
         (409, "conflict_error", (502, "upstream_error")),
         (413, "request_too_large", (413, "request_too_large")),
         (429, "rate_limit_error", (429, "upstream_rate_limited")),
@@ -692,7 +736,7 @@ def test_money_that_is_used_up_is_not_tried_again(status: int, data: bytes) -> N
     ("status", "says", "kind", "code"),
     [
         (404, "model: claude-0", "not_found_error", "model_not_found"),
-        (404, "No such file", "not_found_error", "not_found"),
+        (404, "No such file", "not_found_error", "model_not_found"),
         (413, "Request exceeds the maximum size", "invalid_request_error", "request_too_large"),
     ],
 )

@@ -7,13 +7,16 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from inferxgate import errors
 from inferxgate.catalog.abilities import Abilities
 from inferxgate.dialects.anthropic_messages import DIALECT
-from inferxgate.dialects.anthropic_requests import DEFAULT_MAX_TOKENS, JSON_ANSWER_TOOL
+from inferxgate.dialects.anthropic_thinking import DEFAULT_MAX_TOKENS
 from inferxgate.dialects.openai_chat import parse_request
 from inferxgate.dialects.protocol import BuildTarget
+from inferxgate.dialects.tool_names import JSON_ANSWER_TOOL
 from inferxgate.errors import GatewayError
 from tests.dialects.anthropic_asking import (
     ADAPTIVE,
@@ -223,18 +226,60 @@ def test_effort_as_a_budget(effort: str, budget: int) -> None:
     assert "output_config" not in body
 
 
-def test_the_maximum_is_raised_above_the_budget() -> None:
-    body, dropped = build(reasoning_effort="high", max_tokens=500, abilities=BUDGET)
-    assert body["max_tokens"] == 4596
-    assert dropped == ("max_tokens",)
-    assert sent(reasoning_effort="high", max_tokens=5000, abilities=BUDGET)["max_tokens"] == 5000
+@pytest.mark.parametrize(
+    ("effort", "max_tokens", "budget"),
+    [
+        ("high", 5000, 4096),
+        ("high", 4097, 4096),
+        ("high", 4096, 2048),
+        ("high", 2200, 1100),
+        ("high", 1500, 1024),
+        ("low", 1025, 1024),
+        ("low", 1024, None),
+        ("max", 1, None),
+    ],
+)
+def test_a_budget_stays_below_the_clients_maximum(effort: str, max_tokens: int, budget: int | None) -> None:
+    body, dropped = build(reasoning_effort=effort, max_tokens=max_tokens, abilities=BUDGET)
+    assert body["max_tokens"] == max_tokens
+    assert body.get("thinking", {}).get("budget_tokens") == budget
+    assert dropped == (("reasoning_effort",) if budget is None else ())
+
+
+def test_effort_that_does_not_fit_is_a_400_where_strict() -> None:
+    error = refused(reasoning_effort="high", max_tokens=500, abilities=BUDGET, strict=True)
+    assert error.param == "reasoning_effort"
+    assert "500" in error.message
+
+
+def test_a_budget_stays_below_the_models_maximum() -> None:
     small = replace(BUDGET, max_output_tokens=4096)
-    body, dropped = build(reasoning_effort="max", max_tokens=100, abilities=small)
-    assert body["thinking"]["budget_tokens"] == 2048
-    assert body["max_tokens"] == 2148
+    body = sent(reasoning_effort="max", abilities=small)
+    assert (body["max_tokens"], body["thinking"]["budget_tokens"]) == (4096, 2048)
+    tiny = replace(BUDGET, max_output_tokens=1000)
+    assert build(reasoning_effort="max", abilities=tiny)[1] == ("reasoning_effort",)
     unknown = replace(BUDGET, max_output_tokens=None)
     assert sent(reasoning_effort="max", abilities=unknown)["max_tokens"] == 16384 + DEFAULT_MAX_TOKENS
-    assert refused(reasoning_effort="high", max_tokens=500, abilities=BUDGET, strict=True).param == "max_tokens"
+
+
+@given(
+    st.sampled_from(["minimal", "low", "medium", "high", "xhigh", "max"]),
+    st.none() | st.integers(1, 100_000),
+    st.none() | st.integers(1, 100_000),
+    st.sampled_from([BUDGET, BOTH, ADAPTIVE, PLAIN]),
+    st.none() | st.integers(1024, 100_000),
+)
+def test_no_answer_may_cost_more_than_the_client_allowed(
+    effort: str, max_tokens: int | None, most: int | None, abilities: Abilities, budget: int | None
+) -> None:
+    given = {
+        "thinking": None if budget is None else {"type": "enabled", "budget_tokens": budget},
+        "max_tokens": max_tokens,
+    }
+    asked: Json = {name: value for name, value in given.items() if value is not None}
+    body, _ = build(reasoning_effort=effort, abilities=replace(abilities, max_output_tokens=most), **asked)
+    assert body["max_tokens"] == max_tokens or max_tokens is None
+    assert 1024 <= body.get("thinking", {}).get("budget_tokens", 1024) < max(body["max_tokens"], 1025)
 
 
 @pytest.mark.parametrize(
@@ -278,13 +323,36 @@ def test_thinking_that_the_client_spelt_itself_is_sent_as_it_is() -> None:
     given = {"type": "enabled", "budget_tokens": 9000, "display": "omitted"}
     body = sent(thinking=given, abilities=ADAPTIVE)
     assert body["thinking"] == given
-    body, dropped = build(thinking=given, max_tokens=10, abilities=BUDGET, reasoning_effort="low")
+    body, dropped = build(thinking=given, max_tokens=9001, abilities=BUDGET, reasoning_effort="low")
     assert body["thinking"] == given
-    assert body["max_tokens"] == 9010
-    assert dropped == ("reasoning_effort", "max_tokens")
+    assert body["max_tokens"] == 9001
+    assert dropped == ("reasoning_effort",)
+    assert (
+        build(thinking={"type": "enabled", "budget_tokens": "x"}, max_tokens=9)[0]["thinking"]["budget_tokens"] == "x"
+    )
     beside = sent(thinking={"type": "adaptive"}, reasoning_effort="max", abilities=ADAPTIVE)
     assert (beside["thinking"], beside["output_config"]) == ({"type": "adaptive"}, {"effort": "max"})
     assert refused(thinking="yes").param == "thinking"
+
+
+def test_a_budget_of_the_clients_own_stays_below_the_maximum() -> None:
+    given = {"type": "enabled", "budget_tokens": 9000, "display": "omitted"}
+    body, dropped = build(thinking=given, max_tokens=9000, abilities=BUDGET)
+    assert (body["max_tokens"], body["thinking"]) == (9000, {**given, "budget_tokens": 4500})
+    assert dropped == ("thinking.budget_tokens",)
+    body, dropped = build(thinking=given, max_tokens=10, abilities=BUDGET)
+    assert body["max_tokens"] == 10
+    assert "thinking" not in body
+    assert dropped == ("thinking",)
+    for max_tokens, param in ((9000, "thinking.budget_tokens"), (10, "thinking")):
+        assert refused(thinking=given, max_tokens=max_tokens, abilities=BUDGET, strict=True).param == param
+
+
+@pytest.mark.parametrize("name", ["anthropic_beta", "betas"])
+def test_a_budget_for_a_whole_loop_may_be_larger(name: str) -> None:
+    given = {"type": "enabled", "budget_tokens": 9000}
+    body = sent(thinking=given, max_tokens=100, abilities=BUDGET, **{name: ["interleaved-thinking-2025-05-14"]})
+    assert (body["max_tokens"], body["thinking"]) == (100, given)
 
 
 def test_thinking_stands_back_for_what_cannot_go_with_it() -> None:

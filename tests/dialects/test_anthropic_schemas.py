@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from anthropic.lib._parse._transform import transform_schema
+from anthropic.types import ToolParam
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 
 from inferxgate.dialects.anthropic_schemas import enforced, input_schema
+from tests.dialects.tool_schemas import SAMPLES
 
 Json = dict[str, Any]
 
 TEXT = {"type": "string"}
+TOOL: TypeAdapter[Any] = TypeAdapter(ToolParam)
 
 
 def closed(**properties: Json) -> Json:
@@ -253,29 +258,188 @@ def instances(schema: Json) -> st.SearchStrategy[Any]:
     return plain[kind]
 
 
-def valid(schema: Json, value: object) -> bool:
-    """Whether a value has the shape that a schema asks for; limits are not looked at."""
-    if "enum" in schema:
-        return any(value == one and isinstance(value, bool) is isinstance(one, bool) for one in schema["enum"])
-    if "anyOf" in schema:
-        return any(valid(variant, value) for variant in schema["anyOf"])
-    kind = schema.get("type", [])
-    for one in kind if isinstance(kind, list) else [kind]:
+def valid(schema: Any, value: object, root: Json | None = None) -> bool:
+    """Whether a value has the shape that a schema asks for; limits and conditions are not looked at."""
+    if isinstance(schema, bool):
+        return schema
+    root = schema if root is None else root
+    if value is None and schema.get("nullable") is True:
+        return True
+    if "$ref" in schema and not valid(pointed(root, schema["$ref"]), value, root):
+        return False
+    if "enum" in schema or "const" in schema:
+        values = schema.get("enum", [schema.get("const")])
+        return any(value == one and isinstance(value, bool) is isinstance(one, bool) for one in values)
+    if not all(valid(variant, value, root) for variant in schema.get("allOf", ())):
+        return False
+    for name in ("anyOf", "oneOf"):
+        if schema.get(name) and not any(valid(variant, value, root) for variant in schema[name]):
+            return False
+    return typed(schema, value, root)
+
+
+def pointed(root: Json, reference: str) -> Any:
+    """What a reference within the schema leads to; anything at all where it leads elsewhere, nowhere or to itself."""
+    document, _, path = reference.partition("#")
+    if document or path[:1] not in {"", "/"}:
+        return True
+    found: Any = root
+    for step in unquote(path).split("/")[1:]:
+        name = step.replace("~1", "/").replace("~0", "~")
+        found = found[int(name)] if isinstance(found, list) else found.get(name, True)
+        if found is True:
+            return True
+    return found if found != {"$ref": reference} else True
+
+
+TYPES = {"null", "boolean", "string", "integer", "number", "array", "object"}
+
+
+def typed(schema: Json, value: object, root: Json) -> bool:
+    """Whether a value is of the type that a schema names, and what is in it too."""
+    kind = schema.get("type", "object" if "properties" in schema and isinstance(value, dict) else None)
+    kinds = kind if isinstance(kind, list) else [kind]
+    if not TYPES.intersection(kinds):
+        return True
+    for one in kinds:
         match one, value:
             case ("null", None) | ("boolean", bool()) | ("string", str()):
                 return True
-            case "integer", int():
-                return not isinstance(value, bool)
+            case ("integer", int()) | ("number", int() | float()) if not isinstance(value, bool):
+                return True
             case "array", list():
-                return all(valid(schema["items"], item) for item in value)
+                items, first = schema.get("items", True), schema.get("prefixItems", [])
+                if isinstance(items, list):
+                    items, first = schema.get("additionalItems", True), items
+                kinds_of_items = [*first, *([items] * len(value))]
+                return all(valid(each, item, root) for each, item in zip(kinds_of_items, value, strict=False))
             case "object", dict():
                 known = schema.get("properties", {})
                 if set(schema.get("required", ())) - value.keys():
                     return False
-                if schema.get("additionalProperties", True) is False and value.keys() - known.keys():
-                    return False
-                return all(valid(known[name], item) for name, item in value.items() if name in known)
+                more = schema.get("additionalProperties", True)
+                return all(valid(known.get(name, more), item, root) for name, item in value.items())
     return False
+
+
+FREE = {
+    "anything": "properties of any name, or items of any kind",
+    "map": "properties of any name",
+    "condition": "what one property says of another, or alternatives that are no types",
+    "tuple": "items by their place",
+    "reference": "recursion, or a reference to elsewhere",
+    "all": "objects and lists that are several things at once",
+    "literal": "lists and objects as literals",
+}
+"""What the subset has no words for."""
+NOT_ENFORCED = {
+    "enumerations: lists and objects": "literal",
+    "nullable: unknown type": "anything",
+    "nullable: empty anyOf": "anything",
+    "lists: items of anything": "anything",
+    "lists: items true": "anything",
+    "lists: untyped list": "anything",
+    "lists: tuple": "tuple",
+    "lists: tuple with more": "tuple",
+    "lists: open tuple": "tuple",
+    "lists: old tuple": "tuple",
+    "lists: old open tuple": "tuple",
+    "lists: objects": "map",
+    "lists: contains": "condition",
+    "objects: nothing": "anything",
+    "objects: unknown required": "anything",
+    "objects: a map": "map",
+    "objects: a map of objects": "map",
+    "objects: patterns": "map",
+    "objects: open map": "map",
+    "objects: untyped map": "map",
+    "objects: anything": "anything",
+    "objects: anything, described": "anything",
+    "objects: true": "anything",
+    "objects: dependent": "condition",
+    "objects: conditional": "condition",
+    "objects: either name": "condition",
+    "objects: not": "condition",
+    "references: to a property's own": "reference",
+    "references: into a list": "reference",
+    "references: to nothing": "reference",
+    "references: to another document": "reference",
+    "references: by name": "reference",
+    "references: to itself only": "reference",
+    "references: a tree": "reference",
+    "references: a filter": "reference",
+    "references: a list of links": "reference",
+    "references: the root": "reference",
+    "together: allOf merges": "all",
+    "together: allOf of the same name": "all",
+    "together: allOf narrows": "all",
+    "together: allOf of types": "all",
+    "together: allOf of lists": "all",
+    "together: shared beside a union": "all",
+    "together: anyOf and oneOf": "all",
+    "together: anyOf of a map and a list": "map",
+}
+
+
+@pytest.mark.parametrize(("name", "schema", "values"), SAMPLES, ids=[name for name, _, _ in SAMPLES])
+def test_every_schema_of_the_corpus_is_a_tools_input(name: str, schema: Json, values: list[Any]) -> None:
+    loose = input_schema(schema)
+    assert loose is not None
+    assert loose["type"] == "object"
+    assert not {"anyOf", "oneOf", "allOf", "$ref"} & loose.keys()
+    TOOL.validate_python({"name": "f", "input_schema": loose}, strict=True)
+    assert all(valid(schema, value) for value in values)
+    assert all(valid(loose, value) for value in values)
+
+
+@pytest.mark.parametrize(("name", "schema", "values"), SAMPLES, ids=[name for name, _, _ in SAMPLES])
+def test_every_schema_of_the_corpus_is_enforced_or_known_not_to_be(name: str, schema: Json, values: list[Any]) -> None:
+    exact = enforced(schema)
+    assert (exact is None) == (name in NOT_ENFORCED)
+    if exact is not None:
+        check(exact)
+        assert all(valid(exact, value) for value in values)
+
+
+def test_what_is_not_enforced_has_a_reason() -> None:
+    assert set(NOT_ENFORCED.values()) == FREE.keys()
+    assert NOT_ENFORCED.keys() <= {name for name, _, _ in SAMPLES}
+
+
+KINDS = {
+    "object": {"properties", "required", "additionalProperties"},
+    "array": {"items", "minItems"},
+    "string": {"format"},
+    "integer": set[str](),
+    "number": set[str](),
+    "boolean": set[str](),
+    "null": set[str](),
+}
+
+
+def check(schema: Json) -> None:
+    """Raise unless a schema says only what the subset can say."""
+    beside = {"description", "title", "default", "$defs", "definitions"}
+    for group in ("$defs", "definitions"):
+        for definition in schema.get(group, {}).values():
+            check(definition)
+    if "$ref" in schema:
+        assert schema.keys() <= {"$ref", "$defs", "definitions"}
+    elif "enum" in schema or "const" in schema:
+        assert schema.keys() <= beside | {"enum", "const", "type"}
+    elif "anyOf" in schema or "allOf" in schema:
+        assert schema.keys() <= beside | {"anyOf", "allOf"}
+        for variant in schema.get("anyOf") or schema["allOf"]:
+            check(variant)
+    else:
+        assert schema.keys() <= beside | {"type"} | KINDS[schema["type"]]
+        for inner in schema.get("properties", {}).values():
+            check(inner)
+        if "items" in schema:
+            check(schema["items"])
+        if schema["type"] == "object":
+            assert schema["additionalProperties"] is False
+            assert set(schema.get("required", ())) <= schema["properties"].keys()
 
 
 @given(st.data())
@@ -323,3 +487,19 @@ def test_alternatives_at_the_root_keep_every_input(data: st.DataObject) -> None:
     assert all(
         valid(loose["properties"][name], item) for name, item in value.items() if loose["properties"][name] != {}
     )
+
+
+def deep() -> list[Any]:
+    """A list in a list in a list, deeper than can be compared or written."""
+    value: list[Any] = []
+    for _ in range(50_000):
+        value = [value]
+    return value
+
+
+def test_what_is_nested_absurdly_is_neither_compared_nor_told() -> None:
+    variants = [{"properties": {"a": {"default": deep()}}} for _ in range(2)]
+    loose = input_schema({"anyOf": variants})
+    assert loose is not None
+    assert loose["properties"] == {"a": {}}
+    assert enforced(closed(a={"type": "string", "minLength": deep()})) is None

@@ -146,7 +146,7 @@ def test_the_beginning_of_the_answer() -> None:
 
 def test_a_participants_name_is_left_out_and_named() -> None:
     _, dropped = build(messages=[{**USER, "name": "ann"}])
-    assert dropped == ("messages.name",)
+    assert dropped == ("messages.0.name",)
 
 
 # --- media
@@ -166,6 +166,9 @@ def file(**fields: Any) -> Json:
 def data(kind: str, content: bytes | str) -> str:
     content = content.encode() if isinstance(content, str) else content
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+DESCRIBED: Json = {"title": "Report", "context": "From last year.", "citations": {"enabled": True}}
 
 
 @pytest.mark.parametrize(
@@ -227,6 +230,14 @@ def data(kind: str, content: bytes | str) -> str:
             {"type": "document", "source": {"type": "url", "url": "https://x.example/a.pdf"}},
         ),
         (file(file_id="file_1"), {"type": "document", "source": {"type": "file", "file_id": "file_1"}}),
+        (
+            file(file_id="file_1", filename="a.pdf") | DESCRIBED,
+            {"type": "document", "source": {"type": "file", "file_id": "file_1"}, **DESCRIBED},
+        ),
+        (
+            {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "é"}, **DESCRIBED},
+            {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "é"}, **DESCRIBED},
+        ),
     ],
 )
 def test_images_and_files(part: Json, block: Json) -> None:
@@ -253,7 +264,14 @@ def test_media_that_is_not_taken_is_a_400_with_its_place(part: Json, says: str) 
 
 def test_the_detail_of_images_is_left_out_and_named() -> None:
     _, dropped = build(messages=[{"role": "user", "content": [image("https://x.example/a.png", detail="low")]}])
-    assert dropped == ("image_url.detail",)
+    assert dropped == ("messages.0.content.0.image_url.detail",)
+
+
+def test_what_is_said_of_a_document_cannot_be_said_of_an_image() -> None:
+    picture = file(file_data=data("image/gif", "GIF")) | DESCRIBED
+    body, dropped = build(messages=[{"role": "user", "content": [picture]}])
+    assert body["messages"][0]["content"][0].keys() == {"type", "source"}
+    assert dropped == ("messages.0.content.0.context", "messages.0.content.0.citations")
 
 
 # --- calls and results
@@ -426,6 +444,54 @@ def test_a_thought_without_signature_is_left_out_and_named() -> None:
     body, dropped = build(messages=[USER, alone, USER])
     assert len(body["messages"]) == 1
     assert dropped == ("messages.1.thinking_blocks.0",)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"signature": ""},
+        {"signature": "", "extra_content": {"google": {"thought_signature": "G"}}},
+        {"provider_specific_fields": {"thought_signature": "G"}},
+    ],
+)
+def test_an_empty_signature_is_none_and_geminis_is_no_claudes(more: dict[str, Any]) -> None:
+    foreign = {"type": "thinking", "thinking": "hm", **more}
+    body, dropped = build(messages=[USER, thinking(foreign, message=calls("a")), result("a")], strict=True)
+    assert [block["type"] for block in body["messages"][1]["content"]] == ["tool_use"]
+    assert dropped == ("messages.1.thinking_blocks.0",)
+
+
+def test_a_streams_pieces_reach_the_model_as_the_block_that_they_were() -> None:
+    pieces = [
+        {"type": "thinking", "thinking": "let ", "signature": "", "index": 0},
+        {"type": "thinking", "thinking": "me see", "index": 0},
+        {"type": "thinking", "thinking": "", "signature": "SIG", "index": 0},
+    ]
+    turns = said(USER, thinking(*pieces, message=calls("a")), result("a"))
+    assert turns[1]["content"][0] == {"type": "thinking", "thinking": "let me see", "signature": "SIG"}
+
+
+ASKED = {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {"query": "sky"}}
+FOUND = {"type": "web_search_tool_result", "tool_use_id": "srvtoolu_1", "content": []}
+
+
+def searched(content: str, *blocks: dict[str, Any]) -> dict[str, Any]:
+    entries = [{"block": block, "before": {"content": 7}} for block in blocks]
+    return {"role": "assistant", "content": content, "extra_content": {"anthropic": {"blocks": entries}}}
+
+
+def test_what_anthropics_own_tools_said_goes_back() -> None:
+    turns = said(USER, searched("I look.Blue.", ASKED, FOUND), USER)
+    texts = [{"type": "text", "text": words} for words in ("I look.", "Blue.")]
+    assert turns[1]["content"] == [texts[0], ASKED, FOUND, texts[1]]
+    body, dropped = build(messages=[USER, searched("x", {"type": "thinking", "thinking": "no"}), USER], strict=True)
+    assert body["messages"][1]["content"] == [{"type": "text", "text": "x"}]
+    assert dropped == ("messages.1.extra_content.anthropic",)
+
+
+def test_a_paused_turn_goes_on_at_models_that_take_no_beginning_of_an_answer() -> None:
+    turns = said(USER, searched("I look.", ASKED), abilities=ADAPTIVE)
+    assert turns[-1] == {"role": "assistant", "content": [{"type": "text", "text": "I look."}, ASKED]}
 
 
 def test_a_begun_answer_may_have_been_thought_about() -> None:

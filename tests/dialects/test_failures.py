@@ -69,7 +69,7 @@ def told(dialect: str, status: int, body: object, headers: dict[str, str] | None
     ("status", "kind", "code"),
     [
         (400, "invalid_request_error", "invalid_value"),
-        (404, "not_found_error", "not_found"),
+        (404, "not_found_error", "model_not_found"),
         (413, "invalid_request_error", "request_too_large"),
         (422, "invalid_request_error", "invalid_value"),
     ],
@@ -145,7 +145,12 @@ def test_a_model_that_a_host_does_not_have(message: str) -> None:
 def test_a_404_that_no_api_has_written_is_the_addresss_fault(dialect: str, body: bytes, says: str) -> None:
     error = told(dialect, 404, body)
     assert error.kind is errors.UPSTREAM_NOT_FOUND
-    assert (error.status, error.type, error.code, error.upstream_status) == (404, "not_found_error", "not_found", 404)
+    assert (error.status, error.type, error.code, error.upstream_status) == (
+        404,
+        "not_found_error",
+        "route_not_found",
+        404,
+    )
     assert not error.kind.retryable
     assert "base_url" in error.message
     assert says in error.message
@@ -169,7 +174,7 @@ def test_what_frameworks_say_of_an_unknown_path_is_that_too(body: object) -> Non
 def test_a_404_of_an_api_is_passed_on() -> None:
     for dialect in DIALECTS:
         error = told(dialect, 404, body_of(dialect, "No such file"))
-        assert (error.kind, error.message) == (errors.NOT_FOUND, "No such file")
+        assert (error.kind, error.message) == (errors.MODEL_NOT_FOUND, "No such file")
     assert told("openai_chat", 404, body_of("openai_chat", "Not found", code="file_not_found")).code == "file_not_found"
 
 
@@ -178,7 +183,7 @@ def test_a_404_of_an_api_is_passed_on() -> None:
     [
         ("anthropic_messages", body_of("anthropic_messages", "Busy", "overloaded_error"), errors.UPSTREAM_OVERLOADED),
         ("gemini", {"error": {"code": 503, "message": "Busy"}}, errors.UPSTREAM_OVERLOADED),
-        ("gemini", {"error": {"code": 404, "message": "Not found"}}, errors.NOT_FOUND),
+        ("gemini", {"error": {"code": 404, "message": "Not found"}}, errors.MODEL_NOT_FOUND),
         ("openai_chat", {"error": {"code": 529, "message": "Busy"}}, errors.UPSTREAM_OVERLOADED),
         ("openai_chat", {"error": {"message": "", "type": "invalid_request_error"}}, errors.INVALID_VALUE),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import orjson
@@ -16,12 +17,14 @@ from inferxgate.canonical.chat import (
     Citation,
     Finish,
     ImageOutput,
+    Logprobs,
     ReasoningDelta,
     ReasoningSeal,
     RefusalDelta,
     Start,
     TextDelta,
     TextSeal,
+    Token,
     ToolCallDelta,
     UsageReport,
     collect,
@@ -81,7 +84,7 @@ def test_an_answer_with_everything() -> None:
         Start("r1", "gemini-x"),
         ReasoningDelta(0, "hm", 0),
         ReasoningDelta(0, "m", 0),
-        ReasoningSeal(0, 0, "dA=="),
+        ReasoningSeal(0, 0, thought_signature="dA=="),
         ReasoningDelta(0, "again", 1),
         TextDelta(0, "Hello "),
         TextSeal(0, "dGV4dA=="),
@@ -95,7 +98,7 @@ def test_an_answer_with_everything() -> None:
 
 def test_a_signature_of_thought_that_is_not_shown() -> None:
     chunks = chunks_of(answer({"thought": True, "thoughtSignature": "dA=="}, {"text": "x"}))
-    assert chunks[1:] == [ReasoningSeal(0, 0, "dA=="), TextDelta(0, "x"), Finish(0, "stop")]
+    assert chunks[1:] == [ReasoningSeal(0, 0, thought_signature="dA=="), TextDelta(0, "x"), Finish(0, "stop")]
 
 
 def test_ids_made_for_calls_are_the_same_each_time_and_no_others() -> None:
@@ -107,6 +110,42 @@ def test_ids_made_for_calls_are_the_same_each_time_and_no_others() -> None:
     assert whole == ids(answer(one, reason=None), answer(two))
     assert len(set(whole)) == 2
     assert set(whole).isdisjoint(ids({**answer(one, two), "responseId": "r2"}))
+
+
+def test_the_same_call_in_two_answers_without_ids_of_their_own_has_two_ids() -> None:
+    body = {**answer({"functionCall": {"name": "a", "args": {}}}), "responseId": None}
+    data = orjson.dumps(body)
+    ids = []
+    for seed in ("x", "y"):
+        whole = collect(gemini.parse_response(data, seed)[1])
+        event = gemini.StreamReader(seed).feed(SSEEvent(data))
+        assert event is not None
+        assert collect(event.chunks) == whole
+        ids.append(whole.choices[0].tool_calls[0].id)
+    assert all(re.fullmatch("call_[0-9a-f]{24}", call_id) for call_id in ids)
+    assert ids[0] != ids[1]
+
+
+def test_log_probabilities_of_tokens() -> None:
+    told = {
+        "chosenCandidates": [
+            {"token": "Hel", "tokenId": 1, "logProbability": -0.5},
+            {"token": "lo"},
+            {"token": "!", "logProbability": "-Infinity"},
+            None,
+        ],
+        "topCandidates": [
+            {"candidates": [{"token": "Hel", "logProbability": -0.5}, {"token": "é", "logProbability": -2}]},
+            {},
+        ],
+    }
+    hel = Token("Hel", -0.5, (Token("Hel", -0.5), Token("é", -2.0)))
+    expected = [hel, Token("lo", 0.0), Token("!", -9999.0), Token("", 0.0)]
+    body = answer({"text": "Hello!"}, logprobsResult=told)
+    assert chunks_of(body)[-2:] == [Logprobs(0, tuple(expected)), Finish(0, "stop")]
+    begun = answer({"text": "a"}, reason=None, logprobsResult={"chosenCandidates": [{"token": "a"}]})
+    assert read(begun, body).choices[0].logprobs == [Token("a", 0.0), *expected]
+    assert chunks_of(answer({"text": "x"}, logprobsResult={}))[1:] == [TextDelta(0, "x"), Finish(0, "stop")]
 
 
 @pytest.mark.parametrize(
@@ -573,9 +612,9 @@ def quota(name: str, value: str = "10") -> Json:
         ),
         (401, error_body("UNAUTHENTICATED"), 502, "upstream_auth_error"),
         (403, error_body("PERMISSION_DENIED"), 502, "upstream_auth_error"),
-        (403, error_body("PERMISSION_DENIED", "File abc or it may not exist."), 404, "not_found"),
+        (403, error_body("PERMISSION_DENIED", "File abc or it may not exist."), 400, "invalid_value"),
         (404, error_body("NOT_FOUND", "models/x is not found"), 404, "model_not_found"),
-        (404, error_body("NOT_FOUND", "gone"), 404, "not_found"),
+        (404, error_body("NOT_FOUND", "gone"), 404, "model_not_found"),
         (429, error_body("RESOURCE_EXHAUSTED"), 429, "upstream_rate_limited"),
         (429, error_body("RESOURCE_EXHAUSTED", "m", quota("PerProjectPerMinute")), 429, "upstream_rate_limited"),
         (429, error_body("RESOURCE_EXHAUSTED", "m", quota("RequestsPerDay"), RETRY), 429, "upstream_quota_exceeded"),

@@ -112,6 +112,14 @@ def test_media_that_google_has(url: str, data: Json) -> None:
     assert contents(user([part]))[0]["parts"] == [{"fileData": data}]
 
 
+def test_what_is_said_of_a_document_has_no_place() -> None:
+    file = {"type": "file", "file": {"file_data": "AAAA"}, "title": "T", "context": "C", "citations": {"enabled": True}}
+    call = call_for({"messages": [user([file])]})
+    assert call.dropped == tuple(f"messages.0.content.0.{name}" for name in ("title", "context", "citations"))
+    assert refusal({"messages": [user([file])]}, target(strict=True)).param == "messages.0.content.0.title"
+    assert call_for({"messages": [user([{**file, "title": None, "context": "", "citations": {}}])]}).dropped == ()
+
+
 def test_a_file_by_its_id_at_google() -> None:
     file = {"type": "file", "file": {"file_id": "files/abc", "filename": "a.pdf"}}
     assert contents(user([file]))[0]["parts"] == [
@@ -175,7 +183,7 @@ def test_what_was_fetched_stands_where_its_urls_did() -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"logprobs": True},
+        {"web_search_options": {}},
         {"stop": ["a"] * 6},
         {"google": {"contents": []}},
         {"messages": [user([PICTURE]), user([{"type": "file", "file": {"file_id": "file-abc"}}])]},
@@ -343,7 +351,7 @@ def test_arguments_that_are_no_object_are_sent_raw_and_named(arguments: str) -> 
     call = call_for({"messages": [user("q"), assistant(None, tool_call(arguments=arguments)), result()]})
     part = json.loads(call.body)["contents"][1]["parts"][0]
     assert part["functionCall"]["args"] == {"_raw_arguments": arguments}
-    assert call.dropped == ("messages.1.tool_calls.0.arguments",)
+    assert call.dropped == ("messages.1.tool_calls.0.function.arguments",)
 
 
 def test_arguments_of_null_are_none() -> None:
@@ -355,6 +363,7 @@ def test_arguments_of_null_are_none() -> None:
 
 
 def test_signatures_return_to_the_parts_they_came_on() -> None:
+    signed_by_google = {"extra_content": {"google": {"thought_signature": "dA=="}}}
     built = contents(
         user("q"),
         assistant(
@@ -362,9 +371,8 @@ def test_signatures_return_to_the_parts_they_came_on() -> None:
             tool_call(signature="cw=="),
             tool_call("c2"),
             thinking_blocks=[
-                {"type": "thinking", "thinking": "hm", "signature": "dA=="},
+                {"type": "thinking", "thinking": "hm", "signature": "", **signed_by_google},
                 {"type": "thinking", "thinking": "so", "signature": ""},
-                {"type": "redacted_thinking", "data": "another provider's"},
             ],
             extra_content={"google": {"thought_signature": "dGV4dA=="}},
         ),
@@ -379,6 +387,29 @@ def test_signatures_return_to_the_parts_they_came_on() -> None:
         {"functionCall": {"id": "c1", "name": "look", "args": {}}, "thoughtSignature": "cw=="},
         {"functionCall": {"id": "c2", "name": "look", "args": {}}},
     ]
+
+
+def test_another_vendors_signatures_are_left_out_and_named() -> None:
+    blocks = [
+        {"type": "thinking", "thinking": "hm", "signature": "Claude's"},
+        {"type": "redacted_thinking", "data": "Claude's"},
+        {"type": "thinking", "thinking": "", "signature": "Claude's"},
+    ]
+    message = assistant(None, tool_call(), thinking_blocks=blocks)
+    call = call_for({"messages": [user("q"), message, result()]}, LEVELS)
+    assert json.loads(call.body)["contents"][1]["parts"] == [
+        {"text": "hm", "thought": True},
+        {"functionCall": {"id": "c1", "name": "look", "args": {}}, "thoughtSignature": STAND_IN},
+    ]
+    assert call.dropped == tuple(f"messages.1.thinking_blocks.{place}" for place in ("0.signature", "1", "2.signature"))
+
+
+def test_what_anthropics_own_tools_said_is_left_out_and_named() -> None:
+    entry = {"block": {"type": "server_tool_use"}, "before": {"content": 1}}
+    message = assistant("ab", extra_content={"anthropic": {"blocks": [entry, entry]}})
+    call = call_for({"messages": [user("q"), message, user("r")]})
+    assert json.loads(call.body)["contents"][1]["parts"] == [{"text": "a"}, {"text": "b"}]
+    assert call.dropped == ("messages.1.extra_content.anthropic",)
 
 
 def test_a_signature_without_text_gets_empty_text() -> None:
@@ -501,9 +532,6 @@ def test_strict_tools_ask_for_valid_calls_of_models_that_have_the_mode() -> None
     [
         ({"tool_choice": "required"}, "tool_choice"),
         ({"tools": [function()], "tool_choice": {"type": "function", "function": {"name": "x"}}}, "tool_choice"),
-        ({"tools": [function(), function("1st")]}, "tools.1.function.name"),
-        ({"tools": [function("x" * 129)]}, "tools.0.function.name"),
-        ({"tools": [function("with space")]}, "tools.0.function.name"),
     ],
 )
 def test_tools_that_cannot_be_sent(body: Json, param: str) -> None:
@@ -529,6 +557,8 @@ def test_settings_go_under_their_own_names() -> None:
             "seed": 0,
             "presence_penalty": 0.1,
             "frequency_penalty": -0.1,
+            "logprobs": True,
+            "top_logprobs": 2,
             "top_k": 5,
         }
     )
@@ -541,15 +571,21 @@ def test_settings_go_under_their_own_names() -> None:
         "seed": 0,
         "presencePenalty": 0.1,
         "frequencyPenalty": -0.1,
+        "responseLogprobs": True,
+        "logprobs": 2,
         "topK": 5,
     }
     assert call.dropped == ()
+    assert config({"logprobs": True, "top_logprobs": 0}) == {"responseLogprobs": True}
+    assert config({"logprobs": False, "top_logprobs": 0}) == {}
 
 
 def test_models_without_sampling_parameters() -> None:
     call = call_for({"temperature": 1, "top_p": 1, "topK": 3}, target(sampling=False))
     assert "generationConfig" not in json.loads(call.body)
     assert call.dropped == ("temperature", "top_p", "topK")
+    wrapped = {"extra_body": {"google": {"generation_config": {"top_k": 3}}}}
+    assert call_for(wrapped, target(sampling=False)).dropped == ("extra_body.google.generation_config.top_k",)
 
 
 def test_tuning_without_an_equivalent_is_left_out_and_named_or_refused() -> None:
@@ -559,28 +595,44 @@ def test_tuning_without_an_equivalent_is_left_out_and_named_or_refused() -> None
         "user": "u",
         "service_tier": "flex",
         "metadata": {"a": "b"},
-        "cache_control": {"type": "ephemeral"},
         "verbosity": "low",
+        "cache_control": {"type": "ephemeral"},
     }
     call = call_for(body)
-    assert call.dropped == tuple(body)
+    assert sorted(call.dropped) == sorted(body)
     for name, value in body.items():
         error = refusal({name: value}, target(strict=True))
         assert (error.code, error.param) == ("unsupported_parameter", name)
     assert call_for({"parallel_tool_calls": True, "service_tier": "auto"}, target(strict=True)).dropped == ()
 
 
-def test_cache_marks_anywhere_are_named_once() -> None:
+def test_cache_marks_are_named_where_they_are() -> None:
     mark = {"cache_control": {"type": "ephemeral"}}
     text = {"type": "text", "text": "x", **mark}
-    assert call_for({"messages": [user([text, text])]}).dropped == ("cache_control",)
-    assert call_for({"tools": [{**function(), **mark}]}).dropped == ("cache_control",)
+    call = {**tool_call(), **mark}
+    marked: Json = {
+        "messages": [user([text, text]), {**assistant("I look", call), **mark}, result([text]), user("and")],
+        "tools": [function(), {**function("see"), **mark}, function("hear", **mark)],
+        **mark,
+    }
+    assert call_for(marked).dropped == (
+        "cache_control",
+        "messages.0.content.0.cache_control",
+        "messages.0.content.1.cache_control",
+        "messages.1.cache_control",
+        "messages.1.tool_calls.0.cache_control",
+        "messages.2.content.0.cache_control",
+        "tools.1.cache_control",
+        "tools.2.function.cache_control",
+    )
+    assert refusal({"messages": [user([text])]}, target(strict=True)).param == "messages.0.content.0.cache_control"
+    assert call_for({"messages": [{**user("x"), "tool_calls": ["of nobody"]}]}).dropped == ()
 
 
 @pytest.mark.parametrize(
     ("body", "param"),
     [
-        ({"logprobs": True}, "logprobs"),
+        ({"top_logprobs": 2}, "top_logprobs"),
         ({"modalities": ["text", "audio"]}, "modalities"),
         ({"modalities": ["text", "image"]}, "modalities"),
         ({"audio": {"voice": "x"}}, "modalities"),
@@ -670,8 +722,8 @@ def test_native_thinking_goes_before_effort() -> None:
         ({"google": {"contents": []}}, "google.contents"),
         ({"extra_body": {"google": {"model": "x"}}}, "extra_body.google.model"),
         ({"google": []}, "google"),
-        ({"google": {"tools": {}}}, "tools"),
-        ({"google": {"tool_config": 1}}, "tool_config"),
+        ({"google": {"tools": {}}}, "google.tools"),
+        ({"google": {"tool_config": 1}}, "google.tool_config"),
         ({"generation_config": 1}, "generation_config"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -40,3 +41,30 @@ def test_models_that_always_think_are_not_told_otherwise(model: str, thinking: A
 
 def test_models_that_do_not_think_drop_the_effort() -> None:
     assert call_for({"reasoning_effort": "high"}, target()).dropped == ("reasoning_effort",)
+
+
+@pytest.mark.parametrize(
+    ("model", "max_tokens", "budget"),
+    [
+        ("gemini-2.5-pro", 8193, 8192),
+        ("gemini-2.5-pro", 8192, 4096),
+        ("gemini-2.5-pro", 200, 128),
+        ("gemini-2.5-pro", 128, None),
+        ("gemini-2.5-flash-lite", 600, 512),
+        ("gemini-2.5-flash-lite", 512, None),
+        ("gemini-2.5-flash", 600, 300),
+        ("gemini-2.5-flash", 2, 1),
+        ("gemini-2.5-flash", 1, None),
+    ],
+)
+def test_a_budget_leaves_room_for_the_answer(model: str, max_tokens: int, budget: int | None) -> None:
+    call = call_for({"reasoning_effort": "medium", "max_tokens": max_tokens}, target(model, thinking="budget"))
+    built = json.loads(call.body)["generationConfig"]
+    assert built["maxOutputTokens"] == max_tokens
+    assert built.get("thinkingConfig", {}).get("thinkingBudget") == budget
+    assert call.dropped == (("reasoning_effort",) if budget is None else ())
+
+
+def test_an_effort_that_leaves_no_room_is_a_400_where_strict() -> None:
+    to = target("gemini-2.5-pro", thinking="budget", strict=True)
+    assert refusal({"reasoning_effort": "low", "max_tokens": 100}, to).param == "reasoning_effort"

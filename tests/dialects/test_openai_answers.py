@@ -17,12 +17,15 @@ from inferxgate.canonical.chat import (
     Citation,
     Finish,
     ImageOutput,
+    Logprobs,
     ReasoningDelta,
     ReasoningSeal,
     RefusalDelta,
+    ServerBlock,
     Start,
     TextDelta,
     TextSeal,
+    Token,
     ToolCallDelta,
     UsageReport,
     collect,
@@ -32,6 +35,7 @@ from inferxgate.dialects import openai_chat
 from inferxgate.dialects.openai_answers import StreamBuilder, build_response, build_usage
 from inferxgate.dialects.protocol import Event
 from inferxgate.framing.sse import SSEDecoder
+from tests.support.accumulating import accumulated, messages_of
 
 ANSWER: list[Chunk] = [
     Start("msg_1", "claude-x"),
@@ -121,6 +125,81 @@ def test_a_finish_reason_goes_out_after_the_last_of_the_text() -> None:
     events = streamed([Start("a", "m"), TextDelta(0, "Hel"), Finish(0, "stop"), TextDelta(0, "lo"), Finish(0, "stop")])
     assert [event["choices"][0]["delta"].get("content") for event in events] == ["Hel", "lo", None]
     assert [event["choices"][0]["finish_reason"] for event in events] == [None, None, "stop"]
+
+
+PIECES: list[Chunk] = [
+    Start("msg_1", "claude-x"),
+    ReasoningDelta(0, "let ", 0),
+    ReasoningDelta(0, "me", 0),
+    ReasoningSeal(0, 0, signature="S"),
+    ReasoningSeal(0, 2, redacted="D"),
+    ReasoningSeal(0, 3, signature="T"),
+    ReasoningDelta(0, "see", 4),
+    ReasoningSeal(0, 4, thought_signature="G"),
+    ReasoningDelta(0, "unsigned", 5),
+    TextDelta(0, "Hel"),
+    TextSeal(0, "early"),
+    Citation(0, "https://h/a", "A", "words", 0, 3),
+    Citation(0, None, "paper", "words"),
+    TextDelta(0, "lo"),
+    TextSeal(0, "late"),
+    Citation(0, "https://h/b", "B", "words", 3, 5),
+    Citation(0, None, "book", "more words"),
+    ImageOutput(0, "image/png", "AAAA"),
+    ImageOutput(0, "image/png", "BBBB"),
+    RefusalDelta(0, "n"),
+    RefusalDelta(0, "o"),
+    ToolCallDelta(0, 0, "call_a", "f", '{"x"', "CS"),
+    ToolCallDelta(0, 0, None, None, ": 1}"),
+    ToolCallDelta(0, 1, "call_b", "g", "{}"),
+    TextDelta(1, "two"),
+    Logprobs(1, (Token("tw", -0.5, (Token("tw", -0.5), Token("é", -2.0))),)),
+    Logprobs(1, (Token("o", 0.0),)),
+    ServerBlock(0, {"type": "server_tool_use", "input": {}}, 5, 3, 0),
+    ServerBlock(0, {"type": "web_search_tool_result"}, 5, 3, 0),
+    ReasoningDelta(1, "hm", 0),
+    Citation(1, "https://h/c", None, None),
+    Citation(1, "https://h/d", None, None),
+    Finish(0, "tool_calls"),
+    Finish(1, "stop"),
+]
+
+
+def test_the_sdk_joins_a_stream_to_the_whole_answers_message() -> None:
+    joined = messages_of(accumulated(streamed(PIECES)))
+    assert joined == messages_of(whole(PIECES))
+    assert [block.get("thinking") for block in joined[0]["thinking_blocks"]] == ["let me", None, "", "see", "unsigned"]
+    before = {"thinking_blocks": 5, "content": 3, "tool_calls": 0}
+    assert joined[0]["extra_content"] == {
+        "google": {"thought_signature": "late"},
+        "anthropic": {
+            "blocks": [
+                {"block": {"type": "server_tool_use", "input": {}}, "before": before},
+                {"block": {"type": "web_search_tool_result"}, "before": before},
+            ]
+        },
+    }
+
+
+def test_log_probabilities_have_openais_form() -> None:
+    first, second = whole(PIECES)["choices"]
+    assert first["logprobs"] is None
+    told = {"token": "tw", "logprob": -0.5, "bytes": [116, 119]}
+    other = {"token": "é", "logprob": -2.0, "bytes": [195, 169]}
+    assert second["logprobs"] == {
+        "content": [
+            {**told, "top_logprobs": [told, other]},
+            {"token": "o", "logprob": 0.0, "bytes": [111], "top_logprobs": []},
+        ],
+        "refusal": None,
+    }
+    ChatCompletion.model_validate(whole(PIECES))
+
+
+def test_pieces_of_one_thought_have_its_place() -> None:
+    deltas = [event["choices"][0]["delta"] for event in streamed(PIECES, include_usage=False)]
+    places = [block["index"] for delta in deltas for block in delta.get("thinking_blocks", ())]
+    assert places == [0, 0, 0, 1, 2, 3, 3, 4, 0]
 
 
 def test_an_empty_answer_still_has_its_choice() -> None:

@@ -125,7 +125,7 @@ def test_nesting_too_deep_to_write_again_is_the_callers_error() -> None:
     request = openai_chat.parse_request({**HELLO, "metadata": deep})
     with pytest.raises(GatewayError, match="nested too deeply") as caught:
         build(request, "m", ask=True)
-    assert caught.value.status == 400
+    assert (caught.value.status, caught.value.param) == (400, "metadata")
 
 
 def test_prompt_bytes_counts_the_text_of_strings_and_parts() -> None:
@@ -515,7 +515,7 @@ def test_a_stream_means_the_same_as_the_whole_answer_however_it_is_cut(
     ("status", "kind", "told"),
     [
         (400, errors.INVALID_VALUE, 400),
-        (404, errors.NOT_FOUND, 404),
+        (404, errors.MODEL_NOT_FOUND, 404),
         (413, errors.REQUEST_TOO_LARGE, 413),
         (422, errors.INVALID_VALUE, 422),
         (401, errors.UPSTREAM_AUTH_ERROR, 502),
@@ -602,7 +602,7 @@ def test_every_spelling_of_retry_after_is_read(headers: dict[str, str], seconds:
 
 @pytest.mark.parametrize(
     ("status", "error_type", "code"),
-    [(404, "not_found_error", "not_found"), (413, "invalid_request_error", "request_too_large")],
+    [(404, "not_found_error", "route_not_found"), (413, "invalid_request_error", "request_too_large")],
 )
 def test_a_kept_status_without_words_has_the_contracts(status: int, error_type: str, code: str) -> None:
     error = openai_chat.parse_error(status, {}, b"{}", now_s=0)

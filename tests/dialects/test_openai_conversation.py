@@ -18,6 +18,7 @@ from inferxgate.canonical.conversation import (
     Reasoning,
     Refused,
     ResponseFormat,
+    ServerBlock,
     Text,
     Tool,
     ToolChoice,
@@ -99,6 +100,25 @@ def test_roles() -> None:
             Document(Bytes("text/plain", "AAAA"), "a.txt"),
         ),
         ({"type": "file", "file": {"file_data": "https://h/a.pdf"}}, Document(Url("https://h/a.pdf"))),
+        (
+            {"type": "file", "file": {"file_id": "f"}, "title": "T", "context": "C", "citations": {"enabled": True}},
+            Document(FileId("f"), title="T", context="C", citations=True),
+        ),
+        (
+            {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "é"}, "title": "T"},
+            Document(Bytes("text/plain", "w6k="), title="T"),
+        ),
+        (
+            {
+                "type": "document",
+                "source": {"type": "base64", "media_type": "application/PDF", "data": "AAAA"},
+                "cache_control": {"type": "ephemeral"},
+                "citations": {"enabled": False},
+            },
+            Document(Bytes("application/pdf", "AAAA"), cache=CacheMark(), citations=False),
+        ),
+        ({"type": "document", "source": {"type": "url", "url": "https://h/a.pdf"}}, Document(Url("https://h/a.pdf"))),
+        ({"type": "document", "source": {"type": "file", "file_id": "f"}, "citations": {}}, Document(FileId("f"))),
         ({"type": "refusal", "refusal": "no"}, Refused("no")),
         ({"type": "thinking", "thinking": "hm", "signature": "S"}, Reasoning("hm", signature="S")),
         ({"type": "redacted_thinking", "data": "D"}, Reasoning("", redacted="D")),
@@ -145,6 +165,93 @@ def test_an_assistants_turn_keeps_thought_text_and_calls_in_order() -> None:
         ToolUse("call_a", "f", '{"x": 1}'),
         ToolUse("call_b", "f", '{"x": 1}', "T"),
     )
+
+
+def piece(text: str = "", **more: Any) -> dict[str, Any]:
+    return {"type": "thinking", "thinking": text, **more}
+
+
+OPAQUE = {"type": "redacted_thinking", "data": "D"}
+GOOGLES = {"extra_content": {"google": {"thought_signature": "G"}}}
+
+
+@pytest.mark.parametrize(
+    ("blocks", "thoughts"),
+    [
+        ([piece("a"), piece("b"), piece(signature="S")], [Reasoning("ab", "S")]),
+        ([piece("a", signature=""), piece("b"), piece(signature="S")], [Reasoning("ab", "S")]),
+        ([piece("a", signature="S"), piece("b", signature="T")], [Reasoning("a", "S"), Reasoning("b", "T")]),
+        ([piece(signature="S"), piece(signature="T")], [Reasoning("", "S"), Reasoning("", "T")]),
+        ([piece("a", signature="S"), piece("b"), piece("c")], [Reasoning("a", "S"), Reasoning("bc")]),
+        ([piece("a"), OPAQUE, piece("b")], [Reasoning("a"), Reasoning("", redacted="D"), Reasoning("b")]),
+        ([piece("a"), piece("b", **GOOGLES), piece("c")], [Reasoning("ab", thought_signature="G"), Reasoning("c")]),
+        (
+            [
+                piece("a", index=0),
+                piece("x", index=1),
+                piece("b", index=0, signature="S"),
+                piece(index=1, signature="T"),
+            ],
+            [Reasoning("ab", "S"), Reasoning("x", "T")],
+        ),
+        ([piece("a", index=0), piece("b", index=1)], [Reasoning("a"), Reasoning("b")]),
+        ([piece("a", index=0), piece("b")], [Reasoning("a"), Reasoning("b")]),
+        ([piece("a"), piece("b", index=0), piece("c")], [Reasoning("a"), Reasoning("b"), Reasoning("c")]),
+        (
+            [piece("a", index=0, signature="S"), piece("b", index=0, signature="T")],
+            [Reasoning("a", "S"), Reasoning("b", "T")],
+        ),
+    ],
+)
+def test_pieces_of_a_streamed_thought_are_one_block_until_its_signature(
+    blocks: list[dict[str, Any]], thoughts: list[Reasoning]
+) -> None:
+    turn = {"role": "assistant", "content": None, "thinking_blocks": blocks}
+    assert read(USER, turn).messages[1].parts == tuple(thoughts)
+
+
+def server_block(name: str, thoughts: int, characters: int, calls: int) -> dict[str, Any]:
+    before = {"thinking_blocks": thoughts, "content": characters, "tool_calls": calls}
+    return {"block": {"type": "server_tool_use", "name": name}, "before": before}
+
+
+A, B, C = (ServerBlock({"type": "server_tool_use", "name": name}) for name in "abc")
+
+
+def test_blocks_of_anthropics_own_tools_stand_where_they_stood() -> None:
+    turn = {
+        "role": "assistant",
+        "content": "one two",
+        "thinking_blocks": [piece("x", signature="S"), piece("y", signature="T")],
+        "tool_calls": [CALL, {**CALL, "id": "call_b"}],
+        "extra_content": {
+            "anthropic": {
+                "blocks": [server_block("a", 1, 0, 0), server_block("b", 2, 3, 0), server_block("c", 1, 3, 1)]
+            }
+        },
+    }
+    one, two = ToolUse("call_a", "f", '{"x": 1}'), ToolUse("call_b", "f", '{"x": 1}')
+    assert read(USER, turn).messages[1].parts == (
+        Reasoning("x", "S"), A, Reasoning("y", "T"), Text("one"), B, one, C, Text(" two"), two,
+    )  # fmt: skip
+    parts = [{"type": "text", "text": "one"}, {"type": "text", "text": "two"}]
+    whole = {**turn, "content": parts, "thinking_blocks": None, "tool_calls": None}
+    assert read(USER, whole).messages[1].parts == (A, B, C, Text("one"), Text("two"))
+    assert read(USER, {**whole, "content": None}).messages[1].parts == (A, B, C)
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        "x",
+        {"anthropic": "x"},
+        {"anthropic": {"blocks": "x"}},
+        {"anthropic": {"blocks": ["x", {"block": {}, "before": {}}, {"block": {"type": "x_tool_use"}}]}},
+    ],
+)
+def test_what_is_no_such_block_is_passed_over(extra: Any) -> None:
+    turn = {"role": "assistant", "content": "x", "extra_content": extra}
+    assert read(USER, turn).messages[1].parts == (Text("x"),)
 
 
 def test_results_of_one_turn_come_together_with_their_functions_names() -> None:
@@ -257,6 +364,15 @@ def test_a_wrong_setting_is_named(fields: dict[str, Any], param: str) -> None:
         (
             {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/png,raw"}}]},
             "messages.0.content.0.image_url",
+        ),
+        ({"role": "user", "content": [{"type": "document"}]}, "messages.0.content.0.source"),
+        (
+            {"role": "user", "content": [{"type": "document", "source": {"type": "content", "content": []}}]},
+            "messages.0.content.0.source.type",
+        ),
+        (
+            {"role": "user", "content": [{"type": "file", "file": {"file_id": "f"}, "citations": True}]},
+            "messages.0.content.0.citations",
         ),
         ({"role": "tool", "content": "x"}, "messages.0.tool_call_id"),
         (

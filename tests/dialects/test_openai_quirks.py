@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from openai.types.chat.completion_create_params import CompletionCreateParamsBase
 
 from inferxgate.canonical.chat import UsageReport
 from inferxgate.canonical.usage import Usage
@@ -64,6 +65,11 @@ def sent(host: str, changes: dict[str, Any], *, strict: bool = False) -> tuple[d
             {"n": 2, "safe_prompt": True, "prompt_cache_key": "k"},
             (),
         ),
+        ("mistral", {"service_tier": "auto"}, {"service_tier": "auto"}, ()),
+        ("mistral", {"service_tier": None}, {"service_tier": None}, ()),
+        ("mistral", {"service_tier": "flex"}, {}, ("service_tier",)),
+        ("mistral", {"service_tier": ["flex"]}, {}, ("service_tier",)),
+        ("mistral", {"modalities": ["text"]}, {}, ()),
         ("mistral", {"stream": True}, {"stream": True}, ()),
         ("mistral", {"stream": True, "stream_options": {"include_usage": True}}, {"stream": True}, ()),
         (
@@ -135,7 +141,9 @@ def test_messages_lose_the_keys_that_a_host_forbids() -> None:
         {"role": "tool", "content": "t", "tool_call_id": "abcDEF123", "name": "f"},
         {"role": "function", "content": "kept as it came", "name": "f"},
     ]
-    assert dropped == ("messages.*.name", "messages.*.reasoning_content"), "what said nothing goes without a word"
+    assert dropped == ("messages.0.name", "messages.1.name", "messages.2.reasoning_content"), (
+        "what said nothing goes without a word"
+    )
     arrived, dropped = sent("groq", {"messages": messages[:4]})
     assert [message.keys() for message in arrived["messages"]] == [
         {"role", "content"},
@@ -145,6 +153,23 @@ def test_messages_lose_the_keys_that_a_host_forbids() -> None:
     ]
     assert arrived["messages"][0]["role"] == "developer"
     assert sent("openai", {"messages": messages}) == ({"messages": messages}, ())
+
+
+MISTRALS_OWN = {
+    "model", "messages", "temperature", "top_p", "max_tokens", "stream", "stop", "random_seed", "metadata",
+    "response_format", "tools", "tool_choice", "presence_penalty", "frequency_penalty", "logprobs", "top_logprobs", "n",
+    "prediction", "parallel_tool_calls", "reasoning_effort", "prompt_cache_key", "service_tier", "stream_options",
+}  # fmt: skip
+"""OpenAI's keys that the ``ChatCompletionRequest`` of Mistral's library (mistralai 3.7) has; and ``stream_options``,
+which it lacks, and which was taken in recorded requests."""
+
+
+def test_no_key_of_openais_reaches_mistral_that_it_refuses() -> None:
+    quirks = ROWS["mistral"].quirks
+    for name in CompletionCreateParamsBase.__annotations__:
+        known = name in MISTRALS_OWN
+        assert known != (name in quirks.drops or name in quirks.refuses or name in quirks.renames), name
+    assert set(quirks.renames.values()) <= MISTRALS_OWN
 
 
 @pytest.mark.parametrize("host", ["mistral", "deepseek", "perplexity"])

@@ -209,8 +209,8 @@ async def test_nothing_is_fetched_for_a_provider_that_takes_urls(world: World) -
 
 
 async def test_nothing_is_fetched_for_a_request_that_is_wrong_in_another_way(world: World) -> None:
-    answer = await world.ask(URL, logprobs=True)
-    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "logprobs")
+    answer = await world.ask(URL, web_search_options={})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "web_search_options")
     assert world.web.requests == []
 
 

@@ -64,7 +64,7 @@ def test_a_wrong_address_is_told_and_its_words_are_in_the_log_alone(tmp_path: Pa
                 provider.reply_body(f"<h1>{mark} and {SECRET}</h1>".encode() + b" end" * 2000, status=404)
                 answer = ask(own, own_key, name, stream=stream)
                 error = answer.json()["error"]
-                assert (answer.status_code, error["type"], error["code"]) == (404, "not_found_error", "not_found")
+                assert (answer.status_code, error["type"], error["code"]) == (404, "not_found_error", "route_not_found")
                 assert error["message"].startswith(f"The provider {name} ")
                 assert "base_url may be wrong" in error["message"]
                 assert mark not in answer.text

@@ -19,7 +19,7 @@ from inferxgate.errors import UPSTREAM_INVALID_RESPONSE, GatewayError
 from inferxgate.gateway.ledger import Ledger
 from inferxgate.gateway.pipeline import CLIENT_GONE, Gateway, StreamReply, Told, WholeReply
 from inferxgate.gateway.routing import Router
-from inferxgate.providers import anthropic
+from inferxgate.providers import anthropic, gemini
 from inferxgate.providers.openai import ROW
 from inferxgate.providers.provider import Provider
 from inferxgate.store.records import UsageFilter, UsageRecord
@@ -84,11 +84,18 @@ async def setup(tmp_path: Path) -> AsyncIterator[Setup]:
         provider = Provider(name="openai", row=ROW, base_url=fake.base_url, api_key=SECRET)
         unpriced = replace(provider, name="unpriced", base_url=fake.base_url)
         claude = Provider(name="claude", row=anthropic.ROW, base_url=fake.url, api_key=SECRET)
-        router = Router([provider, unpriced, claude], {}, catalog)
+        google = Provider(name="google", row=gemini.ROW, base_url=fake.url, api_key=SECRET)
+        router = Router([provider, unpriced, claude, google], {}, catalog)
         gateway = Gateway(
             router=router,
             catalog=catalog,
-            upstream={"openai": upstream, "unpriced": upstream, "claude": upstream, "echo": EchoUpstream()},
+            upstream={
+                "openai": upstream,
+                "unpriced": upstream,
+                "claude": upstream,
+                "google": upstream,
+                "echo": EchoUpstream(),
+            },
             limits=limits,
             ledger=ledger,
             metrics=metrics,
@@ -213,8 +220,34 @@ async def test_a_whole_answer_without_a_finish_reason_is_an_error_and_is_paid_fo
     with pytest.raises(GatewayError, match="no finish reason"):
         await setup.read(stream=False, model="claude/c")
     failed, fine = setup.records()
-    assert (fine.status, failed.status, failed.error_code) == ("ok", "provider_error", "upstream_error")
+    assert (fine.status, failed.status, failed.error_code) == ("ok", "provider_error", "upstream_invalid_response")
     assert (failed.usage, failed.usage_source) == (Usage(input_tokens=7, output_tokens=2), "provider")
+
+
+@pytest.mark.parametrize("reason", [None, ""])
+async def test_one_that_is_forwarded_is_an_error_too(setup: Setup, reason: str | None) -> None:
+    choice = {"index": 0, "message": {"role": "assistant", "content": "Hello!"}, "finish_reason": reason}
+    setup.provider.reply_json({"id": "c", "choices": [choice], "usage": USAGE["usage"]})
+    with pytest.raises(GatewayError, match="no finish reason"):
+        await setup.read(stream=False)
+    [failed] = setup.records()
+    assert (failed.status, failed.error_code, failed.http_status) == (
+        "provider_error",
+        "upstream_invalid_response",
+        502,
+    )
+    assert (failed.usage.total_tokens, failed.usage_source) == (9, "provider")
+
+
+async def test_the_same_call_in_two_answers_is_two_calls(setup: Setup) -> None:
+    call = {"content": {"parts": [{"functionCall": {"name": "f", "args": {}}}]}, "finishReason": "STOP"}
+    ids = set()
+    for _ in range(2):
+        setup.provider.reply_json({"candidates": [call]})
+        reply = await setup.chat(model="google/gemini-2.5-flash")
+        assert isinstance(reply, WholeReply)
+        ids.add(collect(reply.chunks).choices[0].tool_calls[0].id)
+    assert len(ids) == 2
 
 
 async def test_no_count_of_nothing_is_believed(setup: Setup) -> None:

@@ -60,6 +60,23 @@ def test_what_the_client_brought_back_is_left_alone() -> None:
     assert back is turn
 
 
+def test_thought_that_came_back_without_its_signature_is_put_back_whole() -> None:
+    bare = [{"type": "thinking", "thinking": "let me see", "signature": ""}]
+    turn = {"role": "assistant", "content": "x", "thinking_blocks": bare, "tool_calls": [call("call_a")]}
+    [back] = mended(memory_of(answered(), "claude"), "claude", turn)
+    assert back == {**turn, "thinking_blocks": BLOCKS}
+
+
+def test_geminis_signature_of_a_thought_is_put_back_as_its_own() -> None:
+    thought, seal = ReasoningDelta(0, "hm"), ReasoningSeal(0, 0, thought_signature="G")
+    memory = memory_of(collect((thought, seal, ToolCallDelta(0, 0, "c", "f", "{}"))).choices[0], "gemini")
+    [back] = mended(memory, "gemini", {"role": "assistant", "tool_calls": [call("c")]})
+    google = {"google": {"thought_signature": "G"}}
+    assert back["thinking_blocks"] == [{"type": "thinking", "thinking": "hm", "signature": "", "extra_content": google}]
+    [same] = mended(memory, "gemini", back)
+    assert same is back
+
+
 def test_another_providers_thoughts_are_not_put_in() -> None:
     turn = {"role": "assistant", "tool_calls": [call("call_a")]}
     [back] = mended(memory_of(answered(), "claude"), "other", turn)

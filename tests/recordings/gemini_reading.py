@@ -47,6 +47,8 @@ class Said:
     """(address, title, the words of the answer that it stands for), in order."""
     signature: str | None = None
     """Of the text."""
+    tokens: list[tuple[str, float, int]] = field(default_factory=list)
+    """(token, logarithm of its probability, number of those at its place that are told)."""
     reason: str | None = None
     failed: str | None = None
 
@@ -87,6 +89,7 @@ def of_bodies(bodies: list[Json]) -> Reading:
             for part in (candidate.get("content") or {}).get("parts") or ():
                 add_part(said, part)
             add_sources(said, candidate.get("groundingMetadata") or {})
+            add_tokens(said, candidate.get("logprobsResult") or {})
             finish(said, candidate.get("finishReason"))
         reading.blocked = (body.get("promptFeedback") or {}).get("blockReason") or reading.blocked
         usage = body.get("usageMetadata") or {}
@@ -121,6 +124,11 @@ def add_sources(said: Said, grounding: Json) -> None:
             used.add(index)
             said.cited.append((*source_of(chunks[index]), support["segment"]["text"]))
     said.cited += [(*source_of(chunk), None) for index, chunk in enumerate(chunks) if index not in used]
+
+
+def add_tokens(said: Said, told: Json) -> None:
+    for chosen, place in zip(told.get("chosenCandidates") or (), told.get("topCandidates") or (), strict=True):
+        said.tokens.append((chosen["token"], chosen["logProbability"], len(place["candidates"])))
 
 
 def source_of(chunk: Json) -> tuple[str | None, str | None]:

@@ -39,6 +39,7 @@ from inferxgate.canonical.usage import BUCKETS, Usage
 from inferxgate.catalog.abilities import Abilities
 from inferxgate.dialects import anthropic_messages
 from inferxgate.dialects.anthropic_requests import build_body
+from inferxgate.dialects.openai_answers import build_response
 from inferxgate.dialects.openai_chat import parse_request
 from inferxgate.dialects.protocol import BuildTarget
 from inferxgate.errors import GatewayError
@@ -178,6 +179,42 @@ def test_a_whole_answer_streamed_means_the_same() -> None:
         if body is not None:
             whole = collect(anthropic_messages.parse_response(json.dumps(body).encode())[1])
             assert read(play(as_stream(body), 1)) == read(whole), recording.file
+
+
+def test_an_answer_that_a_client_returns_reaches_the_model_as_it_was() -> None:
+    """But for blank text and citations: no block is lost, and each stands where it stood."""
+    servers = 0
+    for recording in exchanges():
+        body = recording.load()["response"]["body"]
+        if body is None:
+            continue
+        whole = collect(anthropic_messages.parse_response(json.dumps(body).encode())[1])
+        message = json.loads(orjson.dumps(build_response(whole, answer_id="", created_s=0, model="m")))["choices"][0]
+        calls = message["message"].get("tool_calls", ())
+        results = [{"role": "tool", "tool_call_id": call["id"], "content": "done"} for call in calls]
+        asked = [{"role": "user", "content": "go"}, message["message"], *results, {"role": "user", "content": "on"}]
+        sent = build({"model": "m", "messages": asked}, MODELS["newest"])
+        assert not isinstance(sent, GatewayError), recording.file
+        expected = blocks_of(body["content"])
+        if expected and expected[-1][0] in {"thinking", "redacted_thinking"}:
+            continue  # cut off while the model thought: the API would refuse to have it back
+        got = blocks_of(sent["messages"][1]["content"]) if expected else []
+        assert got == expected, recording.file
+        servers += sum(kind.endswith(("_tool_use", "_tool_result")) for kind, _ in expected)
+    assert servers > 25
+
+
+def blocks_of(content: list[dict[str, Any]]) -> list[tuple[str, Any]]:
+    """Blocks without what is not returned; texts that follow each other are one."""
+    blocks: list[tuple[str, Any]] = []
+    for block in content:
+        if block["type"] != "text":
+            blocks.append((block["type"], {name: value for name, value in block.items() if name != "caller"}))
+        elif blocks and blocks[-1][0] == "text":
+            blocks[-1] = ("text", blocks[-1][1] + block["text"])
+        elif block["text"].strip():
+            blocks.append(("text", block["text"]))
+    return blocks
 
 
 TOLD = {400: 400, 401: 502, 404: 404}

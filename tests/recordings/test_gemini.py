@@ -86,6 +86,8 @@ def compare(answer: ChatResponse, expected: Reading, file: str) -> None:
         assert choice.finish_reason == said.reason, file
         assert choice.text_signature == said.signature, file
         assert [(image.media_type, image.base64) for image in choice.images] == said.images, file
+        tokens = [(token.text, token.logprob, len(token.top)) for token in choice.logprobs]
+        assert tokens == said.tokens, file
         compare_calls(choice, said, file)
         compare_sources(choice, said, file)
     usage = answer.usage
@@ -171,7 +173,7 @@ def test_recorded_errors_are_told_as_the_contract_says() -> None:
                 assert (error.status, error.code) == (502, "upstream_auth_error"), recording.file
                 assert "API key" not in error.message, recording.file
             elif recording.status == 403:  # of a cache that is gone
-                assert (error.status, error.message) == (404, details["message"]), recording.file
+                assert (error.status, error.message) == (400, details["message"]), recording.file
             else:
                 assert error.status == TOLD.get(recording.status, recording.status), recording.file
             if error.status in (400, 404):
@@ -207,7 +209,7 @@ def validate(body: dict[str, Any]) -> None:
     assert rest == {}
 
 
-REFUSED = {"logprobs": 13, "url": 9, "modalities": 1, "web_search_options": 1, "tools": 1}
+REFUSED = {"url": 9, "modalities": 1, "web_search_options": 1, "tools": 1}
 """Why recorded requests are refused, and how many: pictures by address, what chat completions of Gemini's have not."""
 
 

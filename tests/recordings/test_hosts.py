@@ -39,6 +39,12 @@ EXCEPTIONS = {
     "snowflake/chat.completions/test-snowflake-test-snowflake-model-streaming-0-7f482c61.json": (
         "the finish reason is empty, and so none"
     ),
+    "snowflake/chat.completions/test-snowflake-test-snowflake-thinking-0-e1300c98.json": (
+        "the finish reason is empty, and so none"
+    ),
+    "snowflake/chat.completions/test-snowflake-test-snowflake-thinking-1-be6b0013.json": (
+        "the finish reason is empty, and so none"
+    ),
     "openrouter/chat.completions/test-cache-test-openrouter-cache-instructions-gemini-real-api-0-2f99ba74.json": (
         "the same tokens are counted as written to the cache and as read from it, and billed twice"
     ),

@@ -384,8 +384,8 @@ def test_an_admin_may_all_that(world: World, person: Person) -> None:
     assert world.client.patch(path, json={"blocked": False}, headers=admin.headers).status_code == 200
     assert world.get("/v1/models", made["key"]).status_code == 200
     answer = world.client.patch(path, json={"user_id": "nobody"}, headers=admin.headers)
-    assert error_of(answer) == (404, "user_not_found", "user_id")
-    assert error_of(create(world, admin, user_id="nobody")) == (404, "user_not_found", "user_id")
+    assert error_of(answer) == (400, "invalid_value", "user_id")
+    assert error_of(create(world, admin, user_id="nobody")) == (400, "invalid_value", "user_id")
     assert create(world, admin, user_id=other.user.id).json()["user_id"] == other.user.id
     assert error_of(world.client.patch(path, json={"blocked": None}, headers=admin.headers)) == (
         400,
@@ -434,7 +434,7 @@ def test_a_user_owns_so_many_keys_and_no_more(tmp_path: Path) -> None:
         someone = gateway.person()
         made = [create(gateway, someone) for _ in range(3)]
         assert [answer.status_code for answer in made] == [201, 201, 403]
-        assert made[2].json()["error"]["code"] == "key_limit_reached"
+        assert made[2].json()["error"]["code"] == "forbidden"
         gateway.client.delete(f"/auth/keys/{made[0].json()['id']}", headers=someone.headers)
         assert create(gateway, someone).status_code == 201
 

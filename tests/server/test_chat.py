@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 from pathlib import Path
 
 import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from inferxgate.server.chat import plain_dollars
+from inferxgate.server.chat import dropped_params, plain_dollars
 from tests.support.process import GatewayProcess, provider_section
 from tests.support.provider import HANG, FakeProvider, Reply, head, sse_body
 
@@ -58,3 +62,27 @@ def test_dollars_are_plain_decimals() -> None:
         "1",
         "12.345678901",
     ]
+
+
+@pytest.mark.parametrize(
+    ("names", "value"),
+    [
+        (("seed",), b"seed"),
+        (("seed", "messages.0.content.0.image_url.detail"), b"seed, messages.0.content.0.image_url.detail"),
+        (("a\r\nset-cookie: x",), b"a\\x0d\\x0aset-cookie:\\x20x"),
+        (("a,b", "é\u8bfb\0"), b"a\\x2cb, \\xe9\\u8bfb\\x00"),
+        (("x" * 200,), b"x" * 200),
+        (("x" * 201,), b"x" * 197 + b"..."),
+    ],
+)
+def test_names_of_what_was_dropped_fit_a_header(names: tuple[str, ...], value: bytes) -> None:
+    assert dropped_params(names) == value
+
+
+@given(st.lists(st.text(max_size=300), min_size=1, max_size=40))
+def test_the_header_of_what_was_dropped_is_safe_and_bounded(names: list[str]) -> None:
+    value = dropped_params(names)
+    assert re.fullmatch(rb"[!-~ ]*", value)
+    assert len(value) < 2_100
+    shown = value.split(b", ")
+    assert len(shown) == len(names) or shown[-1] == b"..."

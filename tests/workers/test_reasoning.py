@@ -13,7 +13,7 @@ class Clock:
 
 
 def thoughts(text: str = "hm") -> Thoughts:
-    return Thoughts("anthropic", ((text, "signed", None),))
+    return Thoughts("anthropic", ((text, "signed", None, None),))
 
 
 def test_what_was_put_away_is_found_by_its_caller_only() -> None:
