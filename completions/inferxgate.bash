@@ -48,6 +48,7 @@ _inferxgate() {
             users:delete) path=users/delete ;;
             models:list) path=models/list ;;
             models:show) path=models/show ;;
+            stats:verify) path=stats/verify ;;
             config:show) path=config/show ;;
             config:path) path=config/path ;;
             config:check) path=config/check ;;
@@ -78,7 +79,8 @@ _inferxgate() {
         'models') words='list show --help -h' ;;
         'models/list') words='--provider --json --config --help -h' ;;
         'models/show') words='--json --config --help -h' ;;
-        'stats') words='--since --by --json --csv --config --help -h' ;;
+        'stats') words='verify --since --by --json --csv --config --help -h' ;;
+        'stats/verify') words='--json --config --help -h' ;;
         'chat') words='--model -m --system -s --no-stream --json --url --key --config --help -h' ;;
         'config') words='show path check init --help -h' ;;
         'config/show') words='--config --json --help -h' ;;
@@ -99,7 +101,7 @@ _inferxgate() {
         serve:--log-level) words='critical error warning info debug' ;;
         serve:--log-format) words='text json' ;;
         users/create:--role) words='admin user' ;;
-        stats:--by) words='model provider key user day' ;;
+        stats:--by) words='model provider key user day status' ;;
     esac
     COMPREPLY=($(compgen -W "$words" -- "$word"))
 }

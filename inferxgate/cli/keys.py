@@ -123,7 +123,7 @@ def list_keys(
     with opened_store(config) as (loaded, store):
         owner = find_user(store, user) if user is not None else None
         keys = store.keys(user_id=owner.id if owner else None, include_revoked=show_all)
-        spent = store.spend_by_key([key.id for key in keys])
+        spent = store.spend_by_key([key.id for key in keys], now_ms=now_ms())
         owners = {each.id: each for each in store.users()}
     if as_json:
         from inferxgate.cli.objects import key_for_operator
@@ -168,7 +168,7 @@ def show(*, key: KeyArgument, as_json: JsonOption = False, config: ConfigOption 
             print_json(_as_json(store, found))
             return
         owner = store.user(found.user_id) if found.user_id else None
-        spent = store.spend_by_key([found.id]).get(found.id, 0)
+        spent = store.spend_by_key([found.id], now_ms=now_ms()).get(found.id, 0)
         print_fields(
             [
                 ("Id", found.id),
@@ -286,7 +286,7 @@ def _called(key: ApiKey) -> str:
 def _as_json(store: Store, key: ApiKey) -> dict[str, Any]:
     from inferxgate.cli.objects import key_for_operator
 
-    return key_for_operator(key, store.spend_by_key([key.id]).get(key.id, 0))
+    return key_for_operator(key, store.spend_by_key([key.id], now_ms=now_ms()).get(key.id, 0))
 
 
 def _state(key: ApiKey) -> str:

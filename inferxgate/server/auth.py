@@ -256,5 +256,7 @@ def _bad_expiry(what: str) -> GatewayError:
 
 
 async def _key_objects(call: Call, found: list[ApiKey]) -> list[dict[str, Any]]:
-    spend = await call.parts.threads.in_store(call.parts.runtime.store.spend_by_key, [key.id for key in found])
+    now_ms = time.time_ns() // 1_000_000
+    store = call.parts.runtime.store
+    spend = await call.parts.threads.in_store(store.spend_by_key, [key.id for key in found], now_ms=now_ms)
     return [key_object(key, spend.get(key.id, 0)) for key in found]

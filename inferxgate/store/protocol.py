@@ -7,9 +7,9 @@ raises ``StoreUnavailable`` when the store cannot be read or written now.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
-from inferxgate.store.records import ApiKey, GroupBy, Refusal, UsageFilter, UsageRecord, UsageSummary, User
+from inferxgate.store.records import ApiKey, Refusal, UsageFilter, UsageRecord, UsageReport, User, Verification
 
 
 class EmailTaken(Exception):
@@ -69,8 +69,18 @@ class Store(Protocol):
     def update_key(self, key_id: str, changes: Mapping[str, Any]) -> ApiKey | None:
         """Change the named fields of ``ApiKey``; the changed key, or None if there is none. Raises ``OwnerMissing``."""
 
-    def spend_by_key(self, key_ids: Sequence[str]) -> dict[str, int]:
-        """Nano-dollars spent so far by each of these keys; a key without any is absent."""
+    def spend_by_key(self, key_ids: Sequence[str], *, now_ms: int) -> dict[str, int]:
+        """Nano-dollars spent by each of these keys within its budget's current period, by when requests started.
+
+        A key without any is absent.
+        """
+
+    def spend_since(self, kind: Literal["key", "user"], since_ms: int) -> dict[str, int]:
+        """Nano-dollars by key or user id, of requests that started at ``since_ms`` or later.
+
+        ``since_ms`` is 0 for all time, or a midnight in UTC; ``ValueError`` for another moment. Who has spent nothing
+        is absent.
+        """
 
     # Usage
 
@@ -81,10 +91,14 @@ class Store(Protocol):
         ``last_used_at_ms`` of the keys forward.
         """
 
-    def usage_totals(self, which: UsageFilter) -> UsageSummary: ...
+    def costs_of(self, record_ids: Sequence[str]) -> dict[str, int | None]:
+        """Those of these records that are stored, each with its cost in nano-dollars; None: its price is unknown."""
 
-    def usage_by(self, group: GroupBy, which: UsageFilter) -> list[UsageSummary]:
-        """One summary a group, dearest and busiest first (days in order of time)."""
+    def usage_report(self, which: UsageFilter) -> UsageReport:
+        """Usage of a span, in all and by group, from one moment's state of the store."""
+
+    def verify_usage(self) -> Verification:
+        """Compare records, hours, days and spend with each other. Takes long; others go on reading and writing."""
 
     def recent_usage(self, which: UsageFilter, *, limit: int) -> list[UsageRecord]:
         """The newest records first."""

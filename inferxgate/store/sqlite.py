@@ -14,10 +14,21 @@ from pathlib import Path
 from typing import Any
 
 from inferxgate.errors import StartError
-from inferxgate.store import connections, files, migrations, usage
+from inferxgate.store import connections, files, migrations, rollups, usage, usage_reports, verification
 from inferxgate.store.connections import Database
+from inferxgate.store.periods import period_start_ms
 from inferxgate.store.protocol import EmailTaken, KeyLimitReached, OwnerMissing
-from inferxgate.store.records import ApiKey, GroupBy, Refusal, UsageFilter, UsageRecord, UsageSummary, User
+from inferxgate.store.records import (
+    ApiKey,
+    BudgetPeriod,
+    Refusal,
+    UsageFilter,
+    UsageRecord,
+    UsageReport,
+    User,
+    Verification,
+)
+from inferxgate.store.rollups import Spender
 from inferxgate.store.usage import storable
 
 _SHARED_LIMITS = ("rate_limit_rpm", "rate_limit_tpm", "max_budget_nanos", "budget_period")
@@ -201,10 +212,18 @@ class SQLiteStore:
             connection.execute(_CHANGE_KEY, _key_row(key))
             return key
 
-    def spend_by_key(self, key_ids: Sequence[str]) -> dict[str, int]:
+    def spend_by_key(self, key_ids: Sequence[str], *, now_ms: int) -> dict[str, int]:
+        with self._database.reading() as connection, connections.snapshot(connection):
+            asked = {key_id: _budget_period(connection, key_id) for key_id in key_ids}
+            spends = {
+                period: rollups.spend_since(connection, "key", period_start_ms(period, now_ms))
+                for period in set(asked.values())
+            }
+            return {key_id: nanos for key_id in asked if (nanos := spends[asked[key_id]].get(key_id)) is not None}
+
+    def spend_since(self, kind: Spender, since_ms: int) -> dict[str, int]:
         with self._database.reading() as connection:
-            spends = {key_id: usage.spend_of(connection, storable(key_id)) for key_id in key_ids}
-            return {key_id: nanos for key_id, nanos in spends.items() if nanos is not None}
+            return rollups.spend_since(connection, kind, since_ms)
 
     # Usage
 
@@ -213,14 +232,17 @@ class SQLiteStore:
             with self._database.writing() as connection:
                 usage.add_usage(connection, records, refusals)
 
-    def usage_totals(self, which: UsageFilter) -> UsageSummary:
-        with self._database.reading() as connection:
-            found = usage.summaries(connection, which, None)
-            return found[0] if found else usage.NOTHING
+    def costs_of(self, record_ids: Sequence[str]) -> dict[str, int | None]:
+        with self._database.reading() as connection, connections.snapshot(connection):
+            return usage.costs_of(connection, record_ids)
 
-    def usage_by(self, group: GroupBy, which: UsageFilter) -> list[UsageSummary]:
+    def usage_report(self, which: UsageFilter) -> UsageReport:
+        with self._database.reading() as connection, connections.snapshot(connection):
+            return usage_reports.report(connection, which)
+
+    def verify_usage(self) -> Verification:
         with self._database.reading() as connection:
-            return usage.summaries(connection, which, group)
+            return verification.verify(connection)
 
     def recent_usage(self, which: UsageFilter, *, limit: int) -> list[UsageRecord]:
         with self._database.reading() as connection:
@@ -263,6 +285,12 @@ def _owner_of_email(connection: sqlite3.Connection, email: str) -> str | None:
 def _find_user(connection: sqlite3.Connection, user_id: str) -> User | None:
     row = connection.execute("SELECT * FROM users WHERE id = ?", (storable(user_id),)).fetchone()
     return None if row is None else _user(row)
+
+
+def _budget_period(connection: sqlite3.Connection, key_id: str) -> BudgetPeriod:
+    """What a key's budget is for; all time for a key that there is not, whose spend is known all the same."""
+    row = connection.execute("SELECT budget_period FROM keys WHERE id = ?", (storable(key_id),)).fetchone()
+    return "total" if row is None else row[0]
 
 
 def _find_key(connection: sqlite3.Connection, key_id: str) -> ApiKey | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import time
 from dataclasses import replace
 
@@ -15,6 +16,8 @@ from tests.cli.records import add_key, add_user, opened
 from tests.support.terminal import CommandLine, without_colour
 
 DAY_MS = 86_400_000
+P95 = "845"
+"""What the histogram makes of 840 ms."""
 
 
 def record(model: str, tokens: int, cost: float | None, *, days_ago: float = 0, **more: str | None) -> UsageRecord:
@@ -66,16 +69,17 @@ def table(text: str) -> list[list[str]]:
 
 def test_the_last_week_by_model(used: CommandLine) -> None:
     out = used.well("stats").out
-    assert "Requests  5, 1 failed\n" in out
-    assert "Refused   7 (rate_limit_exceeded 7)\n" in out
-    assert "Tokens    20,400: 13,600 in, 6,800 out\n" in out
-    assert "Cost      $5.00, and 1 request whose price is unknown\n" in out
-    assert "Time      840 ms on average, 120 ms to the first token\n" in out
+    assert "Requests     5, 1 failed\n" in out
+    assert "Refused      7 (rate_limit_exceeded 7)\n" in out
+    assert "Tokens       20,400: 13,600 in, 6,800 out\n" in out
+    assert "Cost         $5.00, and 1 request whose price is unknown\n" in out
+    assert re.search(r"^Time +840 ms on average; p50 (8\d\d), p90 \1, p95 \1, p99 \1$", out, re.MULTILINE)
+    assert re.search(r"^First token +120 ms on average; p50 (1[12]\d), p90 \1, p95 \1, p99 \1$", out, re.MULTILINE)
     assert table(out) == [
-        ["MODEL", "REQUESTS", "ERRORS", "TOKENS", "COST"],
-        ["big", "2", "0", "18,000", "$4.00"],
-        ["small", "2", "1", "1,500", "$1.00"],
-        ["odd", "1", "0", "900", "$0.00+?"],
+        ["MODEL", "REQUESTS", "ERRORS", "TOKENS", "COST", "P95", "MS"],
+        ["big", "2", "0", "18,000", "$4.00", P95],
+        ["small", "2", "1", "1,500", "$1.00", P95],
+        ["odd", "1", "0", "900", "$0.00+?", P95],
     ]
 
 
@@ -85,6 +89,7 @@ def test_the_last_week_by_model(used: CommandLine) -> None:
         ("provider", ["fake"]),
         ("key", ["laptop", "ix-api-key", "(no"]),
         ("user", ["ann@example.com", "(nobody)"]),
+        ("status", ["ok", "provider_error"]),
         ("day", None),
     ],
 )
@@ -107,7 +112,7 @@ def test_a_longer_span(used: CommandLine) -> None:
 
 def test_json_is_the_report_of_the_interface(used: CommandLine) -> None:
     report = used.well("stats", "--json").json
-    groups = ["by_model", "by_provider", "by_key", "by_user", "by_day"]
+    groups = ["by_model", "by_provider", "by_key", "by_user", "by_day", "by_status"]
     assert list(report) == ["since", "until", "totals", *groups, "recent", "refusals"]
     assert report["totals"]["cost"] == 5.0
     assert [group["model"] for group in report["by_model"]] == ["big", "small", "odd"]
@@ -125,6 +130,9 @@ def test_csv_has_a_line_for_each_group(used: CommandLine) -> None:
         ("small", "1500"),
         ("odd", "900"),
     ]
+    big = rows[0]
+    assert (big["error_rate"], big["input_tokens"], big["output_tokens"]) == ("0", "12000", "6000")
+    assert (big["duration_p95_ms"], big["first_token_p50_ms"]) == (P95, "114.6")
 
 
 def test_csv_has_plain_decimals(cli: CommandLine) -> None:
