@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 import sqlite3
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 _COUNT_BYTES = 5
 _COUNT_BITS = 8 * _COUNT_BYTES
@@ -48,20 +48,22 @@ def histogram_of(values: dict[int, int]) -> int:
     return sum(count << _COUNT_BITS * _bucket(value) for value, count in values.items())
 
 
-def percentile(histogram: int, share: float) -> float | None:
-    """The value below or at which ``share`` (0 to 1) of the counted ones lie, within a tenth; None for none at all.
+def percentiles(histogram: int, shares: Sequence[float]) -> list[float]:
+    """For each share (0 to 1, rising) the value at or below which so many of the counted ones lie, within a tenth.
 
-    Values up to 10 ms are exact; those beyond four hours come out as four hours.
+    Nothing where nothing was counted. Values up to 10 ms are exact; those beyond four hours come out as four hours.
     """
     counts = list(_counts(histogram))
-    rank = max(math.ceil(share * sum(count for _, count in counts)), 1)
+    total = sum(count for _, count in counts)
+    found: list[float] = []
+    below = 0
     for bucket, count in counts:
-        rank -= count
-        if rank <= 0:
+        below += count
+        while len(found) < len(shares) and below >= shares[len(found)] * total:
             low = BOUNDS[bucket]
             high = BOUNDS[bucket + 1] - 1 if bucket + 1 < len(BOUNDS) else low
-            return math.sqrt(low * high)
-    return None
+            found.append(math.sqrt(low * high))
+    return found
 
 
 def unpack(blob: bytes) -> int:

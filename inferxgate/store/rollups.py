@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from inferxgate.canonical.usage import BUCKETS
@@ -34,10 +34,11 @@ FIGURES: tuple[str, ...] = (
 """The columns that are plain sums, in order. ``first_tokens`` counts the records that had one."""
 HISTOGRAMS: tuple[str, ...] = ("duration_histogram", "first_token_histogram")
 
+# NOT INDEXED: the new rows are found by their numbers. Without statistics SQLite would walk a whole index instead.
 _ADD_SERIES = """
     INSERT INTO usage_series (key_id, user_id, model, provider, status)
-    SELECT DISTINCT coalesce(key_id, ''), coalesce(user_id, ''), model, provider, status FROM usage
-    WHERE rowid > :after
+    SELECT DISTINCT coalesce(key_id, ''), coalesce(user_id, ''), model, provider, status
+    FROM usage NOT INDEXED WHERE rowid > :after
     ON CONFLICT DO NOTHING
 """
 _ADD = """
@@ -60,7 +61,7 @@ _ADD = """
         ),
         sum(duration_ms), count(first_token_ms), coalesce(sum(first_token_ms), 0), histogram(duration_ms),
         histogram(first_token_ms)
-    FROM usage CROSS JOIN usage_series
+    FROM usage NOT INDEXED CROSS JOIN usage_series
         ON usage_series.key_id = coalesce(usage.key_id, '') AND usage_series.user_id = coalesce(usage.user_id, '')
         AND usage_series.model = usage.model AND usage_series.provider = usage.provider
         AND usage_series.status = usage.status
@@ -89,13 +90,13 @@ _ADD = """
 """
 _ADD_KEY_SPEND = """
     INSERT INTO key_spend (key_id, cost_nanos)
-    SELECT key_id, sum(cost_nanos) FROM usage
+    SELECT key_id, sum(cost_nanos) FROM usage NOT INDEXED
     WHERE rowid > :after AND key_id IS NOT NULL AND cost_nanos > 0 GROUP BY key_id
     ON CONFLICT (key_id) DO UPDATE SET cost_nanos = cost_nanos + excluded.cost_nanos
 """
 _ADD_USER_SPEND = """
     INSERT INTO user_spend (user_id, cost_nanos)
-    SELECT user_id, sum(cost_nanos) FROM usage
+    SELECT user_id, sum(cost_nanos) FROM usage NOT INDEXED
     WHERE rowid > :after AND user_id IS NOT NULL AND cost_nanos > 0 GROUP BY user_id
     ON CONFLICT (user_id) DO UPDATE SET cost_nanos = cost_nanos + excluded.cost_nanos
 """
@@ -210,6 +211,9 @@ class Sums:
         """The sums in a row that has the columns of a roll-up."""
         durations, first_tokens = (unpack(row[name]) for name in HISTOGRAMS)
         return cls([row[name] for name in FIGURES], errors, durations, first_tokens)
+
+    def copy(self) -> Sums:
+        return replace(self)  # the list is never changed in place
 
     def add(self, other: Sums) -> None:
         self.numbers = [one + more for one, more in zip(self.numbers, other.numbers, strict=True)]

@@ -38,7 +38,7 @@ _ADD_RECORD = """
 """
 _LAST_ROW = "SELECT coalesce(max(rowid), 0) FROM usage"
 _LAST_USED = """
-    SELECT max(started_at_ms), key_id FROM usage WHERE rowid > :after AND key_id IS NOT NULL GROUP BY key_id
+    SELECT max(started_at_ms), key_id FROM usage NOT INDEXED WHERE rowid > :after AND key_id IS NOT NULL GROUP BY key_id
 """
 _MOVE_LAST_USED = "UPDATE keys SET last_used_at_ms = max(coalesce(last_used_at_ms, 0), ?) WHERE id = ?"
 _COST_OF = "SELECT cost_nanos FROM usage WHERE id = ?"

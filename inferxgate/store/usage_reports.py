@@ -10,11 +10,11 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import get_args
+from typing import TypeVar, get_args
 
 from inferxgate.canonical.usage import BUCKETS, Usage
 from inferxgate.store import rollups
-from inferxgate.store.histograms import percentile
+from inferxgate.store.histograms import percentiles
 from inferxgate.store.periods import DAY_MS, HOUR_MS, LATEST_MS
 from inferxgate.store.records import GroupBy, Percentiles, UsageFilter, UsageReport, UsageSummary
 from inferxgate.store.rollups import FIGURES, Part, Series, Sums, Window
@@ -110,21 +110,34 @@ def report(connection: sqlite3.Connection, which: UsageFilter) -> UsageReport:
     records_since, hours_since = rollups.kept(connection)
     since_ms, until_ms = (min(max(moment, 0), LATEST_MS) for moment in (which.since_ms, which.until_ms))
     parts = plan(since_ms, until_ms, records_since_ms=records_since, hours_since_ms=hours_since)
-    totals = Sums.nothing()
+    by_series: dict[Series, Sums] = {}
     groups: dict[GroupBy, dict[str | None, Sums]] = {group: {} for group in get_args(GroupBy)}
     for series, start_ms, sums in _parts(connection, which, parts):
         if start_ms is not None:
-            groups["day"].setdefault(_day(start_ms), Sums.nothing()).add(sums)
+            _add(groups["day"], _day(start_ms), sums)
         if series is not None:
-            totals.add(sums)
-            for group, name in _names(series).items():
-                groups[group].setdefault(name, Sums.nothing()).add(sums)
+            _add(by_series, series, sums)
+    totals = Sums.nothing()
+    for series, sums in by_series.items():
+        totals.add(sums)
+        for group, name in _names(series).items():
+            _add(groups[group], name, sums)
     return UsageReport(
         since_ms=parts.since_ms,
         until_ms=parts.until_ms,
         totals=_summary(None, None, totals),
         groups={group: _summaries(connection, group, found) for group, found in groups.items()},
     )
+
+
+_Name = TypeVar("_Name")
+
+
+def _add(found: dict[_Name, Sums], name: _Name, sums: Sums) -> None:
+    if name in found:
+        found[name].add(sums)
+    else:
+        found[name] = sums.copy()
 
 
 def _names(series: Series) -> dict[GroupBy, str | None]:
@@ -187,6 +200,5 @@ def _summary(group: str | None, label: str | None, sums: Sums) -> UsageSummary:
 
 
 def _percentiles(histogram: int) -> Percentiles | None:
-    found = [percentile(histogram, share) for share in (0.5, 0.9, 0.95, 0.99)]
-    known = [round(each, 1) for each in found if each is not None]
-    return Percentiles(*known) if known else None
+    found = percentiles(histogram, (0.5, 0.9, 0.95, 0.99))
+    return Percentiles(*(round(each, 1) for each in found)) if found else None

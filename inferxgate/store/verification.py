@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from inferxgate.store import rollups
 from inferxgate.store.connections import snapshot
 from inferxgate.store.periods import DAY_MS, moment_text
 from inferxgate.store.records import Disagreement, Verification
-from inferxgate.store.rollups import FIGURES, HISTOGRAMS, Series, Spender
+from inferxgate.store.rollups import FIGURES, HISTOGRAMS, Spender
 
 MOST_TOLD = 100
 """Disagreements that are told one by one; the others are counted."""
@@ -49,7 +49,12 @@ _RECORDS_BY_HOUR = """
     GROUP BY 1, 2, 3, 4, 5, 6
 """
 _ROLLED_UP = """
-    SELECT usage_series.*, usage_rollups.* FROM usage_rollups CROSS JOIN usage_series ON usage_series.id = series_id
+    SELECT
+        start_ms, key_id, user_id, model, provider, status, requests, input_tokens, cache_read_tokens,
+        cache_write_5m_tokens, cache_write_1h_tokens, audio_input_tokens, image_input_tokens, output_tokens,
+        reasoning_tokens, audio_output_tokens, image_output_tokens, cost_nanos, unpriced_requests, duration_ms,
+        first_tokens, first_token_ms, duration_histogram, first_token_histogram
+    FROM usage_rollups CROSS JOIN usage_series ON usage_series.id = series_id
     WHERE span_hours = :span_hours AND start_ms >= :since AND start_ms < :until
 """
 _HOURS_BY_DAY = """
@@ -69,7 +74,10 @@ _HOURS_BY_DAY = """
     GROUP BY usage_series.id
 """
 
-_Rows = Mapping[tuple[int, Series], sqlite3.Row]
+_PLACE = 6
+"""How many columns say whose a sum is; all that follow are ``FIGURES`` and ``HISTOGRAMS``, in every statement here."""
+
+_Rows = Mapping[tuple[Any, ...], tuple[Any, ...]]
 
 
 def verify(connection: sqlite3.Connection) -> Verification:
@@ -120,7 +128,7 @@ def _compare_hours(connection: sqlite3.Connection, since_ms: int, until_ms: int,
     span = {"span_hours": 1, "since": since_ms, "until": until_ms}
     expected = _rows(connection.execute(_RECORDS_BY_HOUR, span))
     stored = _rows(connection.execute(_ROLLED_UP, span))
-    found.records += sum(row["requests"] for row in expected.values())
+    found.records += sum(figures[0] for figures in expected.values())
     found.hours += len(expected.keys() | stored.keys())
     found.add(_differences("hour", expected, stored))
 
@@ -154,27 +162,26 @@ def _compare_spend(connection: sqlite3.Connection, found: _Findings) -> None:
 
 
 def _rows(cursor: sqlite3.Cursor) -> _Rows:
-    return {(row["start_ms"], Series.of_row(row)): row for row in cursor}
+    return {row[:_PLACE]: row[_PLACE:] for row in cursor}
 
 
 def _differences(what: Literal["hour", "day"], expected: _Rows, stored: _Rows) -> Iterator[Disagreement]:
+    names = (*FIGURES, *HISTOGRAMS)
     for place in sorted(expected.keys() | stored.keys()):
-        one, other = _figures(expected.get(place)), _figures(stored.get(place))
+        one, other = expected.get(place, _NOTHING), stored.get(place, _NOTHING)
         if one != other:
-            yield from (
-                Disagreement(what, _whose(*place), name, one[name], other[name])
-                for name in one
-                if one[name] != other[name]
-            )
+            for name, figure, found in zip(names, one, other, strict=True):
+                if figure != found:
+                    yield Disagreement(what, _whose(*place), name, _told(figure), _told(found))
 
 
-def _whose(start_ms: int, series: Series) -> str:
-    parts = (series.key_id or "no key", series.user_id or "no user", series.model, series.provider, series.status)
-    return ", ".join([moment_text(start_ms), *parts])
+_NOTHING = (*(0 for _ in FIGURES), *(b"" for _ in HISTOGRAMS))
+"""A sum that is not there."""
 
 
-def _figures(row: sqlite3.Row | None) -> dict[str, int | str]:
-    """The figures of a sum; all zero for one that is not there."""
-    if row is None:
-        return {**dict.fromkeys(FIGURES, 0), **dict.fromkeys(HISTOGRAMS, "")}
-    return {**{name: row[name] for name in FIGURES}, **{name: row[name].hex() for name in HISTOGRAMS}}
+def _told(figure: int | bytes) -> int | str:
+    return figure if isinstance(figure, int) else figure.hex()
+
+
+def _whose(start_ms: int, key_id: str, user_id: str, *others: str) -> str:
+    return ", ".join([moment_text(start_ms), key_id or "no key", user_id or "no user", *others])

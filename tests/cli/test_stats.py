@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+import sqlite3
 import time
 from dataclasses import replace
 
@@ -181,7 +182,39 @@ def test_nothing_used_yet(cli: CommandLine) -> None:
         (["--since", "soon"], "--since must be a span such as 30m, 24h or 7d"),
         (["--since", "2099-01-01"], "--since lies in the future"),
         (["--json", "--csv"], "--json and --csv exclude each other: give one"),
+        (["--json", "verify"], "Write the options of verify behind it"),
+        (["verifi"], "No such command 'verifi': there is verify"),
     ],
 )
 def test_wrong_usage(cli: CommandLine, arguments: list[str], message: str) -> None:
     assert message in cli.fails("stats", *arguments, code=2)
+
+
+def test_verify_says_that_all_agree(used: CommandLine) -> None:
+    out = used.well("stats", "verify").out
+    assert re.search(r"^Records +6 added up again$", out, re.MULTILINE)
+    assert re.search(r"^Hours +[56] compared with their records$", out, re.MULTILINE)
+    assert re.search(r"^Spend +3 keys and users compared with the days$", out, re.MULTILINE)
+    assert re.search(r"^Result +all agree$", out, re.MULTILINE)
+    found = used.well("stats", "verify", "--json").json
+    assert (found["agrees"], found["records"], found["records_since"]) == (True, 6, None)
+    assert (found["disagreement_count"], found["disagreements"]) == (0, [])
+
+
+def test_verify_tells_what_does_not_agree(used: CommandLine) -> None:
+    with opened(used) as store:
+        (spent,) = store.spend_since("user", 0).items()
+    with sqlite3.connect(used.data_dir / "inferxgate.db") as connection:
+        connection.execute("UPDATE user_spend SET cost_nanos = cost_nanos + 1")
+    connection.close()
+    ended = used.run("stats", "verify")
+    assert ended.code == 1
+    assert "1 figure of the store does not agree" in ended.err
+    row = ["user_spend", spent[0], "cost_nanos", str(spent[1]), str(spent[1] + 1)]
+    assert [line.split() for line in ended.out.splitlines()][-1] == row
+    ended = used.run("stats", "verify", "--json")
+    assert ended.code == 1
+    expected = {"what": "user_spend", "of": spent[0], "field": "cost_nanos"}
+    [told] = ended.json["disagreements"]
+    assert told == {**expected, "expected": spent[1], "found": spent[1] + 1}
+    assert ended.json["agrees"] is False

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import tempfile
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from statistics import fmean
 from typing import get_args
 
@@ -13,6 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inferxgate.canonical.usage import BUCKETS, Usage
+from inferxgate.store import connections, files
+from inferxgate.store.migrations import MIGRATIONS, migrate
 from inferxgate.store.records import GroupBy, Percentiles, Refusal, Status, UsageFilter, UsageRecord, UsageSummary
 from inferxgate.store.sqlite import SQLiteStore
 from tests.support.stores import (
@@ -207,6 +211,42 @@ def test_of_growing_counts_the_highest_stands_in_any_order(data: st.DataObject, 
                 assert found == expected, "a minute counts as a whole, so one that has begun is in"
                 assert list(found.values()) == sorted(found.values(), reverse=True)
         assert store.refusals_by_reason(UsageFilter(0, NOON_MS)) == {}
+
+
+@settings(max_examples=25, deadline=None)
+@given(records=MANY, later=MANY)
+def test_records_from_before_there_were_sums_are_summed_up_by_the_upgrade(
+    records: list[UsageRecord], later: list[UsageRecord]
+) -> None:
+    """As the earlier version left them: its records and what keys have spent, and no more."""
+    with new_store() as always, tempfile.TemporaryDirectory() as folder:
+        path, source = Path(folder) / "inferxgate.db", Path(folder) / "source.db"
+        written = SQLiteStore.open(source)
+        written.add_usage(records, ())
+        written.close()
+        files.prepare(path)
+        connection = connections.connect(path)
+        migrate(connection, path, migrations=MIGRATIONS[:2])
+        connection.execute("ATTACH ? AS source", (str(source),))
+        connection.execute("INSERT INTO usage SELECT * FROM source.usage")
+        connection.execute("INSERT INTO key_spend SELECT * FROM source.key_spend")
+        connection.close()
+        always.add_usage([*records, *later], ())
+        upgraded = SQLiteStore.open(path)
+        upgraded.add_usage(later, ())
+        assert state(upgraded) == state(always)
+        upgraded.close()
+
+
+def test_a_record_of_a_request_that_a_kill_cut_off_is_one_like_others(store: SQLiteStore) -> None:
+    lost = new_record(
+        status="gateway_error", http_status=0, error_code="worker_lost", usage_source="estimated", key_id="key_1"
+    )
+    store.add_usage([lost], ())
+    assert store.recent_usage(EVER, limit=1) == [lost]
+    totals = store.usage_report(EVER).totals
+    assert (totals.requests, totals.errors, totals.cost_nanos) == (1, 1, 1_500)
+    assert store.spend_since("key", 0) == {"key_1": 1_500}
 
 
 def test_records_come_back_as_they_went(store: SQLiteStore) -> None:
