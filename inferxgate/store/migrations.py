@@ -290,6 +290,8 @@ def migrate(connection: sqlite3.Connection, path: Path, *, migrations: Sequence[
     if not _missing(connection, path, migrations) and _in_wal_mode(connection):
         return
     with locked_folder(path.parent):
+        # Holds for a file that is still empty, and for no other: deleting old usage can then give space back.
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         if connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
             raise StartError(
                 f"the file system of {path} lacks what the database needs (WAL); put it on a local disk with"

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 from inferxgate.store.records import ApiKey, Refusal, UsageFilter, UsageRecord, UsageReport, User, Verification
+from inferxgate.store.retention import Prunable
 
 
 class EmailTaken(Exception):
@@ -24,7 +25,7 @@ class OwnerMissing(Exception):
     """There is no user with the id that a key names as its owner."""
 
 
-class Store(Protocol):
+class Store(Prunable, Protocol):
     """Users, keys, usage, and a stamp that changes whenever who-may-what changes."""
 
     def change_stamp(self) -> int:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from inferxgate.errors import StartError
-from inferxgate.store import connections, files, migrations, rollups, usage, usage_reports, verification
+from inferxgate.store import connections, files, migrations, retention, rollups, usage, usage_reports, verification
 from inferxgate.store.connections import Database
 from inferxgate.store.periods import period_start_ms
 from inferxgate.store.protocol import EmailTaken, KeyLimitReached, OwnerMissing
@@ -28,6 +28,7 @@ from inferxgate.store.records import (
     User,
     Verification,
 )
+from inferxgate.store.retention import Space
 from inferxgate.store.rollups import Spender
 from inferxgate.store.usage import storable
 
@@ -251,6 +252,28 @@ class SQLiteStore:
     def refusals_by_reason(self, which: UsageFilter) -> dict[str, int]:
         with self._database.reading() as connection:
             return usage.refusals_by_reason(connection, which)
+
+    # Retention
+
+    def space(self) -> Space:
+        with self._database.reading() as connection:
+            return retention.space(connection)
+
+    def delete_records(self, *, before_ms: int, limit: int) -> int:
+        with self._database.writing() as connection:
+            return retention.delete_records(connection, before_ms, limit)
+
+    def delete_refusals(self, *, before_ms: int, limit: int) -> int:
+        with self._database.writing() as connection:
+            return retention.delete_refusals(connection, before_ms, limit)
+
+    def delete_hours(self, *, before_ms: int, limit: int) -> int:
+        with self._database.writing() as connection:
+            return retention.delete_hours(connection, before_ms, limit)
+
+    def give_back(self) -> int:
+        with self._database.writing() as connection:
+            return retention.give_back(connection)
 
 
 def _not_opened(path: Path, error: sqlite3.Error) -> StartError:
