@@ -49,6 +49,7 @@ _inferxgate() {
             models:prices) path=models/prices ;;
             models:list) path=models/list ;;
             models:show) path=models/show ;;
+            stats:verify) path=stats/verify ;;
             config:show) path=config/show ;;
             config:path) path=config/path ;;
             config:check) path=config/check ;;
@@ -80,7 +81,8 @@ _inferxgate() {
         'models/prices') words='--update-from --reset --json --csv --config --help -h' ;;
         'models/list') words='--provider --json --config --help -h' ;;
         'models/show') words='--json --config --help -h' ;;
-        'stats') words='--since --by --json --csv --config --help -h' ;;
+        'stats') words='verify --since --by --json --csv --config --help -h' ;;
+        'stats/verify') words='--json --config --help -h' ;;
         'chat') words='--model -m --system -s --no-stream --json --url --key --config --help -h' ;;
         'config') words='show path check init --help -h' ;;
         'config/show') words='--config --json --help -h' ;;
@@ -104,7 +106,7 @@ _inferxgate() {
         keys/update:--budget-period) words='total day week month' ;;
         users/create:--role) words='admin user' ;;
         users/update:--budget-period) words='total day week month' ;;
-        stats:--by) words='model provider key user day' ;;
+        stats:--by) words='model provider key user day status' ;;
     esac
     COMPREPLY=($(compgen -W "$words" -- "$word"))
 }

@@ -10,7 +10,7 @@ function __inferxgate_at
             set value no
         else if contains -- $word --budget --budget-period --by --config --expires --host --key --log-format --log-level --model --models --name --parallel --port --provider --role --rpm --show-completion --since --system --tpm --update-from --url --user --username --workers -m -s
             set value yes
-        else if contains -- "$place:$word" ':serve' ':keys' ':users' ':models' ':stats' ':chat' ':config' 'keys:create' 'keys:list' 'keys:show' 'keys:update' 'keys:revoke' 'keys:rotate' 'users:create' 'users:list' 'users:show' 'users:update' 'users:disable' 'users:enable' 'users:passwd' 'users:role' 'users:delete' 'models:prices' 'models:list' 'models:show' 'config:show' 'config:path' 'config:check' 'config:init'
+        else if contains -- "$place:$word" ':serve' ':keys' ':users' ':models' ':stats' ':chat' ':config' 'keys:create' 'keys:list' 'keys:show' 'keys:update' 'keys:revoke' 'keys:rotate' 'users:create' 'users:list' 'users:show' 'users:update' 'users:disable' 'users:enable' 'users:passwd' 'users:role' 'users:delete' 'models:prices' 'models:list' 'models:show' 'stats:verify' 'config:show' 'config:path' 'config:check' 'config:init'
             set place (string trim -l -c / -- "$place/$word")
         end
     end
@@ -147,12 +147,16 @@ complete -c inferxgate -n '__inferxgate_at "models/list"' -l help -s h -d 'Show 
 complete -c inferxgate -n '__inferxgate_at "models/show"' -l json -d 'Print JSON.'
 complete -c inferxgate -n '__inferxgate_at "models/show"' -l config -r -F -d 'The configuration file, in place of INFERXGATE_CONFIG.'
 complete -c inferxgate -n '__inferxgate_at "models/show"' -l help -s h -d 'Show this message and exit.'
+complete -c inferxgate -n '__inferxgate_at "stats"' -a verify -d 'Prove that records, sums and spend agree.'
 complete -c inferxgate -n '__inferxgate_at "stats"' -l since -x -d 'From when: 30m, 24h, 7d, or a date such as 2026-11-01.'
-complete -c inferxgate -n '__inferxgate_at "stats"' -l by -x -a 'model provider key user day' -d 'model, provider, key, user or day.'
+complete -c inferxgate -n '__inferxgate_at "stats"' -l by -x -a 'model provider key user day status' -d 'model, provider, key, user, day or status.'
 complete -c inferxgate -n '__inferxgate_at "stats"' -l json -d 'Print JSON.'
 complete -c inferxgate -n '__inferxgate_at "stats"' -l csv -d 'Print the groups as CSV.'
 complete -c inferxgate -n '__inferxgate_at "stats"' -l config -r -F -d 'The configuration file, in place of INFERXGATE_CONFIG.'
 complete -c inferxgate -n '__inferxgate_at "stats"' -l help -s h -d 'Show this message and exit.'
+complete -c inferxgate -n '__inferxgate_at "stats/verify"' -l json -d 'Print JSON.'
+complete -c inferxgate -n '__inferxgate_at "stats/verify"' -l config -r -F -d 'The configuration file, in place of INFERXGATE_CONFIG.'
+complete -c inferxgate -n '__inferxgate_at "stats/verify"' -l help -s h -d 'Show this message and exit.'
 complete -c inferxgate -n '__inferxgate_at "chat"' -l model -s m -x -d 'The model; else chat.model, else echo.'
 complete -c inferxgate -n '__inferxgate_at "chat"' -l system -s s -x -d 'How the model shall behave.'
 complete -c inferxgate -n '__inferxgate_at "chat"' -l no-stream -d 'Wait for the whole answer.'

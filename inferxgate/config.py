@@ -166,6 +166,17 @@ class StorageSettings(Section):
     database_url: Annotated[str, AfterValidator(checks.database_url)] = Field(
         f"{DATABASE_SCHEME}inferxgate.db", description="SQLite file, relative to the data folder."
     )
+    keep_days: Annotated[Whole, Field(ge=0, le=36_500)] = Field(
+        90, description="Age at which single usage records are deleted; 0 keeps them. Sums and spend stay."
+    )
+    keep_rollup_days: Annotated[Whole, Field(ge=0, le=36_500)] = Field(
+        400, description="Age at which sums by the hour are deleted; 0 keeps them. Sums by the day stay."
+    )
+    max_mb: Annotated[Whole, Field(ge=0, le=1_000_000_000)] = Field(
+        10_240,
+        description="Largest size of the database file, in MiB, beyond which the oldest usage records are deleted"
+        " however young, but for those of the last hour; 0 is unlimited.",
+    )
 
 
 class ParamSettings(Section):

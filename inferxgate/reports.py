@@ -6,13 +6,14 @@ Everything leaves here as plain JSON values: times in ISO 8601 (UTC), money in d
 from __future__ import annotations
 
 import re
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from inferxgate.canonical.usage import BUCKETS
 from inferxgate.errors import INVALID_VALUE, GatewayError
 from inferxgate.store.protocol import Store
-from inferxgate.store.records import UsageFilter, UsageRecord, UsageSummary
+from inferxgate.store.records import Percentiles, UsageFilter, UsageRecord, UsageSummary
 
 NANOS_PER_DOLLAR = 1_000_000_000
 RECENT = 50
@@ -25,23 +26,48 @@ _AGO = re.compile(r"([0-9]{1,9})([smhdw])")
 
 
 def stats(store: Store, which: UsageFilter, *, recent: int = RECENT) -> dict[str, Any]:
-    """Usage and refusals of ``which``, in all, by group, and the newest records. Raises ``StoreUnavailable``."""
+    """Usage and refusals of ``which``, in all, by group, and the newest records. Raises ``StoreUnavailable``.
+
+    Where records of the span are no longer kept it begins with a whole hour or day, as the answer's ``since`` says.
+    """
+    report = store.usage_report(which)
     refusals = store.refusals_by_reason(which)
     return {
-        "since": iso_time(which.since_ms),
-        "until": iso_time(which.until_ms),
-        "totals": _figures(store.usage_totals(which), refused=sum(refusals.values())),
-        "by_model": [{"model": group.group, **_figures(group)} for group in store.usage_by("model", which)],
-        "by_provider": [{"provider": group.group, **_figures(group)} for group in store.usage_by("provider", which)],
-        "by_key": [
-            {"key_id": group.group, "name": group.label, **_figures(group)} for group in store.usage_by("key", which)
-        ],
-        "by_user": [
-            {"user_id": group.group, "email": group.label, **_figures(group)} for group in store.usage_by("user", which)
-        ],
-        "by_day": [{"day": group.group, **_figures(group)} for group in store.usage_by("day", which)],
+        "since": iso_time(report.since_ms),
+        "until": iso_time(report.until_ms),
+        "totals": _figures(report.totals, refused=sum(refusals.values())),
+        **{
+            f"by_{group}": [_group(group, summary) for summary in report.groups[group]]
+            for group in ("model", "provider", "key", "user", "day", "status")
+        },
         "recent": [_recent(record) for record in store.recent_usage(which, limit=recent)],
         "refusals": refusals,
+    }
+
+
+def _group(group: str, summary: UsageSummary) -> dict[str, Any]:
+    match group:
+        case "key":
+            names = {"key_id": summary.group, "name": summary.label}
+        case "user":
+            names = {"user_id": summary.group, "email": summary.label}
+        case _:
+            names = {group: summary.group}
+    return {**names, **_figures(summary)}
+
+
+def verification(store: Store) -> dict[str, Any]:
+    """Whether records, sums of hours and days, and what was spent agree. Raises ``StoreUnavailable``."""
+    found = store.verify_usage()
+    return {
+        "agrees": not found.disagreement_count,
+        "records": found.records,
+        "hours": found.hours,
+        "days": found.days,
+        "spenders": found.spenders,
+        "records_since": iso_time(found.records_since_ms) if found.records_since_ms else None,
+        "disagreement_count": found.disagreement_count,
+        "disagreements": [asdict(each) for each in found.disagreements],
     }
 
 
@@ -89,9 +115,16 @@ def _figures(summary: UsageSummary, *, refused: int | None = None) -> dict[str, 
         "tokens": {bucket: getattr(usage, bucket) for bucket in BUCKETS},
         "cost": summary.cost_nanos / NANOS_PER_DOLLAR,
         "unpriced_requests": summary.unpriced_requests,
+        "error_rate": summary.errors / summary.requests if summary.requests else None,
         "average_duration_ms": summary.average_duration_ms,
         "average_first_token_ms": summary.average_first_token_ms,
+        "duration_percentiles_ms": _percentiles(summary.duration_percentiles),
+        "first_token_percentiles_ms": _percentiles(summary.first_token_percentiles),
     }
+
+
+def _percentiles(found: Percentiles | None) -> dict[str, float] | None:
+    return None if found is None else asdict(found)
 
 
 def _recent(record: UsageRecord) -> dict[str, Any]:

@@ -27,8 +27,11 @@ FIGURES = {
     "tokens",
     "cost",
     "unpriced_requests",
+    "error_rate",
     "average_duration_ms",
     "average_first_token_ms",
+    "duration_percentiles_ms",
+    "first_token_percentiles_ms",
 }
 
 
@@ -85,8 +88,17 @@ def test_a_report_has_what_it_promises(store: SQLiteStore) -> None:
         | {"output_tokens": 12, "reasoning_tokens": 3},
         "cost": 1.5000015,
         "unpriced_requests": 1,
+        "error_rate": pytest.approx(1 / 3),
         "average_duration_ms": 500.0,
         "average_first_token_ms": 200.0,
+        "duration_percentiles_ms": {
+            "p50": pytest.approx(250, rel=0.1),
+            **dict.fromkeys(("p90", "p95", "p99"), pytest.approx(1_000, rel=0.1)),
+        },
+        "first_token_percentiles_ms": {
+            "p50": pytest.approx(100, rel=0.1),
+            **dict.fromkeys(("p90", "p95", "p99"), pytest.approx(300, rel=0.1)),
+        },
     }
     assert report["refusals"] == {"rate_limit_exceeded": 2, "model_not_allowed": 1}
     assert [group["model"] for group in report["by_model"]] == ["small-1", "large-2"]
@@ -100,7 +112,11 @@ def test_a_report_has_what_it_promises(store: SQLiteStore) -> None:
         ("user_bob", "bob@example.com"),
     ]
     assert [group["day"] for group in report["by_day"]] == ["2026-11-21", "2026-11-22"]
-    for name, extra in (("model", 1), ("provider", 1), ("key", 2), ("user", 2), ("day", 1)):
+    assert [(group["status"], group["requests"], group["error_rate"]) for group in report["by_status"]] == [
+        ("ok", 2, 0),
+        ("provider_error", 1, 1),
+    ]
+    for name, extra in (("model", 1), ("provider", 1), ("key", 2), ("user", 2), ("day", 1), ("status", 1)):
         for group in report[f"by_{name}"]:
             assert set(group) >= FIGURES
             assert len(group) == len(FIGURES) + extra
@@ -148,8 +164,9 @@ def test_a_report_of_nothing_is_whole(store: SQLiteStore) -> None:
     report = stats(store, WEEK)
     assert report["totals"]["requests"] == 0
     assert report["totals"]["cost"] == 0
-    assert report["totals"]["average_duration_ms"] is None
-    assert [report[f"by_{name}"] for name in ("model", "provider", "key", "user", "day")] == [[]] * 5
+    for figure in ("error_rate", "average_duration_ms", "duration_percentiles_ms", "first_token_percentiles_ms"):
+        assert report["totals"][figure] is None
+    assert [report[f"by_{name}"] for name in ("model", "provider", "key", "user", "day", "status")] == [[]] * 6
     assert (report["recent"], report["refusals"]) == ([], {})
 
 

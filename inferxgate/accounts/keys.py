@@ -155,11 +155,11 @@ def live_key(store: Store, key_id: str) -> ApiKey:
 
 
 def spend_of(store: Store, keys: Sequence[ApiKey]) -> dict[str, int]:
-    """What each of the keys has spent, in nano-dollars by its id; 0 for those that have spent nothing.
+    """What each of the keys has spent in its budget's period, in nano-dollars by its id; 0 where it is nothing.
 
     Raises ``StoreUnavailable``.
     """
-    spent = store.spend_by_key([key.id for key in keys])
+    spent = store.spend_by_key([key.id for key in keys], now_ms=_now_ms())
     return {key.id: spent.get(key.id, 0) for key in keys}
 
 

@@ -6,12 +6,14 @@ import csv
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from typer.core import TyperGroup
 
+from inferxgate.canonical.usage import BUCKETS
 from inferxgate.cli import options
-from inferxgate.cli.failures import WrongUsage
+from inferxgate.cli.failures import CommandFailed, WrongUsage
 from inferxgate.cli.options import Command, ConfigOption, JsonOption, opened_store
 from inferxgate.cli.output import (
     Column,
@@ -29,9 +31,12 @@ from inferxgate.cli.output import (
 )
 from inferxgate.cli.values import usage
 
-app = options.new_app("Show usage and cost.")
+if TYPE_CHECKING:
+    # Typer carries its own click and exports no name for these types.
+    from typer._click import Command as AnyCommand
+    from typer._click import Context
 
-By = Literal["model", "provider", "key", "user", "day"]
+By = Literal["model", "provider", "key", "user", "day", "status"]
 
 _BAR_WIDTH = 20
 _OTHERS = "others"
@@ -39,18 +44,37 @@ MOST_GROUPS = 50
 """How many groups a terminal shows; --json and --csv have all of them."""
 
 
-@app.command(cls=Command)
+class _Stats(TyperGroup):
+    """A group that does something by itself: ``stats`` alone reports."""
+
+    def resolve_command(self, ctx: Context, args: list[str]) -> tuple[str | None, AnyCommand | None, list[str]]:
+        if args[0] not in self.list_commands(ctx):
+            raise WrongUsage(f"No such command '{args[0]}': there is {', '.join(self.list_commands(ctx))}")
+        return super().resolve_command(ctx, args)
+
+
+app = options.new_app("Show usage and cost.", cls=_Stats)
+
+
+@app.callback(invoke_without_command=True, subcommand_metavar="[COMMAND]")
 def stats(
+    ctx: typer.Context,
     *,
     since: Annotated[
         str, typer.Option("--since", metavar="TIME", help="From when: 30m, 24h, 7d, or a date such as 2026-11-01.")
     ] = "7d",
-    by: Annotated[By, typer.Option("--by", metavar="GROUP", help="model, provider, key, user or day.")] = "model",
+    by: Annotated[
+        By, typer.Option("--by", metavar="GROUP", help="model, provider, key, user, day or status.")
+    ] = "model",
     as_json: JsonOption = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print the groups as CSV.")] = False,
     config: ConfigOption = None,
 ) -> None:
     """Show usage and cost, of everyone, as the store has it."""
+    if ctx.invoked_subcommand is not None:
+        if as_json or as_csv:
+            raise WrongUsage(f"Write the options of {ctx.invoked_subcommand} behind it")
+        return
     if as_json and as_csv:
         raise WrongUsage("--json and --csv exclude each other: give one")
     from inferxgate import reports
@@ -73,6 +97,55 @@ def stats(
         _print_report(by, report, groups, since_ms)
 
 
+@app.command(cls=Command)
+def verify(*, as_json: JsonOption = False, config: ConfigOption = None) -> None:
+    """Prove that records, sums and spend agree.
+
+    Adds up again what is kept, while the gateway may go on; the exit code is 1 where anything disagrees.
+    """
+    from inferxgate import reports
+    from inferxgate.gateway.ledger import recover
+    from inferxgate.storage import journal_folder
+
+    with opened_store(config) as (loaded, store):
+        recover(store, journal_folder(loaded))
+        found = reports.verification(store)
+    if as_json:
+        print_json(found)
+    else:
+        _print_verification(found)
+    if not found["agrees"]:
+        number = found["disagreement_count"]
+        raise CommandFailed(
+            f"{plural(number, 'figure')} of the store {'does' if number == 1 else 'do'} not agree; report this, and"
+            " trust the usage records"
+        )
+
+
+def _print_verification(found: Mapping[str, Any]) -> None:
+    since = found["records_since"]
+    fields = [
+        ("Records", f"{count(found['records'])} added up again{f', of those kept since {since}' if since else ''}"),
+        ("Hours", f"{count(found['hours'])} compared with their records"),
+        ("Days", f"{count(found['days'])} compared with their hours"),
+        ("Spend", f"{count(found['spenders'])} keys and users compared with the days"),
+        ("Result", "all agree" if found["agrees"] else f"{count(found['disagreement_count'])} disagree"),
+    ]
+    print_fields(fields)
+    if found["disagreements"]:
+        print_line()
+        print_table(
+            [Column("Sum"), Column("Of"), Column("Figure"), right("Expected"), right("Found")],
+            [
+                [each["what"], each["of"], each["field"], str(each["expected"]), str(each["found"])]
+                for each in found["disagreements"]
+            ],
+        )
+    left = found["disagreement_count"] - len(found["disagreements"])
+    if left:
+        print_line(f"and {count(left)} more")
+
+
 def _print_report(by: By, report: Mapping[str, Any], groups: Sequence[Mapping[str, Any]], since_ms: int) -> None:
     totals = report["totals"]
     print_line(f"Since {short_time(since_ms, none='')}")
@@ -82,7 +155,14 @@ def _print_report(by: By, report: Mapping[str, Any], groups: Sequence[Mapping[st
         return
     print_line()
     measure = "cost" if totals["cost"] else "total_tokens" if totals["total_tokens"] else "requests"
-    columns = [Column(by.capitalize()), right("Requests"), right("Errors", given_up=2), right("Tokens"), right("Cost")]
+    columns = [
+        Column(by.capitalize()),
+        right("Requests"),
+        right("Errors", given_up=2),
+        right("Tokens"),
+        right("Cost"),
+        right("p95 ms", given_up=3),
+    ]
     if on_terminal():
         groups = _first_ones(by, groups)
     rows = [_row(by, group) for group in groups]
@@ -107,10 +187,15 @@ def _summary(totals: Mapping[str, Any], refusals: Mapping[str, int]) -> list[tup
         ("Cost", f"{dollars(totals['cost'])}{_unpriced(totals['unpriced_requests'])}"),
     ]
     if totals["average_duration_ms"] is not None:
-        first = totals["average_first_token_ms"]
-        to_first = f", {count(round(first))} ms to the first token" if first is not None else ""
-        fields.append(("Time", f"{count(round(totals['average_duration_ms']))} ms on average{to_first}"))
+        fields.append(("Time", _times(totals["average_duration_ms"], totals["duration_percentiles_ms"])))
+    if totals["average_first_token_ms"] is not None:
+        fields.append(("First token", _times(totals["average_first_token_ms"], totals["first_token_percentiles_ms"])))
     return fields
+
+
+def _times(average: float, percentiles: Mapping[str, float]) -> str:
+    slower = ", ".join(f"{name} {count(round(value))}" for name, value in percentiles.items())
+    return f"{count(round(average))} ms on average; {slower}"
 
 
 def _first_ones(by: By, groups: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
@@ -136,6 +221,7 @@ def _row(by: By, group: Mapping[str, Any]) -> list[str]:
         count(group["errors"]),
         count(group["total_tokens"]),
         f"{dollars(group['cost'])}{unknown}",
+        count(round(slow["p95"])) if (slow := group.get("duration_percentiles_ms")) else "",
     ]
 
 
@@ -154,13 +240,16 @@ def _name(by: By, group: Mapping[str, Any]) -> str:
 _CSV_FIGURES = (
     "requests",
     "errors",
+    "error_rate",
     "prompt_tokens",
     "completion_tokens",
     "total_tokens",
+    *BUCKETS,
     "cost",
     "unpriced_requests",
     "average_duration_ms",
     "average_first_token_ms",
+    *(f"{what}_{name}_ms" for what in ("duration", "first_token") for name in ("p50", "p90", "p95", "p99")),
 )
 _CSV_NAMES: Mapping[By, tuple[str, ...]] = {"key": ("key_id", "name"), "user": ("user_id", "email")}
 
@@ -170,16 +259,24 @@ def _print_csv(by: By, groups: Sequence[Mapping[str, Any]]) -> None:
         sys.stdout, [*_CSV_NAMES.get(by, (by,)), *_CSV_FIGURES], extrasaction="ignore", lineterminator="\n"
     )
     writer.writeheader()
-    writer.writerows({**group, **{name: _plain(name, group[name]) for name in _CSV_PLACES}} for group in groups)
+    writer.writerows(map(_csv_row, groups))
 
 
-_CSV_PLACES: Mapping[str, int] = {"cost": 9, "average_duration_ms": 1, "average_first_token_ms": 1}
+def _csv_row(group: Mapping[str, Any]) -> dict[str, Any]:
+    row = {**group, **group["tokens"]}
+    for what in ("duration", "first_token"):
+        for name, value in (group[f"{what}_percentiles_ms"] or {}).items():
+            row[f"{what}_{name}_ms"] = _plain(value, 1)
+    return {**row, **{name: _plain(group[name], places) for name, places in _CSV_PLACES.items()}}
+
+
+_CSV_PLACES: Mapping[str, int] = {"error_rate": 6, "cost": 9, "average_duration_ms": 1, "average_first_token_ms": 1}
 """Figures that are no whole numbers, and how many decimal places say something."""
 
 
-def _plain(name: str, figure: float | None) -> str:
+def _plain(figure: float | None, places: int) -> str:
     """In digits alone, which any spreadsheet reads: never 2e-06."""
     if figure is None:
         return ""
-    text = f"{figure:.{_CSV_PLACES[name]}f}"
+    text = f"{figure:.{places}f}"
     return text.rstrip("0").rstrip(".")

@@ -144,6 +144,7 @@ class StatsAnswer(BaseModel):
     by_key: list[dict[str, Any]]
     by_user: list[dict[str, Any]]
     by_day: list[dict[str, Any]]
+    by_status: list[dict[str, Any]]
     recent: list[dict[str, Any]]
     refusals: dict[str, int]
 

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from inferxgate.errors import StoreUnavailable
+from inferxgate.store import histograms
 
 BUSY_SECONDS = 5.0
 """How long SQLite waits for another process's transaction."""
@@ -68,6 +69,7 @@ def connect(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA trusted_schema = OFF")
         # A commit survives the end of the process at once, and the loss of power after the next checkpoint.
         connection.execute("PRAGMA synchronous = NORMAL")
+        histograms.register(connection)
     except sqlite3.Error:
         connection.close()
         raise
@@ -85,6 +87,17 @@ def transaction(connection: sqlite3.Connection) -> Iterator[None]:
         if connection.in_transaction:
             with contextlib.suppress(sqlite3.Error):  # the failure on its way out matters more than this one
                 connection.execute("ROLLBACK")
+
+
+@contextlib.contextmanager
+def snapshot(connection: sqlite3.Connection) -> Iterator[None]:
+    """Every read within it sees the same state, whatever is committed meanwhile. Raises ``sqlite3.Error``."""
+    connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
 
 
 class Database:

@@ -187,6 +187,101 @@ MIGRATIONS: tuple[Migration, ...] = (
             """,
         ),
     ),
+    Migration(
+        3,
+        "usage rolled up by hour and day, and what users have spent",
+        (
+            # Who, of whom, what and how it ended: said once here, and by a number in every hour and day that has it.
+            # '' stands for no key and no user: NULLs would never be equal, and every record a series of its own.
+            """
+            CREATE TABLE usage_series (
+                id INTEGER PRIMARY KEY,
+                key_id TEXT NOT NULL,
+                user_id TEXT NOT NULL,
+                model TEXT NOT NULL,
+                provider TEXT NOT NULL,
+                status TEXT NOT NULL,
+                UNIQUE (key_id, user_id, model, provider, status)
+            )
+            """,
+            "CREATE INDEX usage_series_by_user ON usage_series (user_id)",
+            """
+            CREATE TABLE usage_rollups (
+                span_hours INTEGER NOT NULL CHECK (span_hours IN (1, 24)),
+                start_ms INTEGER NOT NULL,
+                series_id INTEGER NOT NULL REFERENCES usage_series (id),
+                requests INTEGER NOT NULL,
+                input_tokens INTEGER NOT NULL,
+                cache_read_tokens INTEGER NOT NULL,
+                cache_write_5m_tokens INTEGER NOT NULL,
+                cache_write_1h_tokens INTEGER NOT NULL,
+                audio_input_tokens INTEGER NOT NULL,
+                image_input_tokens INTEGER NOT NULL,
+                output_tokens INTEGER NOT NULL,
+                reasoning_tokens INTEGER NOT NULL,
+                audio_output_tokens INTEGER NOT NULL,
+                image_output_tokens INTEGER NOT NULL,
+                cost_nanos INTEGER NOT NULL,
+                unpriced_requests INTEGER NOT NULL,
+                duration_ms INTEGER NOT NULL,
+                first_tokens INTEGER NOT NULL,
+                first_token_ms INTEGER NOT NULL,
+                duration_histogram BLOB NOT NULL,
+                first_token_histogram BLOB NOT NULL,
+                PRIMARY KEY (span_hours, start_ms, series_id)
+            ) WITHOUT ROWID
+            """,
+            """
+            INSERT INTO usage_series (key_id, user_id, model, provider, status)
+            SELECT DISTINCT coalesce(key_id, ''), coalesce(user_id, ''), model, provider, status FROM usage
+            """,
+            """
+            INSERT INTO usage_rollups
+            SELECT
+                1, started_at_ms / 3600000 * 3600000, usage_series.id, count(*), sum(input_tokens),
+                sum(cache_read_tokens), sum(cache_write_5m_tokens), sum(cache_write_1h_tokens), sum(audio_input_tokens),
+                sum(image_input_tokens), sum(output_tokens), sum(reasoning_tokens), sum(audio_output_tokens),
+                sum(image_output_tokens), coalesce(sum(cost_nanos), 0),
+                sum(
+                    cost_nanos IS NULL AND input_tokens + cache_read_tokens + cache_write_5m_tokens
+                    + cache_write_1h_tokens + audio_input_tokens + image_input_tokens + output_tokens
+                    + reasoning_tokens + audio_output_tokens + image_output_tokens > 0
+                ),
+                sum(duration_ms), count(first_token_ms), coalesce(sum(first_token_ms), 0), histogram(duration_ms),
+                histogram(first_token_ms)
+            FROM usage CROSS JOIN usage_series
+                ON usage_series.key_id = coalesce(usage.key_id, '')
+                AND usage_series.user_id = coalesce(usage.user_id, '') AND usage_series.model = usage.model
+                AND usage_series.provider = usage.provider AND usage_series.status = usage.status
+            GROUP BY started_at_ms / 3600000, usage_series.id
+            """,
+            """
+            INSERT INTO usage_rollups
+            SELECT
+                24, start_ms / 86400000 * 86400000, series_id, sum(requests), sum(input_tokens), sum(cache_read_tokens),
+                sum(cache_write_5m_tokens), sum(cache_write_1h_tokens), sum(audio_input_tokens),
+                sum(image_input_tokens), sum(output_tokens), sum(reasoning_tokens), sum(audio_output_tokens),
+                sum(image_output_tokens), sum(cost_nanos), sum(unpriced_requests), sum(duration_ms), sum(first_tokens),
+                sum(first_token_ms), histogram_total(duration_histogram), histogram_total(first_token_histogram)
+            FROM usage_rollups WHERE span_hours = 1
+            GROUP BY start_ms / 86400000, series_id
+            """,
+            # Records and hours are deleted at some age. From these moments on, both are whole; a day is never deleted.
+            """
+            CREATE TABLE usage_kept (
+                id INTEGER PRIMARY KEY CHECK (id = 1),
+                records_since_ms INTEGER NOT NULL,
+                hours_since_ms INTEGER NOT NULL
+            )
+            """,
+            "INSERT INTO usage_kept (id, records_since_ms, hours_since_ms) VALUES (1, 0, 0)",
+            "CREATE TABLE user_spend (user_id TEXT NOT NULL PRIMARY KEY, cost_nanos INTEGER NOT NULL) WITHOUT ROWID",
+            """
+            INSERT INTO user_spend (user_id, cost_nanos)
+            SELECT user_id, sum(cost_nanos) FROM usage WHERE user_id IS NOT NULL AND cost_nanos > 0 GROUP BY user_id
+            """,
+        ),
+    ),
 )
 
 
@@ -195,6 +290,8 @@ def migrate(connection: sqlite3.Connection, path: Path, *, migrations: Sequence[
     if not _missing(connection, path, migrations) and _in_wal_mode(connection):
         return
     with locked_folder(path.parent):
+        # Holds for a file that is still empty, and for no other: deleting old usage can then give space back.
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         if connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
             raise StartError(
                 f"the file system of {path} lacks what the database needs (WAL); put it on a local disk with"

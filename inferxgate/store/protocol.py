@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol
 
-from inferxgate.store.records import ApiKey, GroupBy, Refusal, UsageFilter, UsageRecord, UsageSummary, User
+from inferxgate.store.records import ApiKey, Refusal, UsageFilter, UsageRecord, UsageReport, User, Verification
+from inferxgate.store.retention import Prunable
 
 
 class EmailTaken(Exception):
@@ -24,7 +25,7 @@ class OwnerMissing(Exception):
     """There is no user with the id that a key names as its owner."""
 
 
-class Store(Protocol):
+class Store(Prunable, Protocol):
     """Users, keys, usage, and a stamp that changes whenever who-may-what changes."""
 
     def change_stamp(self) -> int:
@@ -69,8 +70,18 @@ class Store(Protocol):
     def update_key(self, key_id: str, changes: Mapping[str, Any]) -> ApiKey | None:
         """Change the named fields of ``ApiKey``; the changed key, or None if there is none. Raises ``OwnerMissing``."""
 
-    def spend_by_key(self, key_ids: Sequence[str]) -> dict[str, int]:
-        """Nano-dollars spent so far by each of these keys; a key without any is absent."""
+    def spend_by_key(self, key_ids: Sequence[str], *, now_ms: int) -> dict[str, int]:
+        """Nano-dollars spent by each of these keys within its budget's current period, by when requests started.
+
+        A key without any is absent.
+        """
+
+    def spend_since(self, kind: Literal["key", "user"], since_ms: int) -> dict[str, int]:
+        """Nano-dollars by key or user id, of requests that started at ``since_ms`` or later.
+
+        ``since_ms`` is 0 for all time, or a midnight in UTC; ``ValueError`` for another moment. Who has spent nothing
+        is absent.
+        """
 
     # Usage
 
@@ -81,19 +92,17 @@ class Store(Protocol):
         ``last_used_at_ms`` of the keys forward.
         """
 
-    def usage_totals(self, which: UsageFilter) -> UsageSummary: ...
+    def usage_report(self, which: UsageFilter) -> UsageReport:
+        """Usage of a span, in all and by group, from one moment's state of the store."""
 
-    def usage_by(self, group: GroupBy, which: UsageFilter) -> list[UsageSummary]:
-        """One summary a group, dearest and busiest first (days in order of time)."""
+    def verify_usage(self) -> Verification:
+        """Compare records, hours, days and spend with each other. Takes long; others go on reading and writing."""
 
     def recent_usage(self, which: UsageFilter, *, limit: int) -> list[UsageRecord]:
         """The newest records first."""
 
     def usage_records(self, record_ids: Sequence[str]) -> list[UsageRecord]:
         """Those of these records that are stored."""
-
-    def spend_since(self, kind: Literal["key", "user"], since_ms: int) -> dict[str, int]:
-        """Nano-dollars by key or user of requests since a UTC midnight, or 0 for all time."""
 
     def refusals_by_reason(self, which: UsageFilter) -> dict[str, int]: ...
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -124,7 +125,17 @@ class UsageFilter:
     key_id: str | None = None
 
 
-GroupBy = Literal["model", "provider", "key", "user", "day"]
+GroupBy = Literal["model", "provider", "key", "user", "day", "status"]
+
+
+@dataclass(frozen=True, slots=True)
+class Percentiles:
+    """How long the slower ones took, in milliseconds, each within a tenth of the true value."""
+
+    p50: float
+    p90: float
+    p95: float
+    p99: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +143,7 @@ class UsageSummary:
     """Usage records of one group, added up."""
 
     group: str | None
-    """The model, provider, key id, user id or day (``2026-11-23``, UTC); None for the total or an unnamed group."""
+    """The model, provider, key id, user id, status or day (``2026-11-23``, UTC); None for the total or no name."""
     label: str | None
     """For people: a key's name or prefix, a user's address; otherwise the group itself."""
     requests: int
@@ -145,3 +156,51 @@ class UsageSummary:
     """Records that used tokens at an unknown price: the cost does not include them."""
     average_duration_ms: float | None
     average_first_token_ms: float | None
+    duration_percentiles: Percentiles | None
+    first_token_percentiles: Percentiles | None
+
+
+@dataclass(frozen=True, slots=True)
+class UsageReport:
+    """Usage records of a span of time, added up in every way."""
+
+    since_ms: int
+    """The beginning of what is counted. Where records are no longer kept, whole hours or days are."""
+    until_ms: int
+    """The end of what is counted, likewise."""
+    totals: UsageSummary
+    groups: Mapping[GroupBy, Sequence[UsageSummary]]
+    """Dearest and busiest first; days in order of time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Disagreement:
+    """One figure that the store knows twice and differently."""
+
+    what: Literal["hour", "day", "key_spend", "user_spend"]
+    """The sum that is wrong: of an hour (against its records), of a day (against its hours), or of all time."""
+    of: str
+    """Whose: a key or a user; for hours and days the time, key, user, model, provider and status."""
+    field: str
+    expected: int | str
+    """What adding up gives; histograms in hexadecimal."""
+    found: int | str
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What comparing the store's sums with each other has shown."""
+
+    records: int
+    """Records that were added up again."""
+    hours: int
+    """Sums of hours that were compared with them."""
+    days: int
+    """Sums of days that were compared with those of their hours."""
+    spenders: int
+    """Keys and users whose spend was compared with the days."""
+    records_since_ms: int
+    """Records before this hour are no longer kept whole: their hours cannot be checked."""
+    disagreements: Sequence[Disagreement]
+    """The first so many."""
+    disagreement_count: int

@@ -11,13 +11,25 @@ import json
 import sqlite3
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from inferxgate.errors import StartError
-from inferxgate.store import connections, files, migrations, usage
+from inferxgate.store import connections, files, migrations, retention, rollups, usage, usage_reports, verification
 from inferxgate.store.connections import Database
+from inferxgate.store.periods import period_start_ms
 from inferxgate.store.protocol import EmailTaken, KeyLimitReached, OwnerMissing
-from inferxgate.store.records import ApiKey, GroupBy, Refusal, UsageFilter, UsageRecord, UsageSummary, User
+from inferxgate.store.records import (
+    ApiKey,
+    BudgetPeriod,
+    Refusal,
+    UsageFilter,
+    UsageRecord,
+    UsageReport,
+    User,
+    Verification,
+)
+from inferxgate.store.retention import Space
+from inferxgate.store.rollups import Spender
 from inferxgate.store.usage import storable
 
 _SHARED_LIMITS = ("rate_limit_rpm", "rate_limit_tpm", "max_budget_nanos", "budget_period")
@@ -201,10 +213,18 @@ class SQLiteStore:
             connection.execute(_CHANGE_KEY, _key_row(key))
             return key
 
-    def spend_by_key(self, key_ids: Sequence[str]) -> dict[str, int]:
+    def spend_by_key(self, key_ids: Sequence[str], *, now_ms: int) -> dict[str, int]:
+        with self._database.reading() as connection, connections.snapshot(connection):
+            asked = {key_id: _budget_period(connection, key_id) for key_id in key_ids}
+            spends = {
+                period: rollups.spend_since(connection, "key", period_start_ms(period, now_ms))
+                for period in set(asked.values())
+            }
+            return {key_id: nanos for key_id in asked if (nanos := spends[asked[key_id]].get(key_id)) is not None}
+
+    def spend_since(self, kind: Spender, since_ms: int) -> dict[str, int]:
         with self._database.reading() as connection:
-            spends = {key_id: usage.spend_of(connection, storable(key_id)) for key_id in key_ids}
-            return {key_id: nanos for key_id, nanos in spends.items() if nanos is not None}
+            return rollups.spend_since(connection, kind, since_ms)
 
     # Usage
 
@@ -213,35 +233,47 @@ class SQLiteStore:
             with self._database.writing() as connection:
                 usage.add_usage(connection, records, refusals)
 
-    def usage_totals(self, which: UsageFilter) -> UsageSummary:
-        with self._database.reading() as connection:
-            found = usage.summaries(connection, which, None)
-            return found[0] if found else usage.NOTHING
+    def usage_report(self, which: UsageFilter) -> UsageReport:
+        with self._database.reading() as connection, connections.snapshot(connection):
+            return usage_reports.report(connection, which)
 
-    def usage_by(self, group: GroupBy, which: UsageFilter) -> list[UsageSummary]:
+    def verify_usage(self) -> Verification:
         with self._database.reading() as connection:
-            return usage.summaries(connection, which, group)
+            return verification.verify(connection)
 
     def recent_usage(self, which: UsageFilter, *, limit: int) -> list[UsageRecord]:
         with self._database.reading() as connection:
             return usage.recent(connection, which, limit)
 
     def usage_records(self, record_ids: Sequence[str]) -> list[UsageRecord]:
-        with self._database.reading() as connection:
+        with self._database.reading() as connection, connections.snapshot(connection):
             return usage.records_of(connection, [storable(each) for each in record_ids])
-
-    def spend_since(self, kind: Literal["key", "user"], since_ms: int) -> dict[str, int]:
-        with self._database.reading() as connection:
-            rows = connection.execute(
-                "SELECT CASE ? WHEN 'key' THEN key_id ELSE user_id END AS part, sum(cost_nanos) FROM usage"
-                " WHERE started_at_ms >= ? GROUP BY part",
-                (kind, since_ms),
-            )
-            return {part: nanos for part, nanos in rows if part is not None and nanos}
 
     def refusals_by_reason(self, which: UsageFilter) -> dict[str, int]:
         with self._database.reading() as connection:
             return usage.refusals_by_reason(connection, which)
+
+    # Retention
+
+    def space(self) -> Space:
+        with self._database.reading() as connection:
+            return retention.space(connection)
+
+    def delete_records(self, *, before_ms: int, limit: int) -> int:
+        with self._database.writing() as connection:
+            return retention.delete_records(connection, before_ms, limit)
+
+    def delete_refusals(self, *, before_ms: int, limit: int) -> int:
+        with self._database.writing() as connection:
+            return retention.delete_refusals(connection, before_ms, limit)
+
+    def delete_hours(self, *, before_ms: int, limit: int) -> int:
+        with self._database.writing() as connection:
+            return retention.delete_hours(connection, before_ms, limit)
+
+    def give_back(self) -> int:
+        with self._database.writing() as connection:
+            return retention.give_back(connection)
 
 
 def _not_opened(path: Path, error: sqlite3.Error) -> StartError:
@@ -276,6 +308,12 @@ def _owner_of_email(connection: sqlite3.Connection, email: str) -> str | None:
 def _find_user(connection: sqlite3.Connection, user_id: str) -> User | None:
     row = connection.execute("SELECT * FROM users WHERE id = ?", (storable(user_id),)).fetchone()
     return None if row is None else _user(row)
+
+
+def _budget_period(connection: sqlite3.Connection, key_id: str) -> BudgetPeriod:
+    """What a key's budget is for; all time for a key that there is not, whose spend is known all the same."""
+    row = connection.execute("SELECT budget_period FROM keys WHERE id = ?", (storable(key_id),)).fetchone()
+    return "total" if row is None else row[0]
 
 
 def _find_key(connection: sqlite3.Connection, key_id: str) -> ApiKey | None:

@@ -1,8 +1,7 @@
-"""Usage in SQLite: writing records in batches, and adding them up for reports.
+"""Usage records in SQLite: written in batches together with all that they add to, and read back one by one.
 
-Each question is one constant statement with parameters. Which index serves it depends on who asks, so the records are
-chosen by three branches that exclude each other (everybody, one user, one key): SQLite sees from the parameters which
-of them can have rows and does not walk the others.
+Which index serves the newest records depends on who asks, so they are chosen by three branches that exclude each other
+(everybody, one user, one key): SQLite sees from the parameters which of them can have rows and walks no other.
 """
 
 from __future__ import annotations
@@ -12,7 +11,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from inferxgate.canonical.usage import BUCKETS, Usage
-from inferxgate.store.records import GroupBy, Refusal, UsageFilter, UsageRecord, UsageSummary
+from inferxgate.store import rollups
+from inferxgate.store.periods import LATEST_MS
+from inferxgate.store.records import Refusal, UsageFilter, UsageRecord
 
 _MINUTE_MS = 60_000
 _MOST_TOKENS = 10**12
@@ -20,19 +21,6 @@ _MOST_NANOS = 10**15
 _MOST = 2**63 - 1
 # No request has a trillion tokens or costs a million dollars. What a provider reports is kept below, so that nonsense
 # neither fails the batch that it is in nor overflows the sums of the years.
-
-NOTHING = UsageSummary(
-    group=None,
-    label=None,
-    requests=0,
-    errors=0,
-    usage=Usage(),
-    cost_nanos=0,
-    unpriced_requests=0,
-    average_duration_ms=None,
-    average_first_token_ms=None,
-)
-"""What no records add up to."""
 
 _ADD_RECORD = """
     INSERT INTO usage (
@@ -48,9 +36,9 @@ _ADD_RECORD = """
         :duration_ms
     ) ON CONFLICT (id) DO NOTHING
 """
-_ADD_SPEND = """
-    INSERT INTO key_spend (key_id, cost_nanos) VALUES (?, ?)
-    ON CONFLICT (key_id) DO UPDATE SET cost_nanos = cost_nanos + excluded.cost_nanos
+_LAST_ROW = "SELECT coalesce(max(rowid), 0) FROM usage"
+_LAST_USED = """
+    SELECT max(started_at_ms), key_id FROM usage NOT INDEXED WHERE rowid > :after AND key_id IS NOT NULL GROUP BY key_id
 """
 _MOVE_LAST_USED = "UPDATE keys SET last_used_at_ms = max(coalesce(last_used_at_ms, 0), ?) WHERE id = ?"
 _ADD_REFUSAL = """
@@ -58,56 +46,6 @@ _ADD_REFUSAL = """
     ON CONFLICT (minute_ms, key_id, user_id, reason, source) DO UPDATE SET count = max(count, excluded.count)
 """
 
-_SUMMARY = """
-    WITH chosen AS (
-        SELECT * FROM usage
-            WHERE :user_id IS NULL AND :key_id IS NULL AND started_at_ms >= :since AND started_at_ms < :until
-        UNION ALL SELECT * FROM usage
-            WHERE user_id = :user_id AND :key_id IS NULL AND started_at_ms >= :since AND started_at_ms < :until
-        UNION ALL SELECT * FROM usage
-            WHERE key_id = :key_id AND (:user_id IS NULL OR user_id = :user_id)
-                AND started_at_ms >= :since AND started_at_ms < :until
-    ), summed AS (
-        SELECT
-            CASE :by
-                WHEN 'model' THEN model
-                WHEN 'provider' THEN provider
-                WHEN 'key' THEN key_id
-                WHEN 'user' THEN user_id
-                WHEN 'day' THEN date(started_at_ms / 1000, 'unixepoch')
-            END AS part,
-            count(*) AS requests,
-            sum(status IN ('provider_error', 'gateway_error')) AS errors,
-            sum(input_tokens) AS input_tokens,
-            sum(cache_read_tokens) AS cache_read_tokens,
-            sum(cache_write_5m_tokens) AS cache_write_5m_tokens,
-            sum(cache_write_1h_tokens) AS cache_write_1h_tokens,
-            sum(audio_input_tokens) AS audio_input_tokens,
-            sum(image_input_tokens) AS image_input_tokens,
-            sum(output_tokens) AS output_tokens,
-            sum(reasoning_tokens) AS reasoning_tokens,
-            sum(audio_output_tokens) AS audio_output_tokens,
-            sum(image_output_tokens) AS image_output_tokens,
-            coalesce(sum(cost_nanos), 0) AS cost_nanos,
-            sum(
-                cost_nanos IS NULL AND input_tokens + cache_read_tokens + cache_write_5m_tokens
-                + cache_write_1h_tokens + audio_input_tokens + image_input_tokens + output_tokens + reasoning_tokens
-                + audio_output_tokens + image_output_tokens > 0
-            ) AS unpriced_requests,
-            avg(duration_ms) AS average_duration_ms,
-            avg(first_token_ms) AS average_first_token_ms
-        FROM chosen GROUP BY part
-    )
-    SELECT
-        summed.*,
-        CASE :by
-            WHEN 'key' THEN coalesce((SELECT coalesce(name, key_prefix) FROM keys WHERE keys.id = part), part)
-            WHEN 'user' THEN coalesce((SELECT email FROM users WHERE users.id = part), part)
-            ELSE part
-        END AS label
-    FROM summed
-    ORDER BY CASE WHEN :by = 'day' THEN part END, cost_nanos DESC, requests DESC, part
-"""
 _RECENT = """
     SELECT rowid AS place, * FROM usage
         WHERE :user_id IS NULL AND :key_id IS NULL AND started_at_ms >= :since AND started_at_ms < :until
@@ -133,21 +71,14 @@ def storable(text: str) -> str:
 
 def add_usage(connection: sqlite3.Connection, records: Sequence[UsageRecord], refusals: Sequence[Refusal]) -> None:
     """Write records and counts within the caller's transaction; what is known already changes nothing."""
-    spent: dict[str, int] = {}
-    last_used: dict[str, int] = {}
-    for record in records:
-        row = _row(record)
-        if connection.execute(_ADD_RECORD, row).rowcount and record.key_id is not None:
-            spent[record.key_id] = spent.get(record.key_id, 0) + (row["cost_nanos"] or 0)
-            last_used[record.key_id] = max(last_used.get(record.key_id, 0), row["started_at_ms"])
-    connection.executemany(_ADD_SPEND, [(key_id, nanos) for key_id, nanos in spent.items() if nanos])
-    connection.executemany(_MOVE_LAST_USED, [(at_ms, key_id) for key_id, at_ms in last_used.items()])
+    if records:
+        # SQLite gives new rows numbers above all that there are, so those of this batch can be told from the others.
+        after = connection.execute(_LAST_ROW).fetchone()[0]
+        connection.executemany(_ADD_RECORD, [_row(record) for record in records])
+        rollups.add_rollups(connection, after=after)
+        last_used = connection.execute(_LAST_USED, {"after": after}).fetchall()
+        connection.executemany(_MOVE_LAST_USED, [tuple(row) for row in last_used])
     connection.executemany(_ADD_REFUSAL, [_refusal_row(refusal) for refusal in refusals])
-
-
-def summaries(connection: sqlite3.Connection, which: UsageFilter, by: GroupBy | None) -> list[UsageSummary]:
-    """Usage added up by group; in all without one, which is no row where there are no records."""
-    return [_summary(row) for row in connection.execute(_SUMMARY, {**_parameters(which), "by": by})]
 
 
 def recent(connection: sqlite3.Connection, which: UsageFilter, limit: int) -> list[UsageRecord]:
@@ -166,12 +97,6 @@ def refusals_by_reason(connection: sqlite3.Connection, which: UsageFilter) -> di
     parameters = _parameters(which)
     parameters["since"] = parameters["since"] // _MINUTE_MS * _MINUTE_MS
     return dict(connection.execute(_REFUSALS, parameters).fetchall())
-
-
-def spend_of(connection: sqlite3.Connection, key_id: str) -> int | None:
-    """Nano-dollars that a key has spent so far; None for a key that has not."""
-    row = connection.execute("SELECT cost_nanos FROM key_spend WHERE key_id = ?", (key_id,)).fetchone()
-    return None if row is None else row[0]
 
 
 def _parameters(which: UsageFilter) -> dict[str, Any]:
@@ -197,7 +122,7 @@ def _row(record: UsageRecord) -> Mapping[str, Any]:
     return {
         "id": storable(record.id),
         "request_id": storable(record.request_id),
-        "started_at_ms": _within(record.started_at_ms, _MOST),
+        "started_at_ms": _within(record.started_at_ms, LATEST_MS),
         "status": record.status,
         "http_status": record.http_status,
         "error_code": _optional(record.error_code),
@@ -253,18 +178,4 @@ def _record(row: sqlite3.Row) -> UsageRecord:
         price_version=row["price_version"],
         first_token_ms=row["first_token_ms"],
         duration_ms=row["duration_ms"],
-    )
-
-
-def _summary(row: sqlite3.Row) -> UsageSummary:
-    return UsageSummary(
-        group=row["part"],
-        label=row["label"],
-        requests=row["requests"],
-        errors=row["errors"],
-        usage=_usage(row),
-        cost_nanos=row["cost_nanos"],
-        unpriced_requests=row["unpriced_requests"],
-        average_duration_ms=row["average_duration_ms"],
-        average_first_token_ms=row["average_first_token_ms"],
     )

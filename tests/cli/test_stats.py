@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import re
+import sqlite3
 import time
 from dataclasses import replace
 
@@ -15,6 +17,8 @@ from tests.cli.records import add_key, add_user, opened
 from tests.support.terminal import CommandLine, without_colour
 
 DAY_MS = 86_400_000
+P95 = "845"
+"""What the histogram makes of 840 ms."""
 
 
 def record(model: str, tokens: int, cost: float | None, *, days_ago: float = 0, **more: str | None) -> UsageRecord:
@@ -66,16 +70,17 @@ def table(text: str) -> list[list[str]]:
 
 def test_the_last_week_by_model(used: CommandLine) -> None:
     out = used.well("stats").out
-    assert "Requests  5, 1 failed\n" in out
-    assert "Refused   7 (rate_limit_exceeded 7)\n" in out
-    assert "Tokens    20,400: 13,600 in, 6,800 out\n" in out
-    assert "Cost      $5.00, and 1 request whose price is unknown\n" in out
-    assert "Time      840 ms on average, 120 ms to the first token\n" in out
+    assert "Requests     5, 1 failed\n" in out
+    assert "Refused      7 (rate_limit_exceeded 7)\n" in out
+    assert "Tokens       20,400: 13,600 in, 6,800 out\n" in out
+    assert "Cost         $5.00, and 1 request whose price is unknown\n" in out
+    assert re.search(r"^Time +840 ms on average; p50 (8\d\d), p90 \1, p95 \1, p99 \1$", out, re.MULTILINE)
+    assert re.search(r"^First token +120 ms on average; p50 (1[12]\d), p90 \1, p95 \1, p99 \1$", out, re.MULTILINE)
     assert table(out) == [
-        ["MODEL", "REQUESTS", "ERRORS", "TOKENS", "COST"],
-        ["big", "2", "0", "18,000", "$4.00"],
-        ["small", "2", "1", "1,500", "$1.00"],
-        ["odd", "1", "0", "900", "$0.00+?"],
+        ["MODEL", "REQUESTS", "ERRORS", "TOKENS", "COST", "P95", "MS"],
+        ["big", "2", "0", "18,000", "$4.00", P95],
+        ["small", "2", "1", "1,500", "$1.00", P95],
+        ["odd", "1", "0", "900", "$0.00+?", P95],
     ]
 
 
@@ -85,6 +90,7 @@ def test_the_last_week_by_model(used: CommandLine) -> None:
         ("provider", ["fake"]),
         ("key", ["laptop", "ix-api-key", "(no"]),
         ("user", ["ann@example.com", "(nobody)"]),
+        ("status", ["ok", "provider_error"]),
         ("day", None),
     ],
 )
@@ -107,7 +113,7 @@ def test_a_longer_span(used: CommandLine) -> None:
 
 def test_json_is_the_report_of_the_interface(used: CommandLine) -> None:
     report = used.well("stats", "--json").json
-    groups = ["by_model", "by_provider", "by_key", "by_user", "by_day"]
+    groups = ["by_model", "by_provider", "by_key", "by_user", "by_day", "by_status"]
     assert list(report) == ["since", "until", "totals", *groups, "recent", "refusals"]
     assert report["totals"]["cost"] == 5.0
     assert [group["model"] for group in report["by_model"]] == ["big", "small", "odd"]
@@ -125,6 +131,9 @@ def test_csv_has_a_line_for_each_group(used: CommandLine) -> None:
         ("small", "1500"),
         ("odd", "900"),
     ]
+    big = rows[0]
+    assert (big["error_rate"], big["input_tokens"], big["output_tokens"]) == ("0", "12000", "6000")
+    assert (big["duration_p95_ms"], big["first_token_p50_ms"]) == (P95, "114.6")
 
 
 def test_csv_has_plain_decimals(cli: CommandLine) -> None:
@@ -173,7 +182,39 @@ def test_nothing_used_yet(cli: CommandLine) -> None:
         (["--since", "soon"], "--since must be a span such as 30m, 24h or 7d"),
         (["--since", "2099-01-01"], "--since lies in the future"),
         (["--json", "--csv"], "--json and --csv exclude each other: give one"),
+        (["--json", "verify"], "Write the options of verify behind it"),
+        (["verifi"], "No such command 'verifi': there is verify"),
     ],
 )
 def test_wrong_usage(cli: CommandLine, arguments: list[str], message: str) -> None:
     assert message in cli.fails("stats", *arguments, code=2)
+
+
+def test_verify_says_that_all_agree(used: CommandLine) -> None:
+    out = used.well("stats", "verify").out
+    assert re.search(r"^Records +6 added up again$", out, re.MULTILINE)
+    assert re.search(r"^Hours +[56] compared with their records$", out, re.MULTILINE)
+    assert re.search(r"^Spend +3 keys and users compared with the days$", out, re.MULTILINE)
+    assert re.search(r"^Result +all agree$", out, re.MULTILINE)
+    found = used.well("stats", "verify", "--json").json
+    assert (found["agrees"], found["records"], found["records_since"]) == (True, 6, None)
+    assert (found["disagreement_count"], found["disagreements"]) == (0, [])
+
+
+def test_verify_tells_what_does_not_agree(used: CommandLine) -> None:
+    with opened(used) as store:
+        (spent,) = store.spend_since("user", 0).items()
+    with sqlite3.connect(used.data_dir / "inferxgate.db") as connection:
+        connection.execute("UPDATE user_spend SET cost_nanos = cost_nanos + 1")
+    connection.close()
+    ended = used.run("stats", "verify")
+    assert ended.code == 1
+    assert "1 figure of the store does not agree" in ended.err
+    row = ["user_spend", spent[0], "cost_nanos", str(spent[1]), str(spent[1] + 1)]
+    assert [line.split() for line in ended.out.splitlines()][-1] == row
+    ended = used.run("stats", "verify", "--json")
+    assert ended.code == 1
+    expected = {"what": "user_spend", "of": spent[0], "field": "cost_nanos"}
+    [told] = ended.json["disagreements"]
+    assert told == {**expected, "expected": spent[1], "found": spent[1] + 1}
+    assert ended.json["agrees"] is False

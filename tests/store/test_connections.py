@@ -18,7 +18,7 @@ from inferxgate.errors import StartError, StoreUnavailable
 from inferxgate.store import connections, files
 from inferxgate.store.connections import Database
 from inferxgate.store.sqlite import SQLiteStore
-from tests.support.stores import EVER, new_record, new_user
+from tests.support.stores import EVER, NOON_MS, new_record, new_user
 
 HOLDS = """
 import sqlite3, sys
@@ -126,10 +126,10 @@ try:
     store.add_usage([new_record() for _ in range(5_000)], ())
 except StoreUnavailable as error:
     print(error)
-print(store.usage_totals(EVER).requests)
+print(store.usage_report(EVER).totals.requests)
 resource.setrlimit(resource.RLIMIT_FSIZE, ({resource.RLIM_INFINITY}, {resource.RLIM_INFINITY}))
 store.add_usage([new_record() for _ in range(5_000)], ())
-print(store.usage_totals(EVER).requests)
+print(store.usage_report(EVER).totals.requests)
 """
     done = subprocess.run([sys.executable, "-c", code, str(path)], check=True, stdout=subprocess.PIPE, text=True)
     said, kept, after = done.stdout.splitlines()
@@ -227,5 +227,5 @@ store.close()
     for _ in range(100):
         store.add_usage([new_record(key_id="key_1", cost_nanos=1)], ())
     assert [process.wait() for process in processes] == [0, 0]
-    assert store.usage_totals(EVER).requests == 300
-    assert store.spend_by_key(["key_1"]) == {"key_1": 300}
+    assert store.usage_report(EVER).totals.requests == 300
+    assert store.spend_by_key(["key_1"], now_ms=NOON_MS) == {"key_1": 300}

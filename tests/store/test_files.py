@@ -208,7 +208,7 @@ def test_damage_that_only_shows_later_is_named_then(path: Path) -> None:
         file.write(b"\xff" * page_size)
     store = SQLiteStore.open(path)
     with pytest.raises(StoreUnavailable, match="the file is damaged; restore it from a backup"):
-        store.usage_totals(EVER)
+        store.recent_usage(EVER, limit=1)
     with pytest.raises(StoreUnavailable, match="the file is damaged"):
         store.add_usage([new_record()], ())
     assert store.users() == [], "what is whole can still be read"

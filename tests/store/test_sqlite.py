@@ -77,7 +77,7 @@ def test_what_is_not_there_is_not_found(store: SQLiteStore, word: str) -> None:
     assert store.update_user(word, {"role": "admin"}) is None
     assert store.update_key(word, {"blocked": True}) is None
     assert store.delete_user(word, now_ms=1) is False
-    assert store.spend_by_key([word]) == {}
+    assert store.spend_by_key([word], now_ms=NOON_MS) == {}
 
 
 @settings(max_examples=50, deadline=None)
@@ -214,7 +214,7 @@ def test_deleting_a_user_revokes_their_keys_and_keeps_their_usage(store: SQLiteS
     assert again is not None
     assert again.revoked_at_ms == 5
     assert store.keys() == [other]
-    assert store.spend_by_key([KEY.id]) == {KEY.id: record.cost_nanos}
+    assert store.spend_by_key([KEY.id], now_ms=NOON_MS) == {KEY.id: record.cost_nanos}
 
 
 def test_no_key_can_outlive_its_user_whatever_the_program_does(store: SQLiteStore, path: Path) -> None:
@@ -331,7 +331,9 @@ def test_changes_from_many_threads_never_undo_each_other(path: Path) -> None:
     assert stores[1].keys() == [
         dataclasses.replace(key, rate_limit_rpm=20, expires_at_ms=20, name="20", last_used_at_ms=20) for key in keys
     ]
-    assert stores[0].spend_by_key([key.id for key in keys]) == dict.fromkeys((key.id for key in keys), 60 * 1_500)
+    assert stores[0].spend_by_key([key.id for key in keys], now_ms=NOON_MS) == dict.fromkeys(
+        (key.id for key in keys), 60 * 1_500
+    )
     for store in stores:
         store.close()
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import tempfile
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from statistics import fmean
 from typing import get_args
 
@@ -13,7 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inferxgate.canonical.usage import BUCKETS, Usage
-from inferxgate.store.records import GroupBy, Refusal, Status, UsageFilter, UsageRecord, UsageSummary
+from inferxgate.store import connections, files
+from inferxgate.store.migrations import MIGRATIONS, migrate
+from inferxgate.store.records import GroupBy, Percentiles, Refusal, Status, UsageFilter, UsageRecord, UsageSummary
 from inferxgate.store.sqlite import SQLiteStore
 from tests.support.stores import (
     DAY_MS,
@@ -79,7 +83,26 @@ def summed(records: Sequence[UsageRecord], group: str | None) -> UsageSummary:
         unpriced_requests=sum(record.cost_nanos is None and record.usage.total_tokens > 0 for record in records),
         average_duration_ms=fmean(record.duration_ms for record in records) if records else None,
         average_first_token_ms=fmean(firsts) if firsts else None,
+        duration_percentiles=None,
+        first_token_percentiles=None,
     )
+
+
+def without_percentiles(summary: UsageSummary) -> UsageSummary:
+    """Percentiles are not exact: ``assert_near`` looks at them."""
+    return dataclasses.replace(summary, duration_percentiles=None, first_token_percentiles=None)
+
+
+def assert_near(found: Percentiles | None, values: Sequence[int]) -> None:
+    """Each percentile is one of the values, or within a tenth of it."""
+    if not values:
+        assert found is None
+        return
+    assert found is not None
+    ranked = sorted(values)
+    for share, value in ((50, found.p50), (90, found.p90), (95, found.p95), (99, found.p99)):
+        true = ranked[-(-share * len(ranked) // 100) - 1]
+        assert abs(value - true) <= 0.1 * true + 0.05, (share, values)
 
 
 def day(record: UsageRecord) -> str:
@@ -92,16 +115,18 @@ GROUPS: dict[GroupBy, Callable[[UsageRecord], str | None]] = {
     "key": lambda record: record.key_id,
     "user": lambda record: record.user_id,
     "day": day,
+    "status": lambda record: record.status,
 }
 
 
 def state(store: SQLiteStore) -> object:
     """Everything that usage leaves behind in a store."""
     return (
-        store.usage_totals(EVER),
-        [store.usage_by(group, EVER) for group in get_args(GroupBy)],
+        store.usage_report(EVER),
         sorted(store.recent_usage(EVER, limit=1_000), key=lambda record: record.id),
-        store.spend_by_key(["key_1", "key_2"]),
+        store.spend_since("key", 0),
+        store.spend_since("user", 0),
+        store.verify_usage(),
         store.refusals_by_reason(EVER),
         store.keys(),
     )
@@ -113,15 +138,21 @@ def test_sums_are_those_of_the_records(records: list[UsageRecord], which: UsageF
     with new_store() as store:
         store.add_usage(records, ())
         wanted = chosen(records, which)
-        assert store.usage_totals(which) == summed(wanted, None)
+        report = store.usage_report(which)
+        assert (report.since_ms, report.until_ms) == (which.since_ms, which.until_ms)
+        assert without_percentiles(report.totals) == summed(wanted, None)
+        assert set(report.groups) == set(GROUPS)
         for by, group_of in GROUPS.items():
-            found = store.usage_by(by, which)
-            names = {group_of(record) for record in wanted}
-            expected = {name: summed([each for each in wanted if group_of(each) == name], name) for name in names}
-            assert {group.group: group for group in found} == expected
-            assert len(found) == len(names)
+            found = report.groups[by]
+            assert len({group.group for group in found}) == len(found) == len({group_of(each) for each in wanted})
+            for group in found:
+                members = [each for each in wanted if group_of(each) == group.group]
+                assert without_percentiles(group) == summed(members, group.group)
+                assert_near(group.duration_percentiles, [each.duration_ms for each in members])
+                firsts = [each.first_token_ms for each in members if each.first_token_ms is not None]
+                assert_near(group.first_token_percentiles, firsts)
             if by == "day":
-                assert [group.group for group in found] == sorted(name for name in names if name)
+                assert [group.group for group in found] == sorted(group.group or "" for group in found)
             else:
                 assert found == sorted(found, key=lambda group: (-group.cost_nanos, -group.requests))
         newest = store.recent_usage(which, limit=5)
@@ -182,6 +213,42 @@ def test_of_growing_counts_the_highest_stands_in_any_order(data: st.DataObject, 
         assert store.refusals_by_reason(UsageFilter(0, NOON_MS)) == {}
 
 
+@settings(max_examples=25, deadline=None)
+@given(records=MANY, later=MANY)
+def test_records_from_before_there_were_sums_are_summed_up_by_the_upgrade(
+    records: list[UsageRecord], later: list[UsageRecord]
+) -> None:
+    """As the earlier version left them: its records and what keys have spent, and no more."""
+    with new_store() as always, tempfile.TemporaryDirectory() as folder:
+        path, source = Path(folder) / "inferxgate.db", Path(folder) / "source.db"
+        written = SQLiteStore.open(source)
+        written.add_usage(records, ())
+        written.close()
+        files.prepare(path)
+        connection = connections.connect(path)
+        migrate(connection, path, migrations=MIGRATIONS[:2])
+        connection.execute("ATTACH ? AS source", (str(source),))
+        connection.execute("INSERT INTO usage SELECT * FROM source.usage")
+        connection.execute("INSERT INTO key_spend SELECT * FROM source.key_spend")
+        connection.close()
+        always.add_usage([*records, *later], ())
+        upgraded = SQLiteStore.open(path)
+        upgraded.add_usage(later, ())
+        assert state(upgraded) == state(always)
+        upgraded.close()
+
+
+def test_a_record_of_a_request_that_a_kill_cut_off_is_one_like_others(store: SQLiteStore) -> None:
+    lost = new_record(
+        status="gateway_error", http_status=0, error_code="worker_lost", usage_source="estimated", key_id="key_1"
+    )
+    store.add_usage([lost], ())
+    assert store.recent_usage(EVER, limit=1) == [lost]
+    totals = store.usage_report(EVER).totals
+    assert (totals.requests, totals.errors, totals.cost_nanos) == (1, 1, 1_500)
+    assert store.spend_since("key", 0) == {"key_1": 1_500}
+
+
 def test_records_come_back_as_they_went(store: SQLiteStore) -> None:
     record = new_record(
         status="client_closed",
@@ -211,8 +278,9 @@ def test_records_of_one_moment_come_newest_first(store: SQLiteStore) -> None:
 
 def test_nothing_adds_up_to_nothing(store: SQLiteStore) -> None:
     store.add_usage((), ())
-    assert store.usage_totals(EVER) == summed([], None)
-    assert store.usage_by("model", EVER) == []
+    report = store.usage_report(EVER)
+    assert report.totals == summed([], None)
+    assert all(groups == [] for groups in report.groups.values())
 
 
 def test_groups_have_names_for_people(store: SQLiteStore) -> None:
@@ -229,8 +297,9 @@ def test_groups_have_names_for_people(store: SQLiteStore) -> None:
         ],
         (),
     )
-    assert [group.label for group in store.usage_by("key", EVER)] == ["laptop", unnamed.key_prefix, "key_gone"]
-    assert [group.label for group in store.usage_by("user", EVER)] == ["ann@example.com", "user_gone", None]
+    groups = store.usage_report(EVER).groups
+    assert [group.label for group in groups["key"]] == ["laptop", unnamed.key_prefix, "key_gone"]
+    assert [group.label for group in groups["user"]] == ["ann@example.com", "user_gone", None]
 
 
 @pytest.mark.parametrize("number", [2**63, 10**40, -1, -(10**40)])
@@ -247,11 +316,13 @@ def test_a_nonsense_number_neither_fails_its_batch_nor_the_sums(store: SQLiteSto
         for _ in range(20)
     ]
     store.add_usage([*nonsense, new_record()], [new_refusal(count=number, minute_ms=number)])
-    total = store.usage_totals(UsageFilter(-(10**40), 10**40))
-    assert total.requests >= 1
-    assert total.cost_nanos >= 0
-    assert store.usage_by("day", EVER)
-    assert store.spend_by_key(["key_1"]).get("key_1", 0) >= 0
+    for which in (UsageFilter(-(10**40), 10**40), UsageFilter(-(10**40), 10**40, key_id="key_1")):
+        report = store.usage_report(which)
+        assert report.totals.requests >= (which.key_id is None)
+        assert report.totals.cost_nanos >= 0
+        assert which.key_id or report.groups["day"]
+    assert store.spend_by_key(["key_1"], now_ms=NOON_MS).get("key_1", 0) >= 0
+    assert store.verify_usage().disagreement_count == 0
 
 
 def test_text_that_is_no_text_is_written_out(store: SQLiteStore) -> None:
@@ -272,8 +343,8 @@ def test_spend_is_known_of_keys_that_have_spent(store: SQLiteStore) -> None:
         ],
         (),
     )
-    assert store.spend_by_key(["key_1", "key_2", "key_gone"]) == {"key_1": 5}
-    assert store.spend_by_key([]) == {}
+    assert store.spend_by_key(["key_1", "key_2", "key_gone"], now_ms=NOON_MS) == {"key_1": 5}
+    assert store.spend_by_key([], now_ms=NOON_MS) == {}
 
 
 def test_when_a_key_was_last_used_only_moves_forward(store: SQLiteStore) -> None:

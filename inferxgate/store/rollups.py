@@ -1,0 +1,309 @@
+"""Usage summed up by hour and by day, written in the transaction that writes the records themselves.
+
+A *series* is one combination of key, user, model, provider and status; it has one row for each hour and each day in
+which it occurred. So a report reads some hundred rows a day whatever the number of requests, and what a record has
+added stays when the record is deleted.
+
+The rows of a batch are added up by SQLite from the records just inserted, so roll-ups hold what was stored, and a
+record that was passed over adds nothing.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from inferxgate.canonical.usage import BUCKETS
+from inferxgate.store.histograms import unpack
+from inferxgate.store.periods import DAY_MS, HOUR_MS
+from inferxgate.store.records import UsageFilter
+
+Spender = Literal["key", "user"]
+
+FIGURES: tuple[str, ...] = (
+    "requests",
+    *BUCKETS,
+    "cost_nanos",
+    "unpriced_requests",
+    "duration_ms",
+    "first_tokens",
+    "first_token_ms",
+)
+"""The columns that are plain sums, in order. ``first_tokens`` counts the records that had one."""
+HISTOGRAMS: tuple[str, ...] = ("duration_histogram", "first_token_histogram")
+
+# NOT INDEXED: the new rows are found by their numbers. Without statistics SQLite would walk a whole index instead.
+_ADD_SERIES = """
+    INSERT INTO usage_series (key_id, user_id, model, provider, status)
+    SELECT DISTINCT coalesce(key_id, ''), coalesce(user_id, ''), model, provider, status
+    FROM usage NOT INDEXED WHERE rowid > :after
+    ON CONFLICT DO NOTHING
+"""
+_ADD = """
+    WITH spans (span_hours, span_ms) AS (VALUES (1, 3600000), (24, 86400000))
+    INSERT INTO usage_rollups (
+        span_hours, start_ms, series_id, requests, input_tokens, cache_read_tokens, cache_write_5m_tokens,
+        cache_write_1h_tokens, audio_input_tokens, image_input_tokens, output_tokens, reasoning_tokens,
+        audio_output_tokens, image_output_tokens, cost_nanos, unpriced_requests, duration_ms, first_tokens,
+        first_token_ms, duration_histogram, first_token_histogram
+    )
+    SELECT
+        span_hours, started_at_ms / span_ms * span_ms, usage_series.id, count(*), sum(input_tokens),
+        sum(cache_read_tokens), sum(cache_write_5m_tokens), sum(cache_write_1h_tokens), sum(audio_input_tokens),
+        sum(image_input_tokens), sum(output_tokens), sum(reasoning_tokens), sum(audio_output_tokens),
+        sum(image_output_tokens), coalesce(sum(cost_nanos), 0),
+        sum(
+            cost_nanos IS NULL AND input_tokens + cache_read_tokens + cache_write_5m_tokens
+            + cache_write_1h_tokens + audio_input_tokens + image_input_tokens + output_tokens + reasoning_tokens
+            + audio_output_tokens + image_output_tokens > 0
+        ),
+        sum(duration_ms), count(first_token_ms), coalesce(sum(first_token_ms), 0), histogram(duration_ms),
+        histogram(first_token_ms)
+    FROM usage NOT INDEXED CROSS JOIN usage_series
+        ON usage_series.key_id = coalesce(usage.key_id, '') AND usage_series.user_id = coalesce(usage.user_id, '')
+        AND usage_series.model = usage.model AND usage_series.provider = usage.provider
+        AND usage_series.status = usage.status
+    CROSS JOIN spans
+    WHERE usage.rowid > :after
+    GROUP BY span_hours, started_at_ms / span_ms, usage_series.id
+    ON CONFLICT (span_hours, start_ms, series_id) DO UPDATE SET
+        requests = requests + excluded.requests,
+        input_tokens = input_tokens + excluded.input_tokens,
+        cache_read_tokens = cache_read_tokens + excluded.cache_read_tokens,
+        cache_write_5m_tokens = cache_write_5m_tokens + excluded.cache_write_5m_tokens,
+        cache_write_1h_tokens = cache_write_1h_tokens + excluded.cache_write_1h_tokens,
+        audio_input_tokens = audio_input_tokens + excluded.audio_input_tokens,
+        image_input_tokens = image_input_tokens + excluded.image_input_tokens,
+        output_tokens = output_tokens + excluded.output_tokens,
+        reasoning_tokens = reasoning_tokens + excluded.reasoning_tokens,
+        audio_output_tokens = audio_output_tokens + excluded.audio_output_tokens,
+        image_output_tokens = image_output_tokens + excluded.image_output_tokens,
+        cost_nanos = cost_nanos + excluded.cost_nanos,
+        unpriced_requests = unpriced_requests + excluded.unpriced_requests,
+        duration_ms = duration_ms + excluded.duration_ms,
+        first_tokens = first_tokens + excluded.first_tokens,
+        first_token_ms = first_token_ms + excluded.first_token_ms,
+        duration_histogram = histogram_sum(duration_histogram, excluded.duration_histogram),
+        first_token_histogram = histogram_sum(first_token_histogram, excluded.first_token_histogram)
+"""
+_ADD_KEY_SPEND = """
+    INSERT INTO key_spend (key_id, cost_nanos)
+    SELECT key_id, sum(cost_nanos) FROM usage NOT INDEXED
+    WHERE rowid > :after AND key_id IS NOT NULL AND cost_nanos > 0 GROUP BY key_id
+    ON CONFLICT (key_id) DO UPDATE SET cost_nanos = cost_nanos + excluded.cost_nanos
+"""
+_ADD_USER_SPEND = """
+    INSERT INTO user_spend (user_id, cost_nanos)
+    SELECT user_id, sum(cost_nanos) FROM usage NOT INDEXED
+    WHERE rowid > :after AND user_id IS NOT NULL AND cost_nanos > 0 GROUP BY user_id
+    ON CONFLICT (user_id) DO UPDATE SET cost_nanos = cost_nanos + excluded.cost_nanos
+"""
+
+_BY_SERIES = """
+    WITH summed AS (
+        SELECT
+            series_id, sum(requests) AS requests, sum(input_tokens) AS input_tokens,
+            sum(cache_read_tokens) AS cache_read_tokens, sum(cache_write_5m_tokens) AS cache_write_5m_tokens,
+            sum(cache_write_1h_tokens) AS cache_write_1h_tokens, sum(audio_input_tokens) AS audio_input_tokens,
+            sum(image_input_tokens) AS image_input_tokens, sum(output_tokens) AS output_tokens,
+            sum(reasoning_tokens) AS reasoning_tokens, sum(audio_output_tokens) AS audio_output_tokens,
+            sum(image_output_tokens) AS image_output_tokens, sum(cost_nanos) AS cost_nanos,
+            sum(unpriced_requests) AS unpriced_requests, sum(duration_ms) AS duration_ms,
+            sum(first_tokens) AS first_tokens, sum(first_token_ms) AS first_token_ms,
+            histogram_total(duration_histogram) AS duration_histogram,
+            histogram_total(first_token_histogram) AS first_token_histogram
+        FROM usage_rollups WHERE span_hours = :span_hours AND start_ms >= :since AND start_ms < :until
+        GROUP BY series_id
+    )
+    SELECT key_id, user_id, model, provider, status, NULL AS start_ms, summed.*
+    FROM summed JOIN usage_series ON usage_series.id = summed.series_id
+"""
+_BY_START = """
+    SELECT
+        start_ms, sum(requests) AS requests, sum(input_tokens) AS input_tokens,
+        sum(cache_read_tokens) AS cache_read_tokens, sum(cache_write_5m_tokens) AS cache_write_5m_tokens,
+        sum(cache_write_1h_tokens) AS cache_write_1h_tokens, sum(audio_input_tokens) AS audio_input_tokens,
+        sum(image_input_tokens) AS image_input_tokens, sum(output_tokens) AS output_tokens,
+        sum(reasoning_tokens) AS reasoning_tokens, sum(audio_output_tokens) AS audio_output_tokens,
+        sum(image_output_tokens) AS image_output_tokens, sum(cost_nanos) AS cost_nanos,
+        sum(unpriced_requests) AS unpriced_requests, sum(duration_ms) AS duration_ms,
+        sum(first_tokens) AS first_tokens, sum(first_token_ms) AS first_token_ms,
+        histogram_total(duration_histogram) AS duration_histogram,
+        histogram_total(first_token_histogram) AS first_token_histogram,
+        sum(CASE WHEN status IN ('provider_error', 'gateway_error') THEN requests ELSE 0 END) AS errors
+    FROM usage_rollups CROSS JOIN usage_series ON usage_series.id = usage_rollups.series_id
+    WHERE span_hours = :span_hours AND start_ms >= :since AND start_ms < :until
+    GROUP BY start_ms
+"""
+# One user's or key's few series are sought out hour by hour and day by day. The beginnings that there are come from
+# the table, each by one look into its index: a made-up row of them could be of any length.
+_OF_SOMEONE = """
+    WITH RECURSIVE starts (start_ms) AS (
+        SELECT min(start_ms) FROM usage_rollups
+        WHERE span_hours = :span_hours AND start_ms >= :since AND start_ms < :until
+        UNION ALL
+        SELECT (
+            SELECT min(usage_rollups.start_ms) FROM usage_rollups
+            WHERE span_hours = :span_hours AND usage_rollups.start_ms > starts.start_ms
+                AND usage_rollups.start_ms < :until
+        )
+        FROM starts WHERE starts.start_ms IS NOT NULL
+    ), series AS (
+        SELECT * FROM usage_series WHERE user_id = :user_id AND user_id <> '' AND :key_id IS NULL
+        UNION ALL
+        SELECT * FROM usage_series
+        WHERE key_id = :key_id AND key_id <> '' AND (:user_id IS NULL OR user_id = :user_id)
+    )
+    SELECT series.key_id, series.user_id, series.model, series.provider, series.status, usage_rollups.*
+    FROM starts CROSS JOIN series CROSS JOIN usage_rollups
+        ON usage_rollups.span_hours = :span_hours AND usage_rollups.start_ms = starts.start_ms
+        AND usage_rollups.series_id = series.id
+"""
+
+_KEYS_SPENT = "SELECT key_id, cost_nanos FROM key_spend"
+_USERS_SPENT = "SELECT user_id, cost_nanos FROM user_spend"
+_KEYS_SPENT_SINCE = """
+    WITH summed AS (
+        SELECT series_id, sum(cost_nanos) AS cost_nanos FROM usage_rollups
+        WHERE span_hours = 24 AND start_ms >= :since GROUP BY series_id
+    )
+    SELECT key_id, sum(cost_nanos) FROM summed JOIN usage_series ON usage_series.id = series_id
+    WHERE key_id <> '' AND cost_nanos > 0 GROUP BY key_id
+"""
+_USERS_SPENT_SINCE = """
+    WITH summed AS (
+        SELECT series_id, sum(cost_nanos) AS cost_nanos FROM usage_rollups
+        WHERE span_hours = 24 AND start_ms >= :since GROUP BY series_id
+    )
+    SELECT user_id, sum(cost_nanos) FROM summed JOIN usage_series ON usage_series.id = series_id
+    WHERE user_id <> '' AND cost_nanos > 0 GROUP BY user_id
+"""
+_KEYS_SPENT_BY_DAYS = """
+    SELECT key_id, sum(cost_nanos) FROM usage_rollups CROSS JOIN usage_series ON usage_series.id = series_id
+    WHERE span_hours = 24 AND key_id <> '' GROUP BY key_id
+"""
+_USERS_SPENT_BY_DAYS = """
+    SELECT user_id, sum(cost_nanos) FROM usage_rollups CROSS JOIN usage_series ON usage_series.id = series_id
+    WHERE span_hours = 24 AND user_id <> '' GROUP BY user_id
+"""
+
+
+@dataclass(slots=True)
+class Sums:
+    """What some records add up to. Mutable: many are added into few."""
+
+    numbers: list[int]
+    """As ``FIGURES`` names them."""
+    errors: int = 0
+    durations: int = 0
+    """A histogram."""
+    first_tokens: int = 0
+    """A histogram."""
+
+    @classmethod
+    def nothing(cls) -> Sums:
+        return cls([0] * len(FIGURES))
+
+    @classmethod
+    def of_row(cls, row: sqlite3.Row, *, errors: int) -> Sums:
+        """The sums in a row that has the columns of a roll-up."""
+        durations, first_tokens = (unpack(row[name]) for name in HISTOGRAMS)
+        return cls([row[name] for name in FIGURES], errors, durations, first_tokens)
+
+    def copy(self) -> Sums:
+        return replace(self)  # the list is never changed in place
+
+    def add(self, other: Sums) -> None:
+        self.numbers = [one + more for one, more in zip(self.numbers, other.numbers, strict=True)]
+        self.errors += other.errors
+        self.durations += other.durations
+        self.first_tokens += other.first_tokens
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Series:
+    """What tells the rows of one hour or day apart. '' stands for no key and no user."""
+
+    key_id: str
+    user_id: str
+    model: str
+    provider: str
+    status: str
+
+    @classmethod
+    def of_row(cls, row: sqlite3.Row) -> Series:
+        return cls(row["key_id"], row["user_id"], row["model"], row["provider"], row["status"])
+
+    @property
+    def is_error(self) -> bool:
+        return self.status in ("provider_error", "gateway_error")
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A run of whole hours or whole days."""
+
+    span_ms: int
+    since_ms: int
+    until_ms: int
+
+
+Part = tuple[Series | None, int | None, Sums]
+"""Sums by series, by the moment that they begin at, or by both."""
+
+
+def add_rollups(connection: sqlite3.Connection, *, after: int) -> None:
+    """Add the usage rows whose rowid is above ``after`` to the hours, the days and what was spent."""
+    for statement in (_ADD_SERIES, _ADD, _ADD_KEY_SPEND, _ADD_USER_SPEND):
+        connection.execute(statement, {"after": after})
+
+
+def rolled_up(connection: sqlite3.Connection, which: UsageFilter, window: Window) -> Iterable[Part]:
+    """The sums of a window: for everyone by series and, apart from that, by time; for someone by both."""
+    parameters = {
+        "span_hours": window.span_ms // HOUR_MS,
+        "since": window.since_ms,
+        "until": window.until_ms,
+        "user_id": which.user_id,
+        "key_id": which.key_id,
+    }
+    if which.user_id is None and which.key_id is None:
+        yield from map(_part, connection.execute(_BY_SERIES, parameters))
+        for row in connection.execute(_BY_START, parameters):
+            yield None, row["start_ms"], Sums.of_row(row, errors=row["errors"])
+    else:
+        yield from map(_part, connection.execute(_OF_SOMEONE, parameters))
+
+
+def spend_since(connection: sqlite3.Connection, kind: Spender, since_ms: int) -> dict[str, int]:
+    """Nano-dollars by key or user id since 0 (all time) or a midnight. Raises ``ValueError`` for another moment."""
+    if since_ms % DAY_MS:
+        raise ValueError("spend is known from the beginning of a day in UTC")
+    if since_ms <= 0:
+        rows = connection.execute(_KEYS_SPENT if kind == "key" else _USERS_SPENT)
+    else:
+        rows = connection.execute(_KEYS_SPENT_SINCE if kind == "key" else _USERS_SPENT_SINCE, {"since": since_ms})
+    return {row[0]: row[1] for row in rows}
+
+
+def spend_by_days(connection: sqlite3.Connection, kind: Spender) -> dict[str, int]:
+    """Nano-dollars by key or user id over all time, added up from the days; 0 where all was free."""
+    return dict(connection.execute(_KEYS_SPENT_BY_DAYS if kind == "key" else _USERS_SPENT_BY_DAYS).fetchall())
+
+
+def kept(connection: sqlite3.Connection) -> tuple[int, int]:
+    """From when on records, and from when on hours, are whole: an hour and a day that begin, in UTC milliseconds."""
+    row = connection.execute("SELECT records_since_ms, hours_since_ms FROM usage_kept").fetchone()
+    return row[0], row[1]
+
+
+def series_part(row: sqlite3.Row, start_ms: int | None) -> Part:
+    """The series and the sums of a row that has both."""
+    series = Series.of_row(row)
+    return series, start_ms, Sums.of_row(row, errors=row["requests"] if series.is_error else 0)
+
+
+def _part(row: sqlite3.Row) -> Part:
+    return series_part(row, row["start_ms"])
