@@ -49,15 +49,18 @@ class Runtime:
 
 
 @asynccontextmanager
-async def open_runtime(loaded: Loaded) -> AsyncIterator[Runtime]:
-    """Open every part. Raises ``StartError`` of one line for what cannot be opened."""
+async def open_runtime(loaded: Loaded, metrics: Metrics | None = None) -> AsyncIterator[Runtime]:
+    """Open every part; ``metrics`` are made where none are given.
+
+    Raises ``StartError`` of one line for what cannot be opened.
+    """
     settings = loaded.settings
     async with AsyncExitStack() as stack:
         store = open_store(loaded)
         stack.callback(store.close)
-        metrics, limits = Metrics(), RateLimits()
+        metrics, limits = metrics or Metrics(), RateLimits()
         ledger = Ledger(store, journal_folder(loaded), on_store_error=metrics.store_failed)
-        metrics.watch_ledger(ledger.waiting_bytes)
+        metrics.watch_ledger(ledger.waiting_bytes, ledger.waiting_records)
         ledger.start()
         stack.callback(ledger.close)
         catalog = build_catalog(settings)
