@@ -15,6 +15,7 @@ import contextlib
 import fcntl
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +51,8 @@ class MetricsFiles:
             raise StartError(f"cannot write the metrics in {self.folder}: {error.strerror}") from error
         # The package has one kind of value per process, and finds the folder in the environment.
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(self.folder)
-        values.ValueClass = values.MultiProcessValue(lambda: self.worker)  # type: ignore[no-untyped-call]  # the package has not annotated it
+        make = values.MultiProcessValue
+        values.ValueClass = make(lambda: self.worker)  # type: ignore[no-untyped-call]  # the package has not annotated it
 
     def have_room(self) -> bool:
         """Whether new series can be begun.
@@ -85,8 +87,12 @@ def own_values() -> None:
 
 
 def forget_living(folder: Path, worker: int) -> None:
-    """A worker has ended: what was true of it while it lived is no more."""
-    _path(folder, "gauge_livesum", worker).unlink(missing_ok=True)
+    """A worker has ended: what was true of it while it lived is no more.
+
+    The file stays, so that its replacement needs no room on a disk that may be full by now.
+    """
+    with contextlib.suppress(FileNotFoundError), _path(folder, "gauge_livesum", worker).open("r+b") as file:
+        file.write(bytes(4))  # how much of it is used
 
 
 def _path(folder: Path, kind: str, worker: int) -> Path:
@@ -97,7 +103,10 @@ def _allocate(path: Path, size: int) -> None:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         if os.fstat(descriptor).st_size < size:
-            os.posix_fallocate(descriptor, 0, size)
+            if sys.platform == "darwin":  # which has no such call
+                os.ftruncate(descriptor, size)
+            else:
+                os.posix_fallocate(descriptor, 0, size)
     finally:
         os.close(descriptor)
 

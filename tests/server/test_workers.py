@@ -108,6 +108,23 @@ def test_they_share_the_connections_and_the_log(tmp_path: Path) -> None:
         assert sum("There is no key yet" in line["message"] for line in lines) <= 1
 
 
+def test_workers_that_are_stuck_keep_nobody_waiting(tmp_path: Path) -> None:
+    """The one that is left has more connections than the others, and takes more all the same."""
+    with opened(tmp_path, "", *FOUR) as gateway, ExitStack() as clients:
+        stuck = [pid for number, pid in workers(gateway.process).items() if number != 2]
+        for pid in stuck:
+            os.kill(pid, signal.SIGSTOP)
+        address = ("127.0.0.1", gateway.process.port)
+        for _ in range(40):
+            connection = clients.enter_context(socket.create_connection(address, timeout=60))
+            connection.sendall(b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert connection.recv(4096).startswith(b"HTTP/1.1 200 ")
+        for pid in stuck:
+            os.kill(pid, signal.SIGCONT)
+        assert gateway.process.stop() == 0
+        assert gateway.process.log.count("access[2]") == 40
+
+
 def test_one_worker_has_no_supervisor(tmp_path: Path) -> None:
     with opened(tmp_path, "[server]\nworkers = 1\n") as gateway:
         assert not workers(gateway.process)

@@ -210,6 +210,30 @@ print(metrics.render().decode())
     assert all(path.stat().st_size <= 1024 * 1024 for path in tmp_path.iterdir())
 
 
+def test_a_replacement_needs_no_room_on_the_disk(tmp_path: Path) -> None:
+    worker(tmp_path, 1, "metrics.completed(RECORD, 1.0); metrics.active.labels('openai').inc()")
+    forget_living(tmp_path, 1)
+    forget_living(tmp_path, 2)  # which has not come as far as to have any
+    full = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))\n"
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            full + WORKER + "metrics.completed(RECORD); print(metrics.render().decode())",
+            tmp_path,
+            "1",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+        cwd=Path(__file__).parents[2],
+    )
+    found = values(done.stdout)
+    assert found['llm_gateway_requests_total{model="gpt-4o",provider="openai",status="ok"}'] == 2
+    assert 'llm_gateway_active_requests{provider="openai"}' not in found
+
+
 def test_what_runs_left_that_were_killed_is_removed_and_living_ones_stay(tmp_path: Path) -> None:
     dead = tmp_path / "metrics" / "run_dead"
     dead.mkdir(parents=True)
