@@ -46,6 +46,7 @@ class Admission:
         self._ledger.require_writable()
         admitted, state, wait_seconds = self._limits.admit(caller.subject, caller.requests_per_minute)
         if not admitted:
+            self._metrics.limit_hit("user" if caller.key_id is None else "key", "requests")
             raise GatewayError(
                 errors.RATE_LIMIT_EXCEEDED,
                 f"The limit of {state.limit} requests a minute is reached; try again in {math.ceil(wait_seconds)} s.",
