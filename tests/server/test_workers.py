@@ -9,6 +9,7 @@ import os
 import re
 import signal
 import socket
+import ssl
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ import pytest
 from inferxgate.store.records import UsageFilter
 from tests.server.conftest import CHAT, World, bearer, opened
 from tests.server.test_run import Running, slow_stream, start
+from tests.support.certificates import AUTHORITY, SERVER
 from tests.support.process import GatewayProcess, provider_section
 from tests.support.provider import FakeProvider
 
@@ -106,6 +108,24 @@ def test_they_share_the_connections_and_the_log(tmp_path: Path) -> None:
         assert min(served.values()) >= 4, "none is starved"
         assert sum("listens on" in line["message"] for line in lines) == 1
         assert sum("There is no key yet" in line["message"] for line in lines) <= 1
+
+
+def test_tls(tmp_path: Path) -> None:
+    settings = f'[server]\ntls_cert = "{SERVER}"\ntls_key = "{SERVER}"\n'
+    with opened(tmp_path, settings, "--workers", "2") as gateway:
+        address = ("127.0.0.1", gateway.process.port)
+        trusted = ssl.create_default_context(cafile=str(AUTHORITY))
+        for _ in range(6):
+            with socket.create_connection(address, timeout=60) as plain:
+                plain.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")  # no TLS: it is let go of
+                assert not plain.recv(4096).startswith(b"HTTP")
+            connection = http.client.HTTPSConnection(*address, context=trusted, timeout=60)
+            connection.request("GET", "/health/live")
+            assert connection.getresponse().status == 200
+            connection.close()
+        assert gateway.process.stop() == 0
+        assert "Traceback" not in gateway.process.log
+        assert "client=127.0.0.1" in gateway.process.log
 
 
 def test_workers_that_are_stuck_keep_nobody_waiting(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ The package keeps one kind of value for a whole process, so each worker of these
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -140,6 +141,21 @@ def test_models_that_clients_make_up_share_a_label() -> None:
     assert sum(found.values()) == 501
     assert len([series for series in found if series.startswith("llm_gateway_requests_total")]) == 201
     assert max(map(len, found)) < 300
+
+
+def test_one_worker_counts_in_memory_whatever_the_environment_says(tmp_path: Path) -> None:
+    code = "from inferxgate.workers.metrics import Metrics\nmetrics = Metrics()\nmetrics.store_failed()\nprint(metrics.render())"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+        cwd=Path(__file__).parents[2],
+    )
+    assert "llm_gateway_store_errors_total 1.0" in done.stdout
+    assert list(tmp_path.iterdir()) == []
 
 
 # --- over several processes
