@@ -31,7 +31,7 @@ complete -c inferxgate -n '__inferxgate_at ""' -l show-completion -x -a 'bash zs
 complete -c inferxgate -n '__inferxgate_at ""' -l help -s h -d 'Show this message and exit.'
 complete -c inferxgate -n '__inferxgate_at "serve"' -l host -x -d 'Address to listen on; else server.host (127.0.0.1).'
 complete -c inferxgate -n '__inferxgate_at "serve"' -l port -x -d 'Port to listen on, 0 for a free one; else server.port (3000).'
-complete -c inferxgate -n '__inferxgate_at "serve"' -l workers -x -d 'Processes that serve: 1 in this version.'
+complete -c inferxgate -n '__inferxgate_at "serve"' -l workers -x -d 'Processes that serve on the port; else server.workers (1).'
 complete -c inferxgate -n '__inferxgate_at "serve"' -l log-level -x -a 'critical error warning info debug' -d 'Least severe messages to log: critical, error, warning, info or debug.'
 complete -c inferxgate -n '__inferxgate_at "serve"' -l log-format -x -a 'text json' -d 'text for people, or json, one object a line.'
 complete -c inferxgate -n '__inferxgate_at "serve"' -l config -r -F -d 'The configuration file, in place of INFERXGATE_CONFIG.'

@@ -69,8 +69,8 @@ class ServerSettings(Section):
         "127.0.0.1", description="Address to listen on. Anything but a loopback address can be reached by others."
     )
     port: Annotated[Whole, Field(ge=0, le=65_535)] = Field(3000, description="Port to listen on; 0 takes any free one.")
-    workers: Annotated[Whole, Field(ge=1), AfterValidator(checks.one_worker)] = Field(
-        1, description="Processes that serve. This version has one."
+    workers: Annotated[Whole, Field(ge=1, le=256)] = Field(
+        1, description="Processes that serve on the same port; about one for each core."
     )
     public_metrics: Flag = Field(default=False, description="Whether /metrics answers without a credential.")
     max_body_mb: Annotated[Whole, Field(ge=1, le=1024)] = Field(

@@ -43,12 +43,6 @@ def _is_host(text: str) -> bool:
     return True
 
 
-def one_worker(workers: int) -> int:
-    if workers > 1:
-        raise ValueError("must be 1: more than one worker is not available in this version")
-    return workers
-
-
 def ascending(numbers: list[float]) -> list[float]:
     """The numbers in order, each once: in which order they are written says nothing."""
     return sorted(set(numbers))

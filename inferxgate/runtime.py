@@ -57,18 +57,21 @@ class Runtime:
 
 
 @asynccontextmanager
-async def open_runtime(loaded: Loaded, *, serving: bool = True) -> AsyncIterator[Runtime]:
-    """Open every part. Raises ``StartError`` of one line for what cannot be opened.
+async def open_runtime(
+    loaded: Loaded, metrics: Metrics | None = None, *, serving: bool = True
+) -> AsyncIterator[Runtime]:
+    """Open every part; ``metrics`` are made where none are given.
 
-    Not ``serving``: for the operator alone, who has no limits to be shared with anybody.
+    Not ``serving``: for the operator alone, who has no limits to be shared with anybody. Raises ``StartError`` of one
+    line for what cannot be opened.
     """
     settings = loaded.settings
     async with AsyncExitStack() as stack:
         store = open_store(loaded)
         stack.callback(store.close)
-        metrics = Metrics()
+        metrics = metrics or Metrics()
         ledger = Ledger(store, journal_folder(loaded), on_store_error=metrics.store_failed)
-        metrics.watch_ledger(ledger.waiting_bytes)
+        metrics.watch_ledger(ledger.waiting_bytes, ledger.waiting_records)
         limits: Limits = NoLimits()
         if serving:
             presence = _open_presence(stack, loaded)

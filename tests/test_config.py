@@ -607,11 +607,9 @@ def test_paths_of_the_file_start_from_its_folder(folder: Folder) -> None:
             "[providers.azure]\nbase_url = 'https://a.openai.azure.com'\ndeployments = { a = '' }",
             "line 3: providers.azure.deployments must be a name of 1 to 200",
         ),
+        ("[server]\nworkers = 0", "line 2: server.workers must be 1 or more"),
+        ("[server]\nworkers = 1000", "line 2: server.workers must be 256 or less"),
         # settings of later versions
-        (
-            "[server]\nworkers = 2",
-            "line 2: server.workers must be 1: more than one worker is not available in this version",
-        ),
         ("[providers.bedrock]", "line 1: providers.bedrock is of no type that this version has"),
         ("[models.a]\ntargets = ['a/b', 'c/d']", "aliases with several targets are not available in this version"),
         ("[storage]\ndatabase_url = 'postgresql://u:p@h/d'", "other databases are not available in this version"),

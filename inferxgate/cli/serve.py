@@ -41,7 +41,8 @@ def serve(
         typer.Option("--port", metavar="NUMBER", help="Port to listen on, 0 for a free one; else server.port (3000)."),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option("--workers", metavar="NUMBER", help="Processes that serve: 1 in this version.")
+        int | None,
+        typer.Option("--workers", metavar="NUMBER", help="Processes that serve on the port; else server.workers (1)."),
     ] = None,
     log_level: Annotated[
         LogLevel | None,

@@ -124,6 +124,7 @@ class Admission:
                 retry_after_seconds=_RETRY_AFTER_SECONDS,
             ) from error
         if refused is not None:
+            self._metrics.limit_hit(refused.scope.kind, refused.limit)
             raise _refusal(refused, claim)
         self._unpriced.note(target.name, price)
         return admitted

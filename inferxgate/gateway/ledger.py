@@ -58,6 +58,7 @@ class Ledger:
         """Bytes of complete lines in the journal."""
         self._imported = 0
         """How many of them the store has taken."""
+        self._waiting_records = 0
         self._unwritten: deque[bytes] = deque()
         self._journal_error: str | None = None
         self._store_error: str | None = None
@@ -109,6 +110,7 @@ class Ledger:
         """Write one record to the journal. Never raises: a record that cannot be written waits in memory."""
         line = build_line(record)
         with self._lock:
+            self._waiting_records += 1
             if self._unwritten or not self._write(line):
                 self._unwritten.append(line)
 
@@ -142,6 +144,10 @@ class Ledger:
     def waiting_bytes(self) -> int:
         """Journal bytes that the store has not taken yet."""
         return self._size - self._imported
+
+    def waiting_records(self) -> int:
+        """Records that the store has not taken yet, in the journal and in memory."""
+        return self._waiting_records
 
     def flush(self) -> None:
         """Carry everything to the store now. Raises ``StoreUnavailable``; what was not taken stays in the journal."""
@@ -248,6 +254,7 @@ class Ledger:
             self._store.add_usage(list(_records(lines, self._path)), ())
             with self._lock:
                 self._imported += sum(len(line) + 1 for line in lines)
+                self._waiting_records -= sum(1 for line in lines if line)
                 if self._imported < self._size:
                     return True
                 os.ftruncate(self._fd, 0)

@@ -89,6 +89,11 @@ class Meter:
                 self.waited_seconds += time.monotonic() - began
             yield piece
 
+    @property
+    def seconds(self) -> float:
+        """Since the request was admitted."""
+        return time.monotonic() - self._started
+
     def so_far(self) -> UsageRecord | None:
         """The record should this process be killed now; None where the last one still holds."""
         seen = (self._text_bytes, self._reasoning_bytes, self._reported)

@@ -150,7 +150,7 @@ class Gateway:
     def ended(self, meter: Meter, record: UsageRecord) -> None:
         """It has ended, and this is its record."""
         self._under_way.discard(meter)
-        self.settling.end(record)
+        self.settling.end(record, meter.waited_seconds if meter.sent else None, meter.seconds)
 
     async def keep_notes(self) -> None:
         """Note what requests under way have used so far, for ever: should this process be killed, it is charged."""

@@ -29,10 +29,13 @@ class Settling:
         self._metrics = metrics
         self._unsettled: deque[UsageRecord] = deque()
 
-    def end(self, record: UsageRecord) -> None:
-        """Account for a request that has ended. Never raises: what cannot be settled now is settled later."""
+    def end(self, record: UsageRecord, waited_seconds: float | None = None, total_seconds: float | None = None) -> None:
+        """Account for a request that has ended. Never raises: what cannot be settled now is settled later.
+
+        ``waited_seconds`` of ``total_seconds`` were spent waiting for the provider; None where it was not asked.
+        """
         self._ledger.append(record)
-        self._metrics.completed(record)
+        self._metrics.completed(record, waited_seconds, total_seconds=total_seconds)
         self._settle(record)
 
     def count(self, record: UsageRecord) -> None:

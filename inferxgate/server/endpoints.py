@@ -56,6 +56,8 @@ class Parts:
     threads: Threads
     draining: Draining
     listens_on_loopback: bool
+    missing_workers: Callable[[], int] = lambda: 0
+    """How many of the gateway's processes do not serve at this moment."""
 
 
 @dataclass(slots=True)

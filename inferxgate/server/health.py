@@ -1,6 +1,7 @@
 """/health and /health/live: whether the gateway can do its work, from what it knows already.
 
-Neither asks a provider or the store, so that a slow one does not make the gateway look dead.
+Neither asks a provider or the store, so that a slow one does not make the gateway look dead. With several workers, each
+speaks of its own parts, and of whether all of them serve.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ async def health(call: Call) -> Reply:
     if reason is not None:
         # The store's message names its file, which is nobody's business out here; the cause comes last.
         content |= {"status": "degraded", "reason": f"The store is unavailable: {reason.rpartition(': ')[2]}."}
+    elif missing := parts.missing_workers():
+        content |= {"status": "degraded", "reason": f"Workers that do not serve at this moment: {missing}."}
     return json_reply(content)
 
 

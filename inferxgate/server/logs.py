@@ -1,5 +1,8 @@
 """The log: one line a message on standard error, as text or as JSON, written by a thread of its own.
 
+Several workers share one standard error. Their lines carry the worker's number, and each write consists of whole lines
+and is short enough for a pipe to take it in one piece, so that lines never mix.
+
 The event loop only puts lines into a bounded queue, so a slow reader of the log never holds up a request; lines that do
 not fit are counted, and the count is written. Warnings and worse are on their way at once, the rest within a twentieth
 of a second.
@@ -13,10 +16,12 @@ from __future__ import annotations
 import logging
 import os
 import re
+import select
 import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Literal, NamedTuple, TextIO
 
@@ -26,6 +31,10 @@ Format = Literal["text", "json"]
 
 _MAX_WAITING = 20_000
 _GATHER_SECONDS = 0.05
+_WRITE_BYTES = 4096
+"""Linux takes this much into a pipe in one piece, whoever else writes to it."""
+_DIRECT_SECONDS = 0.1
+"""How long the supervisor waits for a reader of the log that is slow."""
 _SECRETS = re.compile(
     r"ix-api-key-[A-Za-z0-9_-]{4,}|\bsk-[A-Za-z0-9_-]{8,}|\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_.-]+"
     r"|(?i:\bbearer )[^\s'\"]+"
@@ -52,14 +61,61 @@ class RequestLine(NamedTuple):
     """The error's code, also where it came within a stream that had begun."""
 
 
-class LogWriter(logging.Handler):
-    """Formats messages where they arise and writes them in a thread."""
+class _Lines(logging.Handler):
+    """Makes lines of messages, where they arise."""
 
-    def __init__(self, style: Format, stream: TextIO) -> None:
+    def __init__(self, style: Format, stream: TextIO, worker: int | None = None) -> None:
         super().__init__()
         self._json = style == "json"
         self._stream = stream
+        self._worker = worker
+        self._of_worker = "" if worker is None else f"[{worker}]"
         self._second = (-1.0, "")
+
+    def line(self, record: logging.LogRecord) -> str:
+        """A message and its traceback, with the line break at the end."""
+        try:
+            return self._line(record)
+        except Exception:  # noqa: BLE001 - a message that cannot be formatted must not fail the request that it is about
+            return f"a log message of {record.name} could not be formatted\n"
+
+    def _line(self, record: logging.LogRecord) -> str:
+        traceback = mask(logging.Formatter().formatException(record.exc_info)) if record.exc_info else ""
+        message = mask(record.getMessage())
+        if self._json:
+            said: dict[str, str | int] = {
+                "time": self._time(record.created),
+                "level": record.levelname.lower(),
+                "logger": record.name,
+                "message": message,
+            }
+            if self._worker is not None:
+                said["worker"] = self._worker
+            if traceback:
+                said["traceback"] = traceback
+            return orjson.dumps(said, option=orjson.OPT_APPEND_NEWLINE).decode()
+        name = record.name.removeprefix("inferxgate.")
+        line = (
+            f"{self._time(record.created)} {record.levelname.lower():7} {name}{self._of_worker}: {visible(message)}\n"
+        )
+        return line + "".join(f"    {visible(part)}\n" for part in traceback.splitlines())
+
+    def _time(self, seconds: float) -> str:
+        """ISO 8601 to the millisecond; the part up to the second is written once a second."""
+        whole, rest = divmod(seconds, 1)
+        second, text = self._second
+        if whole != second:
+            text = datetime.fromtimestamp(whole, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+            self._second = (whole, text)
+        return f"{text}.{int(rest * 1000):03d}Z"
+
+
+class LogWriter(_Lines):
+    """Writes lines in a thread."""
+
+    def __init__(self, style: Format, stream: TextIO, worker: int | None = None) -> None:
+        """``worker`` is the number that the lines carry, where there are several."""
+        super().__init__(style, stream, worker)
         self._waiting: deque[str] = deque()
         self._dropped = 0
         self._some = threading.Event()
@@ -69,11 +125,7 @@ class LogWriter(logging.Handler):
         self._thread.start()
 
     def emit(self, record: logging.LogRecord) -> None:
-        try:
-            line = self._line(record)
-        except Exception:  # noqa: BLE001 - a message that cannot be formatted must not fail the request that it is about
-            line = f"a log message of {record.name} could not be formatted\n"
-        self._put(line)
+        self._put(self.line(record))
         if record.levelno >= logging.WARNING:
             self._urgent.set()
 
@@ -84,11 +136,14 @@ class LogWriter(logging.Handler):
         if self._json:
             content = {"time": now, "level": "info", "logger": _ACCESS, "message": "request", **said._asdict()}
             content["path"] = path
+            if self._worker is not None:
+                content["worker"] = self._worker
             self._put(orjson.dumps(content, option=orjson.OPT_APPEND_NEWLINE).decode())
             return
         line = (
-            f"{now} info    access: request_id={said.request_id} client={_word(said.client)} method={said.method}"
-            f" path={_word(path)} status={said.status} duration_ms={said.duration_ms} bytes={said.bytes}"
+            f"{now} info    access{self._of_worker}: request_id={said.request_id} client={_word(said.client)}"
+            f" method={said.method} path={_word(path)} status={said.status}"
+            f" duration_ms={said.duration_ms} bytes={said.bytes}"
         )
         key = "" if said.key_id is None else f" key_id={said.key_id}"
         user = "" if said.user_id is None else f" user_id={said.user_id}"
@@ -112,32 +167,6 @@ class LogWriter(logging.Handler):
         self._thread.join(timeout=2)
         super().close()
 
-    def _line(self, record: logging.LogRecord) -> str:
-        traceback = mask(logging.Formatter().formatException(record.exc_info)) if record.exc_info else ""
-        message = mask(record.getMessage())
-        if self._json:
-            said = {
-                "time": self._time(record.created),
-                "level": record.levelname.lower(),
-                "logger": record.name,
-                "message": message,
-            }
-            if traceback:
-                said["traceback"] = traceback
-            return orjson.dumps(said, option=orjson.OPT_APPEND_NEWLINE).decode()
-        name = record.name.removeprefix("inferxgate.")
-        line = f"{self._time(record.created)} {record.levelname.lower():7} {name}: {visible(message)}\n"
-        return line + "".join(f"    {visible(part)}\n" for part in traceback.splitlines())
-
-    def _time(self, seconds: float) -> str:
-        """ISO 8601 to the millisecond; the part up to the second is written once a second."""
-        whole, rest = divmod(seconds, 1)
-        second, text = self._second
-        if whole != second:
-            text = datetime.fromtimestamp(whole, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-            self._second = (whole, text)
-        return f"{text}.{int(rest * 1000):03d}Z"
-
     def _write_on(self) -> None:
         while True:
             self._some.wait()
@@ -153,8 +182,9 @@ class LogWriter(logging.Handler):
                 lines.append(f"{self._dropped} log lines were dropped: standard error is read too slowly\n")
                 self._dropped = 0
             try:
-                self._stream.write("".join(lines))
-                self._stream.flush()
+                for piece in _pieces(lines):
+                    self._stream.write(piece)
+                    self._stream.flush()
             except (OSError, ValueError):
                 # Standard error is closed or full: nobody reads it, and the requests go on.
                 time.sleep(_GATHER_SECONDS)
@@ -162,28 +192,74 @@ class LogWriter(logging.Handler):
                 return
 
 
+class DirectLog(_Lines):
+    """Writes lines at once, without a thread: for the supervisor, which forks."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        line = self.line(record)
+        try:
+            # It must stay able to stop its workers when nobody reads the log.
+            if select.select([], [self._stream], [], _DIRECT_SECONDS)[1]:
+                self._stream.write(line)
+                self._stream.flush()
+        except (OSError, ValueError):
+            pass  # standard error is closed
+
+
+def _pieces(lines: list[str]) -> Iterator[str]:
+    """The lines, gathered into writes that reach a pipe in one piece. A longer line is a piece by itself."""
+    gathered: list[str] = []
+    size = 0
+    for line in lines:
+        length = len(line) if line.isascii() else len(line.encode("utf-8", "replace"))
+        if gathered and size + length > _WRITE_BYTES:
+            yield "".join(gathered)
+            gathered, size = [], 0
+        gathered.append(line)
+        size += length
+    if gathered:
+        yield "".join(gathered)
+
+
 _writer: LogWriter | None = None
 """The one that ``start_logging`` made, where requests are logged."""
 
 
-def start_logging(level: str, style: Format) -> LogWriter:
-    """Send the program's messages from ``level`` on to standard error. Close the result with ``stop_logging``."""
+def start_logging(level: str, style: Format, worker: int | None = None) -> LogWriter:
+    """Send the program's messages from ``level`` on to standard error. Close the result with ``stop_logging``.
+
+    ``worker`` is the number that the lines carry, where there are several.
+    """
     global _writer  # noqa: PLW0603 - logging is the process's own, here as in the standard library
+    writer = LogWriter(style, _standard_error(), worker)
+    _send_to(writer, level)
+    if logging.getLogger(_ACCESS).isEnabledFor(logging.INFO):
+        _writer = writer
+    return writer
+
+
+def start_direct_logging(level: str, style: Format) -> DirectLog:
+    """The same for a process without threads."""
+    writer = DirectLog(style, _standard_error())
+    _send_to(writer, level)
+    return writer
+
+
+def _standard_error() -> TextIO:
     # A service manager may start the program without a standard error.
-    stream = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - lives as long as the process
-    writer = LogWriter(style, stream)
+    return sys.stderr or open(os.devnull, "w", encoding="utf-8")
+
+
+def _send_to(writer: _Lines, level: str) -> None:
     root = logging.getLogger()
     for handler in list(root.handlers):
         root.removeHandler(handler)
     root.addHandler(writer)
     root.setLevel(logging.WARNING)  # the libraries' own chatter stays out
     logging.getLogger("inferxgate").setLevel(level.upper())
-    if logging.getLogger(_ACCESS).isEnabledFor(logging.INFO):
-        _writer = writer
-    return writer
 
 
-def stop_logging(writer: LogWriter) -> None:
+def stop_logging(writer: LogWriter | DirectLog) -> None:
     global _writer  # noqa: PLW0603 - see start_logging
     _writer = None
     logging.getLogger().removeHandler(writer)

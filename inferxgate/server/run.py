@@ -1,8 +1,11 @@
-"""Runs the server: opens the parts, listens, serves until told to stop, and ends with nothing left half done.
+"""Runs the server: listens, opens the parts, serves until told to stop, and ends with nothing left half done.
 
 The first SIGTERM or SIGINT stops accepting. Requests that are running have ``server.shutdown_seconds`` to finish; new
 ones on connections that are open already get a 503. A second signal ends the running ones at once. Either way the parts
 are closed in order, so no record is lost, and the process ends with exit code 0.
+
+With several workers each of them does that in a process of its own, under a supervisor which listens once for all of
+them. They take their connections from the same sockets, so those that wait there outlive a worker.
 """
 
 from __future__ import annotations
@@ -12,36 +15,59 @@ import contextlib
 import logging
 import signal
 import socket
+import ssl
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
 import uvicorn
 import uvloop
 
 from inferxgate.accounts.tokens import Tokens, load_or_create_secret
-from inferxgate.config import Loaded
+from inferxgate.config import Loaded, ServerSettings
 from inferxgate.runtime import Runtime, open_runtime
+from inferxgate.server.accepting import Acceptor
 from inferxgate.server.addresses import Addresses
 from inferxgate.server.app import build_app
 from inferxgate.server.endpoints import Draining, Parts
 from inferxgate.server.identity import Identity
 from inferxgate.server.listening import BACKLOG, all_loopback, listen, tls_context, url_of
-from inferxgate.server.logs import start_logging, stop_logging
+from inferxgate.server.logs import start_direct_logging, start_logging, stop_logging
 from inferxgate.server.protocol import GatewayProtocol
 from inferxgate.server.threads import Threads
 from inferxgate.server.throttle import SignIns
+from inferxgate.workers.metrics import Metrics
+from inferxgate.workers.metrics_files import MetricsFiles, forget_living, metrics_folder, remove_dead
+from inferxgate.workers.supervisor import SAME_SIGNAL_SECONDS, Line, Order, Supervisor
 
 OnReady = Callable[[str, Runtime], None]
 
 KEEP_ALIVE_SECONDS = 75
 """How long an idle connection stays open: longer than the pools of common clients and proxies keep theirs (60)."""
-_SAME_SIGNAL_SECONDS = 1.0
-"""A second signal within this time is the first one delivered twice, as a supervisor and a terminal do."""
+_STOPPING_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _CANCEL_SECONDS = 2.0
 _FLUSH_SECONDS = 1.0
+_ORPHAN_SECONDS = 5
+"""A worker without a supervisor ends in this time even where the store holds it up: the journal has its records."""
 _LINGER_SECONDS = 0.05
 """A request that was on its way when the server stopped is told so instead of losing its connection."""
 
 log = logging.getLogger("inferxgate.server")
+
+
+@dataclass(frozen=True, slots=True)
+class _Entrance:
+    """What must be right before anything dear is loaded or made, and what all workers share."""
+
+    addresses: Addresses
+    tls: ssl.SSLContext | None
+    """Made once, so that a client can resume its session with any worker."""
+    sockets: list[socket.socket]
+    url: str
+
+    def close(self) -> None:
+        for sock in self.sockets:
+            sock.close()
 
 
 def run(loaded: Loaded, *, on_ready: OnReady) -> None:
@@ -50,25 +76,102 @@ def run(loaded: Loaded, *, on_ready: OnReady) -> None:
     Raises ``StartError`` of one line where the server cannot start.
     """
     server = loaded.settings.server
-    writer = start_logging(server.log_level, server.log_format)
+    entrance = _open_entrance(server)
+    with contextlib.closing(entrance):
+        if server.workers > 1:
+            _supervise(loaded, entrance, on_ready)
+            return
+        remove_dead(loaded.data_dir)
+        writer = start_logging(server.log_level, server.log_format)
+        try:
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(_serve_alone(loaded, entrance, on_ready))
+        finally:
+            stop_logging(writer)
+
+
+def _open_entrance(settings: ServerSettings) -> _Entrance:
+    addresses = Addresses(settings.trusted_proxies)
+    tls = tls_context(settings.tls_cert, settings.tls_key)
+    sockets = listen(settings.host, settings.port)
+    return _Entrance(addresses, tls, sockets, url_of(settings.host, sockets, tls=tls is not None))
+
+
+async def _serve_alone(loaded: Loaded, entrance: _Entrance, on_ready: OnReady) -> None:
+    stop = _Stop()
+    stop.heed_signals()
+    await _serve(loaded, entrance, stop, Metrics(), on_ready=lambda runtime: on_ready(entrance.url, runtime))
+
+
+def _supervise(loaded: Loaded, entrance: _Entrance, on_ready: OnReady) -> None:
+    server = loaded.settings.server
+    writer = start_direct_logging(server.log_level, server.log_format)
     try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(serve(loaded, on_ready=on_ready))
+        with metrics_folder(loaded.data_dir) as folder:
+            Supervisor(
+                server.workers,
+                lambda line: _work(loaded, entrance, folder, line, on_ready),
+                on_stop=entrance.close,  # what comes now is refused as soon as the workers have closed theirs as well
+                on_death=lambda worker: forget_living(folder, worker),
+            ).run()
     finally:
         stop_logging(writer)
 
 
-async def serve(loaded: Loaded, *, on_ready: OnReady) -> None:
-    """The same, on a running loop."""
-    settings = loaded.settings.server
+def _work(loaded: Loaded, entrance: _Entrance, folder: Path, line: Line, on_ready: OnReady) -> None:
+    """A worker's life, in its own process."""
+    server = loaded.settings.server
+    writer = start_logging(server.log_level, server.log_format, line.number)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve_with_others(loaded, entrance, folder, line, on_ready))
+    finally:
+        stop_logging(writer)
+
+
+async def _serve_with_others(loaded: Loaded, entrance: _Entrance, folder: Path, line: Line, on_ready: OnReady) -> None:
     stop = _Stop()
-    addresses = Addresses(settings.trusted_proxies)
-    tls = tls_context(settings.tls_cert, settings.tls_key)
-    sockets = listen(settings.host, settings.port)  # before anything dear, so that a port in use is told at once
+    stop.heed_polite_signals()
+
+    def ready(runtime: Runtime) -> None:
+        loop = asyncio.get_running_loop()
+        loop.add_reader(line.fileno(), lambda: obey(runtime))
+        line.ready()
+
+    def obey(runtime: Runtime) -> None:
+        for order in line.orders():
+            match order:
+                case Order.ANNOUNCE:
+                    line.announced()
+                    on_ready(entrance.url, runtime)
+                case Order.STOP:
+                    stop.asked.set()
+                case Order.FORCE:
+                    stop.now()
+                case Order.PARENT_IS_GONE:
+                    asyncio.get_running_loop().remove_reader(line.fileno())
+                    signal.setitimer(signal.ITIMER_REAL, _ORPHAN_SECONDS)  # SIGALRM then ends the process
+                    log.error("the supervisor is gone: this worker ends")
+                    stop.now()
+
+    await _serve(loaded, entrance, stop, Metrics(MetricsFiles(folder, line.number)), on_ready=ready, line=line)
+
+
+async def _serve(
+    loaded: Loaded,
+    entrance: _Entrance,
+    stop: _Stop,
+    metrics: Metrics,
+    *,
+    on_ready: Callable[[Runtime], None],
+    line: Line | None = None,
+) -> None:
+    """One process's part of serving, from the opening of the store to the last record.
+
+    ``line`` leads to the supervisor, where there is one.
+    """
     async with contextlib.AsyncExitStack() as stack:
-        for sock in sockets:
-            stack.callback(sock.close)
-        runtime = await stack.enter_async_context(open_runtime(loaded))
+        runtime = await stack.enter_async_context(open_runtime(loaded, metrics))
         threads = Threads()
         stack.callback(threads.close)
         tokens = _tokens(loaded)
@@ -78,19 +181,21 @@ async def serve(loaded: Loaded, *, on_ready: OnReady) -> None:
             runtime=runtime,
             identity=identity,
             tokens=tokens,
-            addresses=addresses,
+            addresses=entrance.addresses,
             sign_ins=SignIns(),
             threads=threads,
             draining=Draining(),
-            listens_on_loopback=all_loopback(sockets),
+            listens_on_loopback=all_loopback(entrance.sockets),
+            missing_workers=line.missing if line is not None else lambda: 0,
         )
         config = _uvicorn_config(parts)
         config.load()
-        config.ssl = tls
-        server = _Server(config, parts.draining, stop, settings.shutdown_seconds)
-        url = url_of(settings.host, sockets, tls=tls is not None)
+        config.ssl = entrance.tls
+        server = _Server(
+            config, parts.draining, stop, loaded.settings.server.shutdown_seconds, on_second=metrics.refresh, line=line
+        )
         await identity.start()
-        await server.serve_until_stopped(sockets, lambda: on_ready(url, runtime))
+        await server.serve_until_stopped(entrance.sockets, lambda: on_ready(runtime))
 
 
 def _tokens(loaded: Loaded) -> Tokens:
@@ -118,32 +223,57 @@ def _uvicorn_config(parts: Parts) -> uvicorn.Config:
 
 
 class _Stop:
-    """The wish to stop, and the wish to stop at once, as signals express them."""
+    """The wish to stop, and the wish to stop at once."""
 
     def __init__(self) -> None:
         self.asked = asyncio.Event()
         self.forced = asyncio.Event()
         self._asked_at = 0.0
         self._loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+
+    def now(self) -> None:
+        """Stop at once."""
+        self.asked.set()
+        self.forced.set()
+
+    def heed_signals(self) -> None:
+        """Take the first signal as the one wish, and a second as the other."""
+        for number in _STOPPING_SIGNALS:
             self._loop.add_signal_handler(number, self._signalled)
+
+    def heed_polite_signals(self) -> None:
+        """Take every signal as the wish to stop: a worker gets the supervisor's ones as well, and more than once."""
+        for number in _STOPPING_SIGNALS:
+            self._loop.add_signal_handler(number, self.asked.set)
 
     def _signalled(self) -> None:
         now = self._loop.time()
         if not self.asked.is_set():
             self._asked_at = now
             self.asked.set()
-        elif not self.forced.is_set() and now - self._asked_at >= _SAME_SIGNAL_SECONDS:
+        elif not self.forced.is_set() and now - self._asked_at >= SAME_SIGNAL_SECONDS:
             self.forced.set()
-            for number in (signal.SIGTERM, signal.SIGINT):  # the third one ends the process as it would any other
+            for number in _STOPPING_SIGNALS:  # the third one ends the process as it would any other
                 self._loop.remove_signal_handler(number)
 
 
 class _Server(uvicorn.Server):
     """uvicorn's server, with our idea of how to end."""
 
-    def __init__(self, config: uvicorn.Config, draining: Draining, stop: _Stop, shutdown_seconds: float) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        draining: Draining,
+        stop: _Stop,
+        shutdown_seconds: float,
+        *,
+        on_second: Callable[[], None],
+        line: Line | None,
+    ) -> None:
         super().__init__(config)
+        self._line = line
+        self._acceptor: Acceptor | None = None
+        self._on_second = on_second
         self._draining = draining
         self._stop = stop
         self._shutdown_seconds = shutdown_seconds
@@ -159,12 +289,28 @@ class _Server(uvicorn.Server):
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        if self._line is None:
+            await super().startup(sockets)
+        else:
+            await super().startup([])
+            self._acceptor = Acceptor(
+                sockets or [], self._line, serve=self._connect, connections=lambda: len(self.server_state.connections)
+            )
         self._on_ready()
+
+    async def _connect(self, sock: socket.socket) -> None:
+        """Do with an accepted socket what uvicorn does with those that it accepts itself."""
+        loop = asyncio.get_running_loop()
+        await loop.connect_accepted_socket(
+            lambda: GatewayProtocol(self.config, self.server_state, self.lifespan.state, loop),
+            sock,
+            ssl=self.config.ssl,
+        )
 
     async def main_loop(self) -> None:
         while not self._stop.asked.is_set():
             await self.on_tick(0)  # renews the Date header
+            self._on_second()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(1):
                     await self._stop.asked.wait()
@@ -172,6 +318,8 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._draining.started = True
         log.info("stopping: %d requests are running", len(self.server_state.tasks))
+        if self._acceptor is not None:
+            self._acceptor.close()
         for server in self.servers:
             server.close()
         for sock in sockets or []:

@@ -1,7 +1,10 @@
 """What Prometheus reads.
 
 Names beginning with ``llm_gateway_`` are those of earlier releases of InferXgate, so that dashboards survive. Callers
-choose model names, so the number of models with labels of their own is bounded.
+choose model names, so the number of models with labels of their own is bounded, and no label names a key or a user.
+
+A gateway of one process counts in its memory. Of several, each counts in files that all of them can read, and whichever
+is asked adds them up (``metrics_files``).
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from inferxgate.canonical.usage import BUCKETS
 from inferxgate.catalog.pricing import NANOS_PER_DOLLAR
+from inferxgate.workers.metrics_files import MetricsFiles, own_values
 
 if TYPE_CHECKING:
     from inferxgate.store.records import UsageRecord
@@ -31,16 +35,23 @@ disable_created_metrics()  # type: ignore[no-untyped-call]  # the package has no
 _DURATION_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600, 1800)
 """Seconds: calls to models take from a blink to half an hour."""
 _HTTP_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30, 300)
+_OVERHEAD_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5)
 _MAX_MODELS = 200
 """Models with a label of their own; the rest share ``other``."""
+_MAX_MODEL_NAME = 100
+"""Characters of a model's name in a label; the rest is cut off."""
+
+Scope = Literal["key", "user"]
+Limit = Literal["requests", "tokens", "parallel", "budget"]
 
 
 class _Series:
     """The children of one model's metrics, looked up once: label lookups are dear on the hot path."""
 
-    __slots__ = ("cost", "duration", "first_token", "requests", "tokens", "unpriced")
+    __slots__ = ("cost", "duration", "first_token", "labels", "requests", "tokens", "unpriced")
 
     def __init__(self, metrics: Metrics, model: str, provider: str) -> None:
+        self.labels = model, provider
         self.requests: dict[str, Counter] = {}
         self.tokens = {
             bucket: metrics.tokens.labels(model, provider, bucket.removesuffix("_tokens")) for bucket in BUCKETS
@@ -51,12 +62,37 @@ class _Series:
         self.first_token = metrics.first_token.labels(model, provider)
 
 
+class _Provider:
+    """The children of one provider's metrics."""
+
+    __slots__ = ("overhead", "upstream")
+
+    def __init__(self, metrics: Metrics, provider: str) -> None:
+        self.upstream = metrics.upstream.labels(provider)
+        self.overhead = metrics.overhead.labels(provider)
+
+
 class Metrics:
-    """The metrics of this process, in a registry of their own."""
+    """The metrics of this process, and, where it is one of several workers, the sum of all of theirs."""
 
     content_type = CONTENT_TYPE_LATEST
 
-    def __init__(self) -> None:
+    def __init__(self, files: MetricsFiles | None = None) -> None:
+        """``files`` are this worker's, where there are several. Raises ``StartError`` where they cannot be made."""
+        self._files = files
+        if files is None:
+            own_values()
+        else:
+            files.begin()
+        self._make_those_of_completions()
+        self._make_those_of_the_server()
+        self._series: dict[tuple[str, str], _Series] = {}
+        self._providers: dict[str, _Provider] = {}
+        self._http: dict[tuple[str, str, int], Counter] = {}
+        self._http_times: dict[str, Histogram] = {}
+        self._waiting: tuple[Callable[[], float], Callable[[], float]] | None = None
+
+    def _make_those_of_completions(self) -> None:
         registry = self._registry = CollectorRegistry()
         model_labels = ("model", "provider")
         self.requests = Counter(
@@ -85,10 +121,42 @@ class Metrics:
             buckets=_DURATION_BUCKETS,
             registry=registry,
         )
-        self.active = Gauge("llm_gateway_active_requests", "Completions under way.", ("provider",), registry=registry)
+        self.upstream = Histogram(
+            "llm_gateway_upstream_seconds",
+            "Seconds of a completion spent waiting for its provider.",
+            ("provider",),
+            buckets=_DURATION_BUCKETS,
+            registry=registry,
+        )
+        self.overhead = Histogram(
+            "llm_gateway_overhead_seconds",
+            "Seconds of a completion not spent waiting for its provider.",
+            ("provider",),
+            buckets=_OVERHEAD_BUCKETS,
+            registry=registry,
+        )
+        self.active = Gauge(
+            "llm_gateway_active_requests",
+            "Completions under way.",
+            ("provider",),
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
         self.refusals = Counter(
             "llm_gateway_refusals", "Completions refused before a provider was asked.", ("reason",), registry=registry
         )
+        self._limits_hit = Counter(
+            "llm_gateway_limits_hit", "Completions refused by a limit.", ("limit", "scope"), registry=registry
+        )
+        self._budget_alerts = Counter(
+            "llm_gateway_budget_alerts",
+            "Times that a budget's use passed a threshold, as a share of the budget.",
+            ("scope", "threshold"),
+            registry=registry,
+        )
+
+    def _make_those_of_the_server(self) -> None:
+        registry = self._registry
         self._http_requests = Counter(
             "llm_gateway_http_requests", "HTTP answers.", ("route", "method", "status"), registry=registry
         )
@@ -99,34 +167,60 @@ class Metrics:
             buckets=_HTTP_BUCKETS,
             registry=registry,
         )
-        self._ledger_waiting = Gauge(
-            "llm_gateway_ledger_waiting_bytes", "Journal bytes that the store has not taken yet.", registry=registry
+        self._waiting_bytes = Gauge(
+            "llm_gateway_ledger_waiting_bytes",
+            "Journal bytes that the store has not taken yet.",
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
+        self._waiting_records = Gauge(
+            "llm_gateway_ledger_waiting_records",
+            "Usage records that the store has not taken yet.",
+            registry=registry,
+            multiprocess_mode="livesum",
         )
         self._store_errors = Counter(
             "llm_gateway_store_errors", "Failed writes of the ledger to the store.", registry=registry
         )
-        self._series: dict[tuple[str, str], _Series] = {}
-        self._http: dict[tuple[str, str, int], Counter] = {}
-        self._http_times: dict[str, Histogram] = {}
 
-    def watch_ledger(self, waiting_bytes: Callable[[], float]) -> None:
-        """Read the ledger's backlog whenever metrics are asked for."""
-        self._ledger_waiting.set_function(waiting_bytes)
+    def watch_ledger(self, waiting_bytes: Callable[[], float], waiting_records: Callable[[], float]) -> None:
+        """Where ``refresh`` reads the ledger's backlog."""
+        self._waiting = waiting_bytes, waiting_records
+
+    def refresh(self) -> None:
+        """Bring the gauges up to date that nothing else moves, so that other workers do not tell of a past long gone.
+
+        To be called about once a second.
+        """
+        if self._waiting is not None:
+            waiting_bytes, waiting_records = self._waiting
+            self._waiting_bytes.set(waiting_bytes())
+            self._waiting_records.set(waiting_records())
+
+    def limit_hit(self, scope: Scope, limit: Limit) -> None:
+        """A completion was refused by a limit of its key or of its key's user."""
+        self._limits_hit.labels(limit, scope).inc()
+
+    def budget_alert(self, scope: Scope, threshold: float) -> None:
+        """The use of a budget has passed a threshold, a share of the budget such as 0.8."""
+        self._budget_alerts.labels(scope, f"{threshold:g}").inc()
 
     def store_failed(self) -> None:
         """The ledger could not write to the store and will try again."""
         self._store_errors.inc()
 
-    def budget_alert(self, kind: Literal["key", "user"], threshold: float) -> None:
-        """A budget of which this share has been spent."""
+    def completed(
+        self, record: UsageRecord, waited_seconds: float | None = None, *, total_seconds: float | None = None
+    ) -> None:
+        """Count one admitted completion at its end.
 
-    def completed(self, record: UsageRecord) -> None:
-        """Count one admitted completion at its end."""
+        ``waited_seconds`` were spent waiting for the provider; None where it was not asked. ``total_seconds`` is the
+        record's duration without its rounding to milliseconds, for the difference of the two.
+        """
         series = self._series_of(record.model, record.provider)
         counter = series.requests.get(record.status)
         if counter is None:
-            model, provider = self._labels(record.model, record.provider)
-            counter = series.requests[record.status] = self.requests.labels(model, provider, record.status)
+            counter = series.requests[record.status] = self.requests.labels(*series.labels, record.status)
         counter.inc()
         for bucket in BUCKETS:
             if count := getattr(record.usage, bucket):
@@ -138,12 +232,19 @@ class Metrics:
         series.duration.observe(record.duration_ms / 1000)
         if record.first_token_ms is not None:
             series.first_token.observe(record.first_token_ms / 1000)
+        if waited_seconds is not None:
+            total = record.duration_ms / 1000 if total_seconds is None else total_seconds
+            provider = self._provider(record.provider)
+            provider.upstream.observe(waited_seconds)
+            provider.overhead.observe(max(0.0, total - waited_seconds))
 
     def http_request(self, route: str, method: str, status: int, seconds: float) -> None:
         """Count one HTTP answer; ``route`` is a route's pattern or ``other``, ``method`` a known one or ``other``."""
         key = (route, method, status)
         counter = self._http.get(key)
         if counter is None:
+            if not self._have_room():
+                return
             counter = self._http[key] = self._http_requests.labels(route, method, str(status))
         counter.inc()
         times = self._http_times.get(route)
@@ -152,8 +253,16 @@ class Metrics:
         times.observe(seconds)
 
     def render(self) -> bytes:
-        """All metrics in Prometheus' text format."""
-        return generate_latest(self._registry)
+        """All metrics of all workers in Prometheus' text format."""
+        self.refresh()
+        return generate_latest(self._registry if self._files is None else self._files.registry())
+
+    def _provider(self, name: str) -> _Provider:
+        """Providers are those of the configuration, so their number needs no bound."""
+        provider = self._providers.get(name)
+        if provider is None:
+            provider = self._providers[name] = _Provider(self, name)
+        return provider
 
     def _series_of(self, model: str, provider: str) -> _Series:
         series = self._series.get((model, provider))
@@ -165,5 +274,13 @@ class Metrics:
         return series
 
     def _labels(self, model: str, provider: str) -> tuple[str, str]:
-        known = (model, provider) in self._series or len(self._series) < _MAX_MODELS
-        return (model, provider) if known else ("other", provider)
+        model = model[:_MAX_MODEL_NAME]
+        if (model, provider) in self._series:
+            return model, provider
+        if len(self._series) < _MAX_MODELS and self._have_room():
+            return model, provider
+        return "other", provider
+
+    def _have_room(self) -> bool:
+        """Whether there may be new series: not where they are kept in files and the disk is full."""
+        return self._files is None or self._files.have_room()

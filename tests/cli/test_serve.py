@@ -154,7 +154,7 @@ def test_a_port_in_use_is_one_line(cli: CommandLine) -> None:
     [
         (["--port", "many"], 2, "--port must be a whole number; see"),
         (["--port", "70000"], 1, "--port must be 65535 or less"),
-        (["--workers", "2"], 1, "more than one worker is not available in this version"),
+        (["--workers", "0"], 1, "--workers must be 1 or more"),
         (["--host", "no such host"], 1, "--host must be"),
         (["--log-level", "loud"], 2, "'loud' is not one of"),
     ],

@@ -96,9 +96,11 @@ def test_a_locked_store_loses_nothing_and_is_told_of(store: SQLiteStore, tmp_pat
         assert failures
         assert ledger.journal_error is None
         assert ledger.waiting_bytes() > 0
+        assert ledger.waiting_records() == 10
         other.execute("ROLLBACK")
     until(lambda: ledger.store_error is None)
     until(lambda: ledger.waiting_bytes() == 0)
+    assert ledger.waiting_records() == 0
     assert ids(store) == sorted(each.id for each in records)
     ledger.close()
 
@@ -118,6 +120,7 @@ def test_a_journal_that_cannot_grow_stops_admission_until_it_can(store: SQLiteSt
             ledger.append(second)
             ledger.append(third)
             assert ledger.journal_error is not None
+            assert ledger.waiting_records() == 3, "in the journal or in memory"
             with pytest.raises(GatewayError) as refused:
                 ledger.require_writable()
             assert (refused.value.status, refused.value.code) == (503, "store_unavailable")
@@ -128,6 +131,7 @@ def test_a_journal_that_cannot_grow_stops_admission_until_it_can(store: SQLiteSt
     until(lambda: ledger.journal_error is None)
     ledger.require_writable()
     until(lambda: len(ids(store)) == 3)
+    until(lambda: ledger.waiting_records() == 0)
     assert ids(store) == sorted([first.id, second.id, third.id])
     ledger.close()
 

@@ -9,6 +9,7 @@ import math
 import re
 import time
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -20,7 +21,7 @@ from inferxgate.config import LimitSettings, load_settings
 from inferxgate.errors import INVALID_VALUE, GatewayError, StoreUnavailable
 from inferxgate.runtime import open_runtime
 from inferxgate.server.addresses import Addresses
-from inferxgate.server.app import Door, Shield
+from inferxgate.server.app import Door, Shield, build_app
 from inferxgate.server.endpoints import Draining, Parts
 from inferxgate.server.identity import Identity
 from inferxgate.server.threads import Threads
@@ -304,6 +305,17 @@ GET = b"GET /x HTTP/1.1\r\nHost: localhost\r\nX-Request-Id: mine\r\nConnection: 
 def errors_logged(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
     with caplog.at_level(logging.ERROR, "inferxgate.server"):
         yield caplog
+
+
+@pytest.mark.parametrize(("missing", "status"), [(0, "healthy"), (2, "degraded")])
+async def test_health_tells_of_workers_that_do_not_serve(parts: Parts, missing: int, status: str) -> None:
+    parts = replace(parts, missing_workers=lambda: missing)
+    async with served(build_app(parts)) as port:
+        said = await exchange(port, GET.replace(b"/x", b"/health"))
+    assert said.startswith(b"HTTP/1.1 200 ")
+    content = json.loads(said.partition(b"\r\n\r\n")[2])
+    assert content["status"] == status
+    assert (content.get("reason") == "Workers that do not serve at this moment: 2.") is bool(missing)
 
 
 async def test_a_crash_is_told_without_its_reason_and_logged_with_it(

@@ -8,7 +8,7 @@ import logging
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TextIO
 
 import pytest
@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inferxgate.accounts.keys import new_secret
-from inferxgate.server.logs import Format, LogWriter, RequestLine, mask, visible
+from inferxgate.server.logs import DirectLog, Format, LogWriter, RequestLine, mask, visible
 
 
 @contextmanager
@@ -117,3 +117,78 @@ def test_a_closed_stream_is_survived() -> None:
     stream.close()
     with written("text", stream) as logger:
         logger.error("nobody hears this")
+
+
+# --- several workers
+
+
+def message_of(text: str) -> logging.LogRecord:
+    return logging.LogRecord("inferxgate.server", logging.INFO, __file__, 1, text, None, None)
+
+
+def test_lines_carry_the_workers_number_where_there_are_several() -> None:
+    said = RequestLine("req_1", "127.0.0.1", "GET", "/x", 200, 1.5, 10, None, None)
+    message = logging.makeLogRecord(
+        {"name": "inferxgate.server", "msg": "stopped", "levelname": "INFO", "levelno": logging.INFO}
+    )
+    for number, access, server in ((None, " access: ", " server: "), (3, " access[3]: ", " server[3]: ")):
+        stream = io.StringIO()
+        writer = LogWriter("text", stream, number)
+        writer.request(said)
+        writer.handle(message)
+        writer.close()
+        first, second = stream.getvalue().splitlines()
+        assert access in first
+        assert server in second
+        stream = io.StringIO()
+        writer = LogWriter("json", stream, number)
+        writer.request(said)
+        writer.handle(message)
+        writer.close()
+        assert [json.loads(line).get("worker") for line in stream.getvalue().splitlines()] == [number, number]
+
+
+class Writes(io.StringIO):
+    """A stream that knows what was written in one piece."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pieces: list[str] = []
+
+    def write(self, text: str) -> int:
+        self.pieces.append(text)
+        return super().write(text)
+
+
+@given(st.lists(st.integers(0, 3_000), min_size=1, max_size=30), st.sampled_from("xé水"))
+def test_lines_are_written_whole_and_in_pieces_that_a_pipe_takes_at_once(lengths: list[int], letter: str) -> None:
+    stream = Writes()
+    writer = LogWriter("text", stream)
+    for length in lengths:
+        writer.handle(message_of(letter * length))
+    writer.close()
+    pieces = [piece for piece in stream.pieces if piece]
+    assert all(piece.endswith("\n") for piece in pieces)
+    assert all(len(piece.encode()) <= 4096 or piece.count("\n") == 1 for piece in pieces)
+    assert [line.count(letter) for line in "".join(pieces).splitlines()] == lengths
+
+
+def test_the_supervisors_log_writes_at_once_and_waits_for_no_reader() -> None:
+    read_end, write_end = os.pipe()
+    threads = threading.active_count()
+    told: list[str] = []
+    # What it could not write waits in the stream, which would complain at its end.
+    with suppress(BrokenPipeError), os.fdopen(write_end, "w", encoding="utf-8") as stream:
+        log = DirectLog("text", stream)
+        record = logging.makeLogRecord(
+            {"name": "inferxgate.server", "msg": "x" * 4_000, "levelname": "INFO", "levelno": logging.INFO}
+        )
+        log.handle(record)
+        assert os.read(read_end, 10_000).endswith(b"server: " + b"x" * 4_000 + b"\n")
+        for _ in range(20):  # more than the pipe takes
+            log.handle(record)
+        assert threading.active_count() == threads
+        os.close(read_end)
+        log.handle(record)  # nor does it mind that nobody is there
+        told.append("all of it")
+    assert told == ["all of it"]

@@ -100,6 +100,17 @@ def test_metrics_count_what_happens(world: World) -> None:
     assert "/nowhere" not in text
 
 
+def test_metrics_count_limits_that_were_hit(world: World) -> None:
+    admin, secret = world.person("admin"), world.secret(rpm=1)
+    chat(world, secret)
+    for _ in range(2):
+        refused = world.client.post("/v1/chat/completions", json=CHAT, headers=bearer(secret))
+        assert refused.status_code == 429
+    text = world.get("/metrics", admin.token).text
+    assert 'llm_gateway_refusals_total{reason="rate_limit_exceeded"} 2.0' in text
+    assert 'llm_gateway_limits_hit_total{limit="requests",scope="key"} 2.0' in text
+
+
 def test_what_strangers_ask_for_makes_no_new_series(world: World) -> None:
     admin = world.person("admin")
 
