@@ -20,17 +20,20 @@ from inferxgate.gateway.ledger import Ledger
 from inferxgate.gateway.pipeline import Gateway
 from inferxgate.gateway.recovery import Presence, Recovery
 from inferxgate.gateway.routing import Router
+from inferxgate.gateway.upkeep import Upkeep
 from inferxgate.providers.addresses import has_vendors_models, settled
 from inferxgate.providers.echo import ECHO
 from inferxgate.providers.http import Timeouts
 from inferxgate.providers.provider import Provider
 from inferxgate.providers.registry import ROWS
-from inferxgate.storage import journal_folder, open_store, shared_folder
+from inferxgate.storage import journal_folder, open_store, retention_limits, shared_folder
 from inferxgate.store.protocol import Store
+from inferxgate.store.retention import Retention
 from inferxgate.upstream.echo import EchoUpstream
 from inferxgate.upstream.http import HttpOptions, HttpUpstream
 from inferxgate.upstream.media import HttpsFetch, MediaFetcher, NoFetch
 from inferxgate.upstream.protocol import Upstream
+from inferxgate.workers.election import Election
 from inferxgate.workers.limits import Limits, NoLimits
 from inferxgate.workers.metrics import Metrics
 from inferxgate.workers.reasoning import ReasoningMemory
@@ -101,6 +104,9 @@ async def open_runtime(
             recovery = Recovery(store, shared, ledger, gateway.settling)
             _put_in_order(recovery, presence)
             ledger.also(recovery.watch)
+            election = Election(shared_folder(loaded) / "upkeep.lock")
+            stack.callback(election.close)
+            ledger.also(Upkeep(Retention(store, retention_limits(loaded)), election).step)
         notes = asyncio.create_task(gateway.keep_notes(), name="notes")
         stack.callback(notes.cancel)
         yield Runtime(loaded, store, ledger, catalog, router, limits, metrics, gateway)
