@@ -6,6 +6,7 @@ Everything leaves here as plain JSON values: times in ISO 8601 (UTC), money in d
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 from inferxgate.canonical.usage import BUCKETS
 from inferxgate.errors import INVALID_VALUE, GatewayError
 from inferxgate.store.protocol import Store
-from inferxgate.store.records import Percentiles, UsageFilter, UsageRecord, UsageSummary
+from inferxgate.store.records import Disagreement, Percentiles, UsageFilter, UsageRecord, UsageSummary
 
 NANOS_PER_DOLLAR = 1_000_000_000
 RECENT = 50
@@ -56,18 +57,24 @@ def _group(group: str, summary: UsageSummary) -> dict[str, Any]:
     return {**names, **_figures(summary)}
 
 
-def verification(store: Store) -> dict[str, Any]:
-    """Whether records, sums of hours and days, and what was spent agree. Raises ``StoreUnavailable``."""
+def verification(store: Store, counters: tuple[int, Sequence[Disagreement]] | None = None) -> dict[str, Any]:
+    """Whether records, sums of hours and days, and what was spent agree. Raises ``StoreUnavailable``.
+
+    ``counters``: how many of the workers' counters were compared with the spend, and those that are wrong.
+    """
     found = store.verify_usage()
+    compared, wrong = counters if counters is not None else (None, ())
+    number = found.disagreement_count + len(wrong)
     return {
-        "agrees": not found.disagreement_count,
+        "agrees": not number,
         "records": found.records,
         "hours": found.hours,
         "days": found.days,
         "spenders": found.spenders,
+        "counters": compared,
         "records_since": iso_time(found.records_since_ms) if found.records_since_ms else None,
-        "disagreement_count": found.disagreement_count,
-        "disagreements": [asdict(each) for each in found.disagreements],
+        "disagreement_count": number,
+        "disagreements": [asdict(each) for each in (*found.disagreements, *wrong)],
     }
 
 

@@ -36,6 +36,10 @@ if TYPE_CHECKING:
     from typer._click import Command as AnyCommand
     from typer._click import Context
 
+    from inferxgate.config import Loaded
+    from inferxgate.store.protocol import Store
+    from inferxgate.store.records import Disagreement
+
 By = Literal["model", "provider", "key", "user", "day", "status"]
 
 _BAR_WIDTH = 20
@@ -109,7 +113,8 @@ def verify(*, as_json: JsonOption = False, config: ConfigOption = None) -> None:
 
     with opened_store(config) as (loaded, store):
         recover(store, journal_folder(loaded))
-        found = reports.verification(store)
+        counters = _compare_counters(loaded, store)
+        found = reports.verification(store, counters)
     if as_json:
         print_json(found)
     else:
@@ -122,13 +127,34 @@ def verify(*, as_json: JsonOption = False, config: ConfigOption = None) -> None:
         )
 
 
+def _compare_counters(loaded: Loaded, store: Store) -> tuple[int, Sequence[Disagreement]] | None:
+    """What the workers count budgets by, where they have counted: see ``gateway/agreement.py``."""
+    from inferxgate.gateway.agreement import compare
+    from inferxgate.storage import journal_folder, shared_folder
+    from inferxgate.workers.shared import SharedMemory
+    from inferxgate.workers.shared_limits import SharedLimits
+
+    folder = shared_folder(loaded)
+    if not (folder / "data.mdb").exists():
+        return None
+    shared = SharedMemory.open(folder)
+    try:
+        return compare(store, SharedLimits(shared, "verify"), journal_folder(loaded))
+    finally:
+        shared.close()
+
+
 def _print_verification(found: Mapping[str, Any]) -> None:
-    since = found["records_since"]
+    since, compared = found["records_since"], found["counters"]
+    counters = "not compared: none are kept yet, or the gateway is too busy"
+    if compared is not None:
+        counters = f"{count(compared)} of keys and users compared with the spend"
     fields = [
         ("Records", f"{count(found['records'])} added up again{f', of those kept since {since}' if since else ''}"),
         ("Hours", f"{count(found['hours'])} compared with their records"),
         ("Days", f"{count(found['days'])} compared with their hours"),
         ("Spend", f"{count(found['spenders'])} keys and users compared with the days"),
+        ("Counters", counters),
         ("Result", "all agree" if found["agrees"] else f"{count(found['disagreement_count'])} disagree"),
     ]
     print_fields(fields)

@@ -26,6 +26,7 @@ from inferxgate.store.periods import period_start_ms
 from inferxgate.store.protocol import Store
 from inferxgate.store.records import BudgetPeriod, UsageRecord
 from inferxgate.workers.limits import ScopeKind
+from inferxgate.workers.shared import SharedUnavailable
 from inferxgate.workers.shared_limits import SharedLimits
 
 _EVERY_SECONDS = 5.0
@@ -47,7 +48,8 @@ class Recovery:
         """Settle for the dead every few seconds; to be called often. Raises ``StoreUnavailable``."""
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + _EVERY_SECONDS
-            self.settle_dead()
+            with contextlib.suppress(SharedUnavailable):  # told where requests are refused for it
+                self.settle_dead()
 
     def settle_dead(self) -> int:
         """Settle the claims of dead workers; how many there were. Raises ``StoreUnavailable``."""
@@ -63,15 +65,7 @@ class Recovery:
 
     def recount(self, now_ms: int) -> None:
         """Take what was spent from the store. For a process that is alone. Raises ``StoreUnavailable``."""
-        sums: dict[BudgetPeriod, dict[tuple[ScopeKind, str], int]] = {}
-        for period in get_args(BudgetPeriod):
-            since_ms = period_start_ms(period, now_ms)
-            sums[period] = {
-                (kind, scope_id): nanos
-                for kind in get_args(ScopeKind)
-                for scope_id, nanos in self._store.spend_since(kind, since_ms).items()
-            }
-        self._limits.recount(sums, now_ms)
+        self._limits.recount(sums_of(self._store, now_ms), now_ms)
 
     def _settle_one(self, owner: str) -> int:
         path = self._ledger.journal_of(owner)
@@ -101,6 +95,19 @@ class Recovery:
         if new:
             self._settling.count(record)
         self._settling.tell(alerts)
+
+
+def sums_of(store: Store, now_ms: int) -> dict[BudgetPeriod, dict[tuple[ScopeKind, str], int]]:
+    """What every key and user has spent in the periods around a moment, by the store. Raises ``StoreUnavailable``."""
+    sums: dict[BudgetPeriod, dict[tuple[ScopeKind, str], int]] = {}
+    for period in get_args(BudgetPeriod):
+        since_ms = period_start_ms(period, now_ms)
+        sums[period] = {
+            (kind, scope_id): nanos
+            for kind in get_args(ScopeKind)
+            for scope_id, nanos in store.spend_since(kind, since_ms).items()
+        }
+    return sums
 
 
 class Presence:

@@ -177,8 +177,9 @@ class UsageReport:
 class Disagreement:
     """One figure that the store knows twice and differently."""
 
-    what: Literal["hour", "day", "key_spend", "user_spend"]
-    """The sum that is wrong: of an hour (against its records), of a day (against its hours), or of all time."""
+    what: Literal["hour", "day", "key_spend", "user_spend", "counter"]
+    """The sum that is wrong: of an hour (against its records), of a day (against its hours), of all time, or what the
+    workers count budgets by (against the sums of the store)."""
     of: str
     """Whose: a key or a user; for hours and days the time, key, user, model, provider and status."""
     field: str

@@ -23,7 +23,7 @@ from typing import Any, Protocol, cast
 
 import lmdb
 
-from inferxgate.errors import StartError
+from inferxgate.errors import StartError, StoreUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class Transaction(Protocol):
     def delete(self, key: bytes, *, db: Any) -> bool: ...
 
 
-class SharedUnavailable(Exception):
+class SharedUnavailable(StoreUnavailable):
     """The workers' shared memory cannot be read or written now. The message names the cause."""
 
 

@@ -144,6 +144,18 @@ class SharedLimits:
         row.turn(period_starts(at_ms))
         return dict(zip(PERIODS, row.spent, strict=True))
 
+    def totals(self, at_ms: int) -> dict[tuple[ScopeKind, str], dict[BudgetPeriod, int]]:
+        """What ``spent`` says, of every scope that has spent anything."""
+        starts = period_starts(at_ms)
+        found: dict[tuple[ScopeKind, str], dict[BudgetPeriod, int]] = {}
+        with self._shared.reading() as transaction:
+            for name, data in self._shared.rows(transaction, self._counters):
+                row = Counters.parse(data)
+                row.turn(starts)
+                if any(row.spent):
+                    found[_scope_of(name)] = dict(zip(PERIODS, row.spent, strict=True))
+        return found
+
     def counted(self) -> bool:
         """Whether ``recount`` has been done since the shared memory was made."""
         with self._shared.reading() as transaction:
