@@ -84,12 +84,6 @@ def set_password(store: Store, user: User, password_hash: str) -> User | None:
     return store.update_user(user.id, {"password_hash": password_hash, "token_version": user.token_version + 1})
 
 
-def effective_rpm(key: ApiKey | None, user: User | None, default_rpm: int) -> int:
-    """Requests a minute in force, 0 for no limit: for a key of this user (or of nobody), or for the user signed in."""
-    ceiling = user.rate_limit_rpm if user is not None else None
-    return effective_limit(ceiling if key is None else key.rate_limit_rpm, ceiling, default_rpm)
-
-
 def effective_limit(own: int | None, ceiling: int | None, default: int) -> int:
     """A limit in force, 0 for no limit: the key's own or else the default, and never above a ceiling that was set.
 

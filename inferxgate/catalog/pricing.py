@@ -186,3 +186,9 @@ def _divide_half_even(numerator: int, denominator: int) -> int:
     if twice > denominator or (twice == denominator and quotient % 2):
         quotient += 1
     return quotient
+
+
+def plain_dollars(nanos: int) -> str:
+    """Nano-dollars as plain decimal dollars: ``0.000123``, never ``1.23e-4``."""
+    whole, rest = divmod(nanos, NANOS_PER_DOLLAR)
+    return f"{whole}.{rest:09d}".rstrip("0").rstrip(".")

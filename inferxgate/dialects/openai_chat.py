@@ -144,19 +144,6 @@ def _kind_of(value: object) -> str:
             return "an object"
 
 
-def prompt_bytes(request: ChatRequest) -> int:
-    """UTF-8 bytes of all text in the request's messages: what an estimate of its tokens goes by."""
-    return sum(_text_bytes(message.get("content")) for message in request.source.body["messages"])
-
-
-def _text_bytes(content: object) -> int:
-    if isinstance(content, str):
-        return len(content.encode())
-    if isinstance(content, list):
-        return sum(_text_bytes(part.get("text")) for part in content if isinstance(part, dict))
-    return 0
-
-
 # --- the provider's end: requests ---------------------------------------------------------------------------------
 
 

@@ -16,7 +16,7 @@ from inferxgate.canonical.chat import ChatRequest
 from inferxgate.canonical.usage import Usage
 from inferxgate.catalog.abilities import Abilities
 from inferxgate.catalog.catalog import Catalog, UnpricedWarnings
-from inferxgate.catalog.pricing import NANOS_PER_DOLLAR, Price
+from inferxgate.catalog.pricing import Price, plain_dollars
 from inferxgate.dialects import openai_sizes
 from inferxgate.dialects.openai_sizes import PromptSize
 from inferxgate.errors import GatewayError
@@ -205,13 +205,8 @@ def _refusal(refused: Refused, claim: Claim) -> GatewayError:
         case "budget":
             period = refused.scope.budget_period
             message = (
-                f"The budget of {_dollars(refused.most)} dollars{'' if period == 'total' else f' a {period}'} for"
-                f" {whose} does not cover this request: {_dollars(refused.used)} are spent or reserved for requests"
-                f" under way, and this one may cost {_dollars(claim.cost_nanos)}."
+                f"The budget of {plain_dollars(refused.most)} dollars{'' if period == 'total' else f' a {period}'} for"
+                f" {whose} does not cover this request: {plain_dollars(refused.used)} are spent or reserved for"
+                f" requests under way, and this one may cost {plain_dollars(claim.cost_nanos)}."
             )
             return GatewayError(errors.BUDGET_EXCEEDED, message, headers=_NO_RETRY)
-
-
-def _dollars(nanos: int) -> str:
-    whole, rest = divmod(nanos, NANOS_PER_DOLLAR)
-    return f"{whole}.{rest:09d}".rstrip("0").rstrip(".")

@@ -20,7 +20,7 @@ import orjson
 from starlette.types import Receive, Scope, Send
 
 from inferxgate.canonical.chat import collect
-from inferxgate.catalog.pricing import NANOS_PER_DOLLAR
+from inferxgate.catalog.pricing import plain_dollars
 from inferxgate.dialects import openai_answers, openai_chat
 from inferxgate.errors import DRAINING, GatewayError
 from inferxgate.framing.sse import build_event
@@ -271,9 +271,3 @@ def dropped_params(names: Sequence[str]) -> bytes:
             break
         shown.append(escaped)
     return b", ".join(shown)
-
-
-def plain_dollars(nanos: int) -> str:
-    """Nano-dollars as plain decimal dollars: ``0.000123``, never ``1.23e-4``."""
-    whole, rest = divmod(nanos, NANOS_PER_DOLLAR)
-    return f"{whole}.{rest:09d}".rstrip("0").rstrip(".")

@@ -146,26 +146,17 @@ def test_a_new_password_ends_what_was_issued_for_the_old_one(store: SQLiteStore)
     ],
 )
 def test_the_limit_in_force_on_a_key(own: int | None, ceiling: int | None, in_force: int) -> None:
-    key = new_key(rate_limit_rpm=own)
-    assert users.effective_rpm(key, new_user(rate_limit_rpm=ceiling), DEFAULT) == in_force
-    if ceiling is None:
-        assert users.effective_rpm(key, None, DEFAULT) == in_force
-
-
-@pytest.mark.parametrize(("ceiling", "in_force"), [(None, 60), (0, 0), (30, 30), (200, 200)])
-def test_the_limit_in_force_on_someone_signed_in(ceiling: int | None, in_force: int) -> None:
-    assert users.effective_rpm(None, new_user(rate_limit_rpm=ceiling), DEFAULT) == in_force
+    assert users.effective_limit(own, ceiling, DEFAULT) == in_force
 
 
 def test_a_default_without_limit() -> None:
-    assert users.effective_rpm(new_key(), new_user(), 0) == 0
-    assert users.effective_rpm(None, new_user(), 0) == 0
-    assert users.effective_rpm(new_key(), new_user(rate_limit_rpm=30), 0) == 30
+    assert users.effective_limit(None, None, 0) == 0
+    assert users.effective_limit(None, 30, 0) == 30
 
 
 @given(own=RPM, ceiling=RPM, default=DEFAULTS)
 def test_no_key_is_above_a_ceiling_that_was_set(own: int | None, ceiling: int | None, default: int) -> None:
-    limit = amount(users.effective_rpm(new_key(rate_limit_rpm=own), new_user(rate_limit_rpm=ceiling), default))
+    limit = amount(users.effective_limit(own, ceiling, default))
     assert limit <= amount(default if own is None else own)
     if ceiling is not None:
         assert limit <= amount(ceiling)

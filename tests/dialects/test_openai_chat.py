@@ -128,18 +128,6 @@ def test_nesting_too_deep_to_write_again_is_the_callers_error() -> None:
     assert (caught.value.status, caught.value.param) == (400, "metadata")
 
 
-def test_prompt_bytes_counts_the_text_of_strings_and_parts() -> None:
-    messages = [
-        {"role": "system", "content": "é"},
-        {
-            "role": "user",
-            "content": [{"type": "text", "text": "abc"}, {"type": "image_url", "image_url": {"url": "u"}}],
-        },
-        {"role": "assistant", "content": None},
-    ]
-    assert openai_chat.prompt_bytes(openai_chat.parse_request({"model": "m", "messages": messages})) == 5
-
-
 # --- whole answers
 
 

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inferxgate.server.chat import dropped_params, plain_dollars
+from inferxgate.catalog.pricing import plain_dollars
+from inferxgate.server.chat import dropped_params
 from tests.support.process import GatewayProcess, provider_section
 from tests.support.provider import HANG, FakeProvider, Reply, head, sse_body
 
