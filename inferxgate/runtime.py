@@ -77,7 +77,10 @@ async def open_runtime(
         metrics.watch_ledger(ledger.waiting_bytes, ledger.waiting_records)
         limits: Limits = NoLimits()
         if serving:
+            # Closed after the ledger, whose thread uses them to its end.
             presence = _open_presence(stack, loaded)
+            election = Election(shared_folder(loaded) / "upkeep.lock")
+            stack.callback(election.close)
             limits = shared = _open_limits(stack, loaded, ledger)
         ledger.start()
         stack.callback(ledger.close)
@@ -104,8 +107,6 @@ async def open_runtime(
             recovery = Recovery(store, shared, ledger, gateway.settling)
             _put_in_order(recovery, presence)
             ledger.also(recovery.watch)
-            election = Election(shared_folder(loaded) / "upkeep.lock")
-            stack.callback(election.close)
             ledger.also(Upkeep(Retention(store, retention_limits(loaded)), election).step)
         notes = asyncio.create_task(gateway.keep_notes(), name="notes")
         stack.callback(notes.cancel)

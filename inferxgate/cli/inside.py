@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -26,6 +27,8 @@ from inferxgate.runtime import open_runtime
 @asynccontextmanager
 async def open_inside(loaded: Loaded) -> AsyncIterator[Inside]:
     """A gateway with these settings. Raises ``StartError``."""
+    # The catalogue's warnings are for a server's log; here they would stand in the middle of the answer.
+    logging.getLogger("inferxgate.catalog").setLevel(logging.ERROR)
     async with open_runtime(loaded, serving=False) as runtime:
         yield Inside(runtime.gateway, loaded)
 

@@ -59,6 +59,7 @@ def test_list_of_one_provider(configured: CommandLine) -> None:
                 "thinking_off": True,
                 "forced_tools": True,
                 "json_schema": True,
+                "json_with_tools": True,
                 "image_output": False,
             },
         }
