@@ -580,6 +580,28 @@ def test_settings_go_under_their_own_names() -> None:
     assert config({"logprobs": False, "top_logprobs": 0}) == {}
 
 
+@pytest.mark.parametrize(("seed", "taken"), [(2**31 - 1, True), (-(2**31), True), (2**31, False), (-(2**63), False)])
+def test_a_seed_that_is_no_int32_is_left_out_and_named(seed: int, taken: bool) -> None:
+    call = call_for({"seed": seed})
+    assert json.loads(call.body).get("generationConfig") == ({"seed": seed} if taken else None)
+    assert call.dropped == (() if taken else ("seed",))
+
+
+def test_an_empty_stop_sequence_is_left_out_and_named() -> None:
+    call = call_for({"stop": ["", "a", "b", "c", "d", "e"]})
+    assert json.loads(call.body)["generationConfig"] == {"stopSequences": ["a", "b", "c", "d", "e"]}
+    assert call.dropped == ("stop",)
+    assert call_for({"stop": ""}).dropped == ("stop",)
+    assert refusal({"stop": ""}, target(strict=True)).param == "stop"
+
+
+def test_what_extra_body_holds_for_somebody_else_is_named() -> None:
+    call = call_for({"extra_body": {"chat_template_kwargs": {}, "google": {"top_k": 1}}})
+    assert json.loads(call.body)["generationConfig"] == {"topK": 1}
+    assert call.dropped == ("extra_body.chat_template_kwargs",)
+    assert call_for({"extra_body": 5}).dropped == ("extra_body",)
+
+
 def test_models_without_sampling_parameters() -> None:
     call = call_for({"temperature": 1, "top_p": 1, "topK": 3}, target(sampling=False))
     assert "generationConfig" not in json.loads(call.body)
