@@ -490,15 +490,24 @@ def _tool_choice(body: Json) -> ToolChoice | None:
         case {"type": "function", "function": {"name": str(name)}}:
             return ToolChoice("named", (name,))
         case {"type": "allowed_tools", "allowed_tools": {"tools": list(tools), **rest}}:
-            return ToolChoice("allowed", _allowed(tools), required=rest.get("mode") == "required")
+            return _allowed_choice(tools, rest.get("mode"))
         case {"type": "allowed_tools", "tools": list(tools), **rest}:
-            return ToolChoice("allowed", _allowed(tools), required=rest.get("mode") == "required")
+            return _allowed_choice(tools, rest.get("mode"))
         case _:
             raise GatewayError(
                 errors.INVALID_VALUE,
                 "'tool_choice' must be auto, none, required, a function by name, or allowed_tools.",
                 param="tool_choice",
             )
+
+
+def _allowed_choice(tools: list[Any], mode: object) -> ToolChoice:
+    required = mode == "required"
+    if required and not tools:  # no provider can say it: a list without names allows every tool
+        raise GatewayError(
+            errors.INVALID_VALUE, "'tool_choice' demands a call, but allows no tool.", param="tool_choice"
+        )
+    return ToolChoice("allowed", _allowed(tools), required=required)
 
 
 def _allowed(tools: list[Any]) -> tuple[str, ...]:

@@ -340,6 +340,11 @@ def test_every_setting_has_its_place_and_the_rest_is_extra() -> None:
         ({"tools": [{"type": "custom", "custom": {}}]}, "tools.0.type"),
         ({"tools": [{"type": "function", "function": {"name": "f", "parameters": []}}]}, "tools.0.function.parameters"),
         ({"tool_choice": "sometimes"}, "tool_choice"),
+        ({"tool_choice": {"type": "allowed_tools", "mode": "required", "tools": []}}, "tool_choice"),
+        (
+            {"tool_choice": {"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": []}}},
+            "tool_choice",
+        ),
         ({"response_format": {"type": "xml"}}, "response_format"),
         ({"parallel_tool_calls": "no"}, "parallel_tool_calls"),
         ({"metadata": "x"}, "metadata"),
