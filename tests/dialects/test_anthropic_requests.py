@@ -495,6 +495,12 @@ def test_who_asks(fields: Json, user_id: str, names: tuple[str, ...]) -> None:
     assert dropped == names
 
 
+def test_a_name_of_the_user_that_is_no_string_is_left_out_and_named() -> None:
+    body, dropped = build(metadata={"user_id": 5}, safety_identifier=["s"], user="u")
+    assert body["metadata"] == {"user_id": "u"}
+    assert dropped == ("metadata.user_id", "safety_identifier")
+
+
 @pytest.mark.parametrize(("tier", "sent_tier"), [("auto", "auto"), ("priority", "auto"), ("default", "standard_only")])
 def test_service_tiers(tier: str, sent_tier: str) -> None:
     assert sent(service_tier=tier)["service_tier"] == sent_tier
@@ -538,6 +544,6 @@ def test_betas_become_a_header(fields: Json, header: str | None) -> None:
     assert not {"betas", "anthropic_beta"} & json.loads(call.body).keys()
 
 
-@pytest.mark.parametrize("betas", [["a\r\nx: y"], [1], [""], ["a b"]])
+@pytest.mark.parametrize("betas", [["a\r\nx: y"], [1], [""], ["a b"], 5, {"a": "b"}])
 def test_betas_that_are_no_names_are_a_400(betas: Any) -> None:
     assert refused(betas=betas).param == "betas"
