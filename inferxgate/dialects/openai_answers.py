@@ -221,13 +221,13 @@ class StreamBuilder:
     def _forwarded(self, event: Event, raw: bytes) -> bytes:
         """An event of the client's own dialect.
 
-        One with empty ``choices`` is never passed on by itself: it is the usage, which goes last, or an opening that
-        only carries filter results (Azure), at which clients have stumbled.
+        One with empty ``choices``, or null, is never passed on by itself: it is the usage, which goes last, or an
+        opening that only carries filter results (Azure), at which clients have stumbled.
         """
         body = event.body
         choices = body.get("choices")
         if not body.get("usage"):
-            if choices == []:
+            if "choices" in body and not choices:
                 return b""
             if "usage" in body and not self._include_usage:
                 return build_event(_without_null_usage(raw, body))
