@@ -320,7 +320,7 @@ class _Builder:
         """An image or a document, whichever its bytes are."""
         match source:
             case Bytes():
-                kind = {"image/jpg": "image/jpeg"}.get(source.media_type, source.media_type)
+                kind = source.media_type
                 if kind in _IMAGE_TYPES:
                     return {"type": "image", "source": {"type": "base64", "media_type": kind, "data": source.base64}}
                 spelt: Block = {"type": "base64", "media_type": kind, "data": source.base64}

@@ -210,12 +210,18 @@ def _image(details: Json, where: str) -> Image:
 def _source(url: str, where: str) -> MediaSource:
     found = _DATA_URL.match(url)
     if found:
-        return Bytes(found[1].strip().lower() or "text/plain", url[found.end() :])
+        return Bytes(_media_type(found[1].strip()) or "text/plain", url[found.end() :])
     if url[:5].lower() == "data:":
         raise GatewayError(
             errors.INVALID_VALUE, f"'{where}' has a data URL that is not base64 (data:TYPE;base64,...).", param=where
         )
     return Url(url)
+
+
+def _media_type(given: str) -> str:
+    """A media type by its registered name: many clients make theirs of a file's ending."""
+    lowered = given.lower()
+    return "image/jpeg" if lowered == "image/jpg" else lowered
 
 
 _AUDIO_TYPES = {"wav": "audio/wav", "mp3": "audio/mp3"}
@@ -240,7 +246,7 @@ def _file_source(file: Json, filename: str | None, where: str) -> MediaSource:
         return Url(file_id) if "://" in file_id else FileId(file_id)
     data = _string(_needed(file, "file_data", where), f"{where}.file_data")
     if "://" not in data[:40] and data[:5].lower() != "data:":  # plain base64, as OpenAI's examples for PDFs have it
-        return Bytes(_type_of(filename), data)
+        return Bytes(_type_of(filename, data), data)
     return _source(data, f"{where}.file_data")
 
 
@@ -261,7 +267,7 @@ def _anthropic_source(details: Json, where: str) -> MediaSource:
     match source.get("type"):
         case "base64":
             media_type = _string(_needed(source, "media_type", where), f"{where}.media_type")
-            return Bytes(media_type.lower(), _string(_needed(source, "data", where), f"{where}.data"))
+            return Bytes(_media_type(media_type), _string(_needed(source, "data", where), f"{where}.data"))
         case "text":
             text = _string(_needed(source, "data", where), f"{where}.data")
             return Bytes("text/plain", base64.b64encode(text.encode()).decode())
@@ -277,11 +283,23 @@ def _anthropic_source(details: Json, where: str) -> MediaSource:
             )
 
 
-def _type_of(filename: str | None) -> str:
-    ending = (filename or "").rpartition(".")[2].lower()
-    return {"txt": "text/plain", "md": "text/markdown", "csv": "text/csv", "html": "text/html"}.get(
-        ending, "application/pdf"
-    )
+_BEGINNINGS = {
+    "JVBERi": "application/pdf", "iVBORw0KGg": "image/png", "/9j/": "image/jpeg", "R0lGOD": "image/gif",
+    "UEsDB": "application/zip",
+}  # fmt: skip
+"""How files begin in base64. Office's documents are zip archives."""
+_ENDINGS = {
+    "txt": "text/plain", "md": "text/markdown", "csv": "text/csv", "html": "text/html", "json": "application/json",
+    "xml": "application/xml", "yaml": "application/yaml", "yml": "application/yaml", "webp": "image/webp",
+}  # fmt: skip
+
+
+def _type_of(filename: str | None, data: str) -> str:
+    """What a file is that came without its type: by its first bytes, then its name; a PDF where neither says it."""
+    for beginning, media_type in _BEGINNINGS.items():
+        if data.startswith(beginning):
+            return media_type
+    return _ENDINGS.get((filename or "").rpartition(".")[2].lower(), "application/pdf")
 
 
 # --- assistant turns ----------------------------------------------------------------------------------------------

@@ -89,6 +89,10 @@ def test_roles() -> None:
             {"type": "image_url", "image_url": {"url": "data:image/png;charset=utf-8;base64,AAAA"}},
             Image(Bytes("image/png", "AAAA")),
         ),
+        (
+            {"type": "image_url", "image_url": {"url": "data:image/JPG;base64,AAAA"}},
+            Image(Bytes("image/jpeg", "AAAA")),
+        ),
         ({"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}}, Audio(Bytes("audio/wav", "AAAA"))),
         ({"type": "file", "file": {"file_id": "file-1"}}, Document(FileId("file-1"))),
         (
@@ -98,6 +102,19 @@ def test_roles() -> None:
         (
             {"type": "file", "file": {"filename": "a.txt", "file_data": "AAAA"}},
             Document(Bytes("text/plain", "AAAA"), "a.txt"),
+        ),
+        ({"type": "file", "file": {"file_data": "AAAA"}}, Document(Bytes("application/pdf", "AAAA"))),
+        (
+            {"type": "file", "file": {"filename": "a.json", "file_data": "e30="}},
+            Document(Bytes("application/json", "e30="), "a.json"),
+        ),
+        (
+            {"type": "file", "file": {"filename": "a.txt", "file_data": "JVBERi0="}},
+            Document(Bytes("application/pdf", "JVBERi0="), "a.txt"),
+        ),
+        (
+            {"type": "file", "file": {"filename": "a.docx", "file_data": "UEsDBBQ="}},
+            Document(Bytes("application/zip", "UEsDBBQ="), "a.docx"),
         ),
         ({"type": "file", "file": {"file_data": "https://h/a.pdf"}}, Document(Url("https://h/a.pdf"))),
         (
