@@ -292,7 +292,7 @@ class _Contents:
         calls = [part for part in message.parts if isinstance(part, ToolUse)]
         texts = [part for part in message.parts if isinstance(part, Text | Refused)]
         unsigned = self._limits.signatures and not any(call.signature for call in calls)
-        number = thoughts = 0
+        number = thoughts = images = 0
         for index, part in enumerate(message.parts):
             match part:
                 case Text() | Refused():
@@ -304,6 +304,10 @@ class _Contents:
                     where = f"messages.{place}.thinking_blocks.{thoughts}"
                     thoughts += 1
                     yield from self._thought(part, where)
+                case Image():
+                    built = self._media(part, f"messages.{place}.images.{images}")
+                    images += 1
+                    yield built | {"thoughtSignature": part.signature} if part.signature else built
                 case ServerBlock():
                     self._limits.dropped.append(f"messages.{place}.extra_content.anthropic")
                 case ToolUse():
@@ -312,7 +316,8 @@ class _Contents:
                     number += 1
                 case _:
                     raise _wrong(
-                        f"messages.{place}.content.{index}", "An assistant's message can only hold text and tool calls."
+                        f"messages.{place}.content.{index}",
+                        "An assistant's message can only hold text, images and tool calls.",
                     )
         if message.signature is not None and not texts:
             yield {"text": "", "thoughtSignature": message.signature}

@@ -148,7 +148,10 @@ def _cited(citation: Citation) -> tuple[str, Json]:
 
 
 def _image(image: ImageOutput) -> Json:
-    return {"type": "image_url", "image_url": {"url": f"data:{image.media_type};base64,{image.base64}"}}
+    built: Json = {"type": "image_url", "image_url": {"url": f"data:{image.media_type};base64,{image.base64}"}}
+    if image.signature:
+        built["extra_content"] = _google(image.signature)
+    return built
 
 
 def _logprobs(tokens: Sequence[Token]) -> Json | None:

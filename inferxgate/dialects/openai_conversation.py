@@ -311,6 +311,14 @@ def _assistant(message: Json, where: str, names: dict[str, str]) -> Message:
         parts += _thoughts(_list(message["thinking_blocks"], f"{where}.thinking_blocks"), f"{where}.thinking_blocks")
     if message.get("content") is not None:
         parts += _parts(message, where)
+    if message.get("audio"):
+        raise GatewayError(
+            errors.UNSUPPORTED_PARAMETER,
+            f"'{where}.audio' names an answer that only OpenAI has; its transcript can be sent as 'content'.",
+            param=f"{where}.audio",
+        )
+    if message.get("images"):  # as answers have them that were made by a model
+        parts += _images(_list(message["images"], f"{where}.images"), f"{where}.images")
     refusal = _optional(message, "refusal", _string, where)
     if refusal:
         parts.append(Refused(refusal))
@@ -324,6 +332,12 @@ def _assistant(message: Json, where: str, names: dict[str, str]) -> Message:
     if blocks:
         parts = _interleaved(parts, blocks)
     return Message("assistant", tuple(parts), _name(message, where), _google_signature(message))
+
+
+def _images(images: list[Any], where: str) -> Iterator[Image]:
+    for index, item in enumerate(images):
+        image = _object(item, f"{where}.{index}")
+        yield replace(_image(image, f"{where}.{index}"), signature=_google_signature(image))
 
 
 def _server_blocks(message: Json) -> list[tuple[Json, Json]]:

@@ -150,6 +150,7 @@ def test_what_would_have_to_be_fetched_is_refused_and_told_how_to_be_sent(part: 
 
 
 PICTURE = {"type": "image_url", "image_url": {"url": "HTTPS://example.com/a.png?x"}}
+GOOGLES = {"google": {"thought_signature": "G"}}
 PAPER = {"type": "file", "file": {"file_id": "https://example.com/a.pdf", "filename": "a.pdf"}}
 IN_A_RESULT = [user("q"), assistant(None, tool_call(signature="cw==")), result([PICTURE])]
 
@@ -205,7 +206,7 @@ def test_details_and_names_are_left_out_and_named() -> None:
     ("message", "param"),
     [
         (user([{"type": "refusal", "refusal": "no"}]), "messages.0.content.0"),
-        (assistant([{"type": "image_url", "image_url": {"url": "data:image/png;base64,AA"}}]), "messages.0.content.0"),
+        (assistant([{"type": "input_audio", "input_audio": {"data": "AA", "format": "wav"}}]), "messages.0.content.0"),
     ],
 )
 def test_parts_in_the_wrong_place(message: Json, param: str) -> None:
@@ -357,6 +358,16 @@ def test_arguments_that_are_no_object_are_sent_raw_and_named(arguments: str) -> 
 def test_arguments_of_null_are_none() -> None:
     built = contents(user("q"), assistant(None, tool_call(arguments="null")), result())
     assert built[1]["parts"][0]["functionCall"]["args"] == {}
+
+
+def test_images_that_the_model_made_go_back_with_their_signatures() -> None:
+    url = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA"}}
+    turn = assistant("Here", images=[{"index": 0, **url}, {"index": 1, **url, "extra_content": GOOGLES}])
+    image = {"inlineData": {"mimeType": "image/png", "data": "AA"}}
+    built = contents(user("draw"), turn, user("bluer"))
+    assert built[1] == {"role": "model", "parts": [{"text": "Here"}, image, {**image, "thoughtSignature": "G"}]}
+    elsewhere = assistant(None, images=[{"image_url": {"url": "https://example.com/a.png"}}])
+    assert refusal({"messages": [user("draw"), elsewhere, user("bluer")]}).param == "messages.1.images.0"
 
 
 # --- requests: reasoning state ------------------------------------------------------------------------------------

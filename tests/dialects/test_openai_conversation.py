@@ -184,6 +184,31 @@ def test_an_assistants_turn_keeps_thought_text_and_calls_in_order() -> None:
     )
 
 
+def test_images_that_a_model_made_are_part_of_its_turn() -> None:
+    image = {"index": 0, "type": "image_url", "image_url": {"url": "data:image/png;base64,AA"}}
+    turn = {"role": "assistant", "content": "Here", "images": [image, {**image, "index": 1, **GOOGLES}]}
+    assert read(USER, turn).messages[1].parts == (
+        Text("Here"),
+        Image(Bytes("image/png", "AA")),
+        Image(Bytes("image/png", "AA"), signature="G"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"images": {"a": 1}}, "messages.1.images"),
+        ({"images": [None]}, "messages.1.images.0"),
+        ({"images": [{"type": "image_url"}]}, "messages.1.images.0.image_url"),
+        ({"audio": {"id": "audio_1"}}, "messages.1.audio"),
+    ],
+)
+def test_what_a_turn_cannot_have_said_is_named(fields: dict[str, Any], param: str) -> None:
+    with pytest.raises(GatewayError) as caught:
+        read(USER, {"role": "assistant", "content": None, **fields})
+    assert (caught.value.status, caught.value.param) == (400, param)
+
+
 def piece(text: str = "", **more: Any) -> dict[str, Any]:
     return {"type": "thinking", "thinking": text, **more}
 
