@@ -227,7 +227,7 @@ def _emulate_format(
 def _add_sampling(body: dict[str, Any], conversation: Conversation, target: BuildTarget, omissions: Omissions) -> None:
     """Temperature, ``top_p`` and ``top_k``, as far as the model, and thinking, allow."""
     abilities = target.abilities
-    thinks = body.get("thinking", {}).get("type") in {"enabled", "adaptive"}
+    thinks = body.get("thinking", {}).get("type") in ("enabled", "adaptive")  # whatever type the client gave it
     if (temperature := conversation.temperature) is not None:
         if not abilities.sampling or not 0 <= temperature <= 1 or (thinks and temperature != 1):
             omissions.tuning("temperature", f"of {temperature} is not taken")

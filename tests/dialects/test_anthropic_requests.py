@@ -520,6 +520,12 @@ def test_the_providers_own_settings_go_through() -> None:
     assert sent(cache_control={"type": "ephemeral", "ttl": "1h"})["cache_control"]["ttl"] == "1h"
 
 
+@pytest.mark.parametrize("kind", [["enabled"], {"a": 1}, 5, None])
+def test_thinking_that_makes_no_sense_is_the_providers_to_refuse(kind: object) -> None:
+    body, dropped = build(thinking={"type": kind}, temperature=0.5)
+    assert (body["thinking"], body["temperature"], dropped) == ({"type": kind}, 0.5, ())
+
+
 def test_the_providers_own_spelling_joins_or_is_refused() -> None:
     body = sent(output_config={"effort": "max"}, response_format=form(PERSON))
     assert set(body["output_config"]) == {"effort", "format"}
