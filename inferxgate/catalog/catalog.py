@@ -19,7 +19,7 @@ from genai_prices import types
 from genai_prices.data import providers as package_providers
 
 from inferxgate.catalog.abilities import Abilities
-from inferxgate.catalog.models import abilities_of
+from inferxgate.catalog.models import abilities_of, window_of
 from inferxgate.catalog.pricing import FREE, NANOS_PER_DOLLAR, Price, Rates, rates_of
 
 PACKAGE_VERSION = f"genai-prices {version('genai-prices')}"
@@ -133,6 +133,8 @@ class Catalog:
         """
         found = self._find(package_id, model) if package_id and model else None
         window = self._configured(target).get("context_window") or (found.context_window if found else None)
+        if window is None and model is not None:
+            window = window_of(model)
         price = self.price(target, package_id if priced else None, model)
         return ModelFacts(window, price, self.abilities(target, vendor, model))
 
