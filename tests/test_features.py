@@ -104,7 +104,24 @@ def table() -> str:
     for feature, fields in FEATURES.items():
         cells = [verdict(kind, model, fields) for kind, model in TARGETS.values()]
         lines.append(f"| {feature} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines) + "\n" + others()
+
+
+def others() -> str:
+    """What becomes of the features at each provider that has no column, a paragraph for those that are alike.
+
+    They speak the client's dialect: what is not refused or dropped for them goes through, and they are the judge of it.
+    """
+    alike: dict[str, list[str]] = {}
+    for kind, row in ROWS.items():
+        if row.dialect == "openai_chat" and kind not in TARGETS:
+            verdicts = {feature: verdict(kind, "some-model", fields) for feature, fields in FEATURES.items()}
+            odd = [f"{feature} is {how}" for feature, how in verdicts.items() if how != "native"]
+            alike.setdefault(", ".join(odd), []).append(f"`{kind}`")
+    return "".join(
+        f"\n{', '.join(kinds)}: {f'{odd}; all else' if odd else 'everything'} goes through as it came.\n"
+        for odd, kinds in alike.items()
+    )
 
 
 def test_the_readmes_table_is_what_the_code_does() -> None:

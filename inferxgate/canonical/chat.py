@@ -110,6 +110,8 @@ class ImageOutput:
     choice: int
     media_type: str
     base64: str
+    signature: str | None = None
+    """Gemini's ``thoughtSignature`` of the image."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,6 +59,8 @@ class Image:
     source: MediaSource
     detail: str | None = None
     cache: CacheMark | None = None
+    signature: str | None = None
+    """Gemini's ``thoughtSignature`` of an image that the model made."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from typing import Any
 from genai_prices import types
 
 from inferxgate.catalog.abilities import Abilities
-from inferxgate.catalog.models import abilities_of
+from inferxgate.catalog.models import abilities_of, window_of
 from inferxgate.catalog.price_list import PACKAGED, PriceList
 from inferxgate.catalog.pricing import FREE, Dollars, Override, Price, Published
 
@@ -152,6 +152,8 @@ class Catalog:
         """
         found = self._find(package_id, model) if package_id and model else None
         window = self._configured(target).get("context_window") or (found.context_window if found else None)
+        if window is None and model is not None:
+            window = window_of(model)
         price = self.price(target, package_id if priced else None, model)
         return ModelFacts(window, price, self.abilities(target, vendor, model))
 

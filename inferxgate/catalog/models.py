@@ -114,6 +114,14 @@ GPT: Table = (
     ("o[134]*", _O),
 )
 
+WINDOWS: Mapping[str, int] = {
+    "gemini-2.5-pro": 1_048_576,
+    "gemini-3-pro-preview": 1_048_576,
+    "gemini-3.1-pro-preview": 1_048_576,
+}
+"""Context windows, in tokens, of models that the price package has without one. Source: ai.google.dev/gemini-api/docs,
+each model's page ("input token limit"), read in November 2026."""
+
 _FAMILIES: Mapping[str, Table] = {"anthropic": CLAUDE, "gemini": GEMINI, "openai": GPT}
 """By the type of a provider that has models of one family only; all others may have any."""
 _ALL: Table = (*CLAUDE, *GEMINI, *GPT)
@@ -130,6 +138,11 @@ def abilities_of(vendor: str, model: str) -> Abilities:
         if fnmatch.fnmatchcase(name, pattern):
             return abilities
     return Abilities()
+
+
+def window_of(model: str) -> int | None:
+    """The context window of ``model``, in tokens, where only this module has it."""
+    return WINDOWS.get(plain_name(model))
 
 
 def plain_name(model: str) -> str:

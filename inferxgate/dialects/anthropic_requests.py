@@ -227,7 +227,7 @@ def _emulate_format(
 def _add_sampling(body: dict[str, Any], conversation: Conversation, target: BuildTarget, omissions: Omissions) -> None:
     """Temperature, ``top_p`` and ``top_k``, as far as the model, and thinking, allow."""
     abilities = target.abilities
-    thinks = body.get("thinking", {}).get("type") in {"enabled", "adaptive"}
+    thinks = body.get("thinking", {}).get("type") in ("enabled", "adaptive")  # whatever type the client gave it
     if (temperature := conversation.temperature) is not None:
         if not abilities.sampling or not 0 <= temperature <= 1 or (thinks and temperature != 1):
             omissions.tuning("temperature", f"of {temperature} is not taken")
@@ -277,6 +277,9 @@ def _add_user(body: dict[str, Any], conversation: Conversation, omissions: Omiss
         for name, value in given.items():
             if value != user_id:
                 omissions.tuning(name, "beside another name of the user is not taken")
+    for name in ("metadata.user_id", "safety_identifier"):
+        if names[name] is not None and not isinstance(names[name], str):
+            omissions.tuning(name, "that is no string is not taken")
     if any(name != "user_id" for name in metadata):
         omissions.tuning("metadata")
 
@@ -305,8 +308,8 @@ def _betas(extra: Mapping[str, Any]) -> list[str]:
     """The beta features that the client asks for, with the name that Anthropic's SDK or its other hosts give them."""
     found: list[str] = []
     for name in ("anthropic_beta", "betas"):
-        given = extra.get(name)
-        values = given.split(",") if isinstance(given, str) else given if isinstance(given, list) else []
+        given = extra.get(name, [])
+        values = given.split(",") if isinstance(given, str) else given if isinstance(given, list) else [given]
         for value in values:
             if not isinstance(value, str) or not _BETA.fullmatch(value.strip()):
                 raise GatewayError(errors.INVALID_VALUE, f"'{name}' must be a list of names of betas.", param=name)

@@ -2,7 +2,8 @@
 
 Strategy: messages of the same role in a row become one turn. In a user's turn the results of tools stand first,
 because Anthropic wants them directly after the calls; each is matched to a call of the assistant's turn before it, so
-that what the provider would refuse is a 400 that names the client's own message.
+that what the provider would refuse is a 400 that names the client's own message. Images and files that an assistant has
+made stand in the user's turn that follows, because the API permits none "within assistant turns".
 
 Sources: the request types of the ``anthropic`` Python package 2.12, Anthropic's pages "Using the Messages API", "Handle
 tool calls" and "Vision", and the API's own errors for empty, blank and misplaced blocks.
@@ -147,6 +148,8 @@ class _Builder:
         self._calls: list[_Call] = []
         """Those of the last assistant's turn."""
         self._wire_ids: set[str] = set()
+        self._shown: list[tuple[Block, str]] = []
+        """Images and files of assistants' turns, which the next user's turn has to show, and where they were."""
         self._blank: int | None = None
         """The last message, where it is a user's and says nothing."""
 
@@ -175,6 +178,8 @@ class _Builder:
     def _user(self, message: Message, position: int) -> None:
         turn = self._turn("user", position)
         said = len(turn.content)
+        turn.blocks += [block for block, _ in self._shown]
+        self._shown.clear()
         for index, part in enumerate(message.parts):
             if isinstance(part, ToolResult):
                 turn.results.append(self._result(part, position + index))
@@ -193,9 +198,14 @@ class _Builder:
             self._check_answers()
             self._calls.clear()
         turn = self._turn("assistant", position)
-        thoughts = calls = 0
+        thoughts = calls = images = 0
         for index, part in enumerate(message.parts):
-            if isinstance(part, Reasoning):
+            if isinstance(part, Image):
+                self._show(part, f"messages.{position}.images.{images}")
+                images += 1
+            elif isinstance(part, Document):
+                self._show(part, f"messages.{position}.content.{index}")
+            elif isinstance(part, Reasoning):
                 where = f"messages.{position}.thinking_blocks.{thoughts}"
                 thoughts += 1
                 if (block := _thought(part)) is None:
@@ -215,6 +225,11 @@ class _Builder:
                 self._part(turn.blocks, part, f"messages.{position}.content.{index}")
         if not turn.content:
             self._turns.pop()
+
+    def _show(self, part: Image | Document, where: str) -> None:
+        blocks: list[Block] = []
+        self._part(blocks, part, where)
+        self._shown += [(block, where) for block in blocks]
 
     def _turn(self, role: Literal["user", "assistant"], position: int) -> _Turn:
         if not self._turns or self._turns[-1].role != role:
@@ -320,7 +335,7 @@ class _Builder:
         """An image or a document, whichever its bytes are."""
         match source:
             case Bytes():
-                kind = {"image/jpg": "image/jpeg"}.get(source.media_type, source.media_type)
+                kind = source.media_type
                 if kind in _IMAGE_TYPES:
                     return {"type": "image", "source": {"type": "base64", "media_type": kind, "data": source.base64}}
                 spelt: Block = {"type": "base64", "media_type": kind, "data": source.base64}
@@ -351,6 +366,8 @@ class _Builder:
 
     def finish(self) -> Turns:
         self._check_answers()
+        for _, where in self._shown:
+            self._omissions.history(where)
         for turn in self._turns:
             while turn.role == "assistant" and turn.blocks and turn.blocks[-1]["type"] in _THINKING:
                 turn.blocks.pop()  # an answer that was cut off while the model thought: the API refuses to have it back
@@ -381,8 +398,7 @@ class _Builder:
         last = self._turns[-1]
         if not last.blocks or last.blocks[-1]["type"].endswith(SERVER_BLOCKS):  # a paused turn: it may go on everywhere
             return None
-        if last.blocks[-1]["type"] == "text":
-            last.blocks[-1]["text"] = last.blocks[-1]["text"].rstrip()
+        last.blocks[-1]["text"] = last.blocks[-1]["text"].rstrip()
         return f"messages.{last.where}"
 
     def _loop_without_thought(self) -> bool:

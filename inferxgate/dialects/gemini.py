@@ -230,7 +230,9 @@ class _Reader:
         elif call is not None:
             yield self._call(candidate, _mapping(call), signature)
         elif inline := _text(data.get("data")):
-            yield ImageOutput(candidate.index, _text(data.get("mimeType")) or "application/octet-stream", inline)
+            media_type = _text(data.get("mimeType")) or "application/octet-stream"
+            yield ImageOutput(candidate.index, media_type, inline, signature)
+            return
         elif text := _text(part.get("text")) or _rendered(part):
             yield _say(candidate, text)
         if signature is not None and not thought and all(part.get(name) is None for name in _SEALED_ELSEWHERE):

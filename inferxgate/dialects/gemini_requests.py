@@ -61,6 +61,8 @@ Json = dict[str, Any]
 
 _NO_SIGNATURE = base64.b64encode(b"skip_thought_signature_validator").decode()
 _MAX_STOPS = 5
+_SEEDS = range(-(2**31), 2**31)
+"""``generationConfig.seed`` is an int32, where OpenAI's are of 64 bits."""
 _FILE_NAME = re.compile(r"files/[a-z0-9-]{1,40}")
 _FILES = "https://generativelanguage.googleapis.com/v1beta/"
 _VIDEO_HOSTS = frozenset({"youtube.com", "www.youtube.com", "m.youtube.com", "youtu.be"})
@@ -150,7 +152,7 @@ def _refuse(conversation: Conversation, limits: _Limits) -> None:
         raise limits.unsupported(
             "modalities", f"The model {limits.target.model} of {provider} does not make images ('modalities')."
         )
-    if len(conversation.stop) > _MAX_STOPS:
+    if len([text for text in conversation.stop if text]) > _MAX_STOPS:
         raise _wrong("stop", f"{provider} takes at most {_MAX_STOPS} stop sequences ('stop').")
 
 
@@ -290,7 +292,7 @@ class _Contents:
         calls = [part for part in message.parts if isinstance(part, ToolUse)]
         texts = [part for part in message.parts if isinstance(part, Text | Refused)]
         unsigned = self._limits.signatures and not any(call.signature for call in calls)
-        number = thoughts = 0
+        number = thoughts = images = 0
         for index, part in enumerate(message.parts):
             match part:
                 case Text() | Refused():
@@ -302,6 +304,10 @@ class _Contents:
                     where = f"messages.{place}.thinking_blocks.{thoughts}"
                     thoughts += 1
                     yield from self._thought(part, where)
+                case Image():
+                    built = self._media(part, f"messages.{place}.images.{images}")
+                    images += 1
+                    yield built | {"thoughtSignature": part.signature} if part.signature else built
                 case ServerBlock():
                     self._limits.dropped.append(f"messages.{place}.extra_content.anthropic")
                 case ToolUse():
@@ -310,7 +316,8 @@ class _Contents:
                     number += 1
                 case _:
                     raise _wrong(
-                        f"messages.{place}.content.{index}", "An assistant's message can only hold text and tool calls."
+                        f"messages.{place}.content.{index}",
+                        "An assistant's message can only hold text, images and tool calls.",
                     )
         if message.signature is not None and not texts:
             yield {"text": "", "thoughtSignature": message.signature}
@@ -458,10 +465,17 @@ def _is_video(url: str) -> bool:
 
 def _generation_config(conversation: Conversation, form: Json, limits: _Limits) -> Json:
     """``generationConfig``."""
+    stop = [text for text in conversation.stop if text]
+    if len(stop) < len(conversation.stop):
+        limits.drop("stop")  # an empty one is refused
+    seed = conversation.seed
+    if seed is not None and seed not in _SEEDS:
+        limits.drop("seed")
+        seed = None
     config: Json = {
         "maxOutputTokens": conversation.max_tokens,
-        "stopSequences": list(conversation.stop) or None,
-        "seed": conversation.seed,
+        "stopSequences": stop or None,
+        "seed": seed,
         "presencePenalty": conversation.presence_penalty,
         "frequencyPenalty": conversation.frequency_penalty,
         "candidateCount": conversation.n if conversation.n > 1 else None,
@@ -524,7 +538,12 @@ _OUR_OWN = frozenset({"contents", "systemInstruction", "system_instruction", "mo
 def _put_natives(body: Json, extra: Mapping[str, Any], limits: _Limits) -> None:
     """Put the provider's own fields into the body; name what is left."""
     for name, value in extra.items():
-        if name in ("google", "extra_body"):
+        if name == "google":
+            continue
+        if name == "extra_body" and isinstance(value, dict):
+            for inner in value:
+                if inner != "google":
+                    limits.drop(f"extra_body.{inner}")
             continue
         if not _put(body, name, value, name, {**_BODY_FIELDS}, limits):
             limits.drop(name)

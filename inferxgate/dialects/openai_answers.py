@@ -148,7 +148,10 @@ def _cited(citation: Citation) -> tuple[str, Json]:
 
 
 def _image(image: ImageOutput) -> Json:
-    return {"type": "image_url", "image_url": {"url": f"data:{image.media_type};base64,{image.base64}"}}
+    built: Json = {"type": "image_url", "image_url": {"url": f"data:{image.media_type};base64,{image.base64}"}}
+    if image.signature:
+        built["extra_content"] = _google(image.signature)
+    return built
 
 
 def _logprobs(tokens: Sequence[Token]) -> Json | None:
@@ -221,13 +224,13 @@ class StreamBuilder:
     def _forwarded(self, event: Event, raw: bytes) -> bytes:
         """An event of the client's own dialect.
 
-        One with empty ``choices`` is never passed on by itself: it is the usage, which goes last, or an opening that
-        only carries filter results (Azure), at which clients have stumbled.
+        One with empty ``choices``, or null, is never passed on by itself: it is the usage, which goes last, or an
+        opening that only carries filter results (Azure), at which clients have stumbled.
         """
         body = event.body
         choices = body.get("choices")
         if not body.get("usage"):
-            if choices == []:
+            if "choices" in body and not choices:
                 return b""
             if "usage" in body and not self._include_usage:
                 return build_event(_without_null_usage(raw, body))

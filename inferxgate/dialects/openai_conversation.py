@@ -210,12 +210,18 @@ def _image(details: Json, where: str) -> Image:
 def _source(url: str, where: str) -> MediaSource:
     found = _DATA_URL.match(url)
     if found:
-        return Bytes(found[1].strip().lower() or "text/plain", url[found.end() :])
+        return Bytes(_media_type(found[1].strip()) or "text/plain", url[found.end() :])
     if url[:5].lower() == "data:":
         raise GatewayError(
             errors.INVALID_VALUE, f"'{where}' has a data URL that is not base64 (data:TYPE;base64,...).", param=where
         )
     return Url(url)
+
+
+def _media_type(given: str) -> str:
+    """A media type by its registered name: many clients make theirs of a file's ending."""
+    lowered = given.lower()
+    return "image/jpeg" if lowered == "image/jpg" else lowered
 
 
 _AUDIO_TYPES = {"wav": "audio/wav", "mp3": "audio/mp3"}
@@ -240,7 +246,7 @@ def _file_source(file: Json, filename: str | None, where: str) -> MediaSource:
         return Url(file_id) if "://" in file_id else FileId(file_id)
     data = _string(_needed(file, "file_data", where), f"{where}.file_data")
     if "://" not in data[:40] and data[:5].lower() != "data:":  # plain base64, as OpenAI's examples for PDFs have it
-        return Bytes(_type_of(filename), data)
+        return Bytes(_type_of(filename, data), data)
     return _source(data, f"{where}.file_data")
 
 
@@ -261,7 +267,7 @@ def _anthropic_source(details: Json, where: str) -> MediaSource:
     match source.get("type"):
         case "base64":
             media_type = _string(_needed(source, "media_type", where), f"{where}.media_type")
-            return Bytes(media_type.lower(), _string(_needed(source, "data", where), f"{where}.data"))
+            return Bytes(_media_type(media_type), _string(_needed(source, "data", where), f"{where}.data"))
         case "text":
             text = _string(_needed(source, "data", where), f"{where}.data")
             return Bytes("text/plain", base64.b64encode(text.encode()).decode())
@@ -277,11 +283,23 @@ def _anthropic_source(details: Json, where: str) -> MediaSource:
             )
 
 
-def _type_of(filename: str | None) -> str:
-    ending = (filename or "").rpartition(".")[2].lower()
-    return {"txt": "text/plain", "md": "text/markdown", "csv": "text/csv", "html": "text/html"}.get(
-        ending, "application/pdf"
-    )
+_BEGINNINGS = {
+    "JVBERi": "application/pdf", "iVBORw0KGg": "image/png", "/9j/": "image/jpeg", "R0lGOD": "image/gif",
+    "UEsDB": "application/zip",
+}  # fmt: skip
+"""How files begin in base64. Office's documents are zip archives."""
+_ENDINGS = {
+    "txt": "text/plain", "md": "text/markdown", "csv": "text/csv", "html": "text/html", "json": "application/json",
+    "xml": "application/xml", "yaml": "application/yaml", "yml": "application/yaml", "webp": "image/webp",
+}  # fmt: skip
+
+
+def _type_of(filename: str | None, data: str) -> str:
+    """What a file is that came without its type: by its first bytes, then its name; a PDF where neither says it."""
+    for beginning, media_type in _BEGINNINGS.items():
+        if data.startswith(beginning):
+            return media_type
+    return _ENDINGS.get((filename or "").rpartition(".")[2].lower(), "application/pdf")
 
 
 # --- assistant turns ----------------------------------------------------------------------------------------------
@@ -293,6 +311,14 @@ def _assistant(message: Json, where: str, names: dict[str, str]) -> Message:
         parts += _thoughts(_list(message["thinking_blocks"], f"{where}.thinking_blocks"), f"{where}.thinking_blocks")
     if message.get("content") is not None:
         parts += _parts(message, where)
+    if message.get("audio"):
+        raise GatewayError(
+            errors.UNSUPPORTED_PARAMETER,
+            f"'{where}.audio' names an answer that only OpenAI has; its transcript can be sent as 'content'.",
+            param=f"{where}.audio",
+        )
+    if message.get("images"):  # as answers have them that were made by a model
+        parts += _images(_list(message["images"], f"{where}.images"), f"{where}.images")
     refusal = _optional(message, "refusal", _string, where)
     if refusal:
         parts.append(Refused(refusal))
@@ -306,6 +332,12 @@ def _assistant(message: Json, where: str, names: dict[str, str]) -> Message:
     if blocks:
         parts = _interleaved(parts, blocks)
     return Message("assistant", tuple(parts), _name(message, where), _google_signature(message))
+
+
+def _images(images: list[Any], where: str) -> Iterator[Image]:
+    for index, item in enumerate(images):
+        image = _object(item, f"{where}.{index}")
+        yield replace(_image(image, f"{where}.{index}"), signature=_google_signature(image))
 
 
 def _server_blocks(message: Json) -> list[tuple[Json, Json]]:
@@ -490,15 +522,24 @@ def _tool_choice(body: Json) -> ToolChoice | None:
         case {"type": "function", "function": {"name": str(name)}}:
             return ToolChoice("named", (name,))
         case {"type": "allowed_tools", "allowed_tools": {"tools": list(tools), **rest}}:
-            return ToolChoice("allowed", _allowed(tools), required=rest.get("mode") == "required")
+            return _allowed_choice(tools, rest.get("mode"))
         case {"type": "allowed_tools", "tools": list(tools), **rest}:
-            return ToolChoice("allowed", _allowed(tools), required=rest.get("mode") == "required")
+            return _allowed_choice(tools, rest.get("mode"))
         case _:
             raise GatewayError(
                 errors.INVALID_VALUE,
                 "'tool_choice' must be auto, none, required, a function by name, or allowed_tools.",
                 param="tool_choice",
             )
+
+
+def _allowed_choice(tools: list[Any], mode: object) -> ToolChoice:
+    required = mode == "required"
+    if required and not tools:  # no provider can say it: a list without names allows every tool
+        raise GatewayError(
+            errors.INVALID_VALUE, "'tool_choice' demands a call, but allows no tool.", param="tool_choice"
+        )
+    return ToolChoice("allowed", _allowed(tools), required=required)
 
 
 def _allowed(tools: list[Any]) -> tuple[str, ...]:

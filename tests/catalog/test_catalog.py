@@ -80,6 +80,17 @@ def test_facts_of_a_model(catalog: Catalog) -> None:
     assert catalog.facts("my-vllm/x", "vllm", None, "x").context_window is None
 
 
+@pytest.mark.parametrize("model", ["gemini-2.5-pro", "models/gemini-3-pro-preview", "gemini-3.1-pro-preview"])
+def test_a_window_that_the_package_lacks_is_known_all_the_same(catalog: Catalog, model: str) -> None:
+    assert catalog.facts(f"gemini/{model}", "gemini", "google", model).context_window == 1_048_576
+    assert (
+        Catalog(facts={"gemini/*": {"context_window": 9}})
+        .facts(f"gemini/{model}", "gemini", "google", model)
+        .context_window
+        == 9
+    )
+
+
 def test_a_deployment_is_what_the_configuration_says_that_it_is(catalog: Catalog) -> None:
     known = catalog.facts("azure/my-gpt", "azure", "azure", "gpt-4o")
     assert (known.context_window, known.price) == (128_000, catalog.price("openai/gpt-4o", "openai", "gpt-4o"))

@@ -495,6 +495,12 @@ def test_who_asks(fields: Json, user_id: str, names: tuple[str, ...]) -> None:
     assert dropped == names
 
 
+def test_a_name_of_the_user_that_is_no_string_is_left_out_and_named() -> None:
+    body, dropped = build(metadata={"user_id": 5}, safety_identifier=["s"], user="u")
+    assert body["metadata"] == {"user_id": "u"}
+    assert dropped == ("metadata.user_id", "safety_identifier")
+
+
 @pytest.mark.parametrize(("tier", "sent_tier"), [("auto", "auto"), ("priority", "auto"), ("default", "standard_only")])
 def test_service_tiers(tier: str, sent_tier: str) -> None:
     assert sent(service_tier=tier)["service_tier"] == sent_tier
@@ -512,6 +518,12 @@ def test_the_providers_own_settings_go_through() -> None:
     assert {name: body[name] for name in own} == own
     assert dropped == ()
     assert sent(cache_control={"type": "ephemeral", "ttl": "1h"})["cache_control"]["ttl"] == "1h"
+
+
+@pytest.mark.parametrize("kind", [["enabled"], {"a": 1}, 5, None])
+def test_thinking_that_makes_no_sense_is_the_providers_to_refuse(kind: object) -> None:
+    body, dropped = build(thinking={"type": kind}, temperature=0.5)
+    assert (body["thinking"], body["temperature"], dropped) == ({"type": kind}, 0.5, ())
 
 
 def test_the_providers_own_spelling_joins_or_is_refused() -> None:
@@ -538,6 +550,6 @@ def test_betas_become_a_header(fields: Json, header: str | None) -> None:
     assert not {"betas", "anthropic_beta"} & json.loads(call.body).keys()
 
 
-@pytest.mark.parametrize("betas", [["a\r\nx: y"], [1], [""], ["a b"]])
+@pytest.mark.parametrize("betas", [["a\r\nx: y"], [1], [""], ["a b"], 5, {"a": "b"}])
 def test_betas_that_are_no_names_are_a_400(betas: Any) -> None:
     assert refused(betas=betas).param == "betas"

@@ -137,11 +137,6 @@ def test_the_beginning_of_the_answer() -> None:
     blank = {"role": "assistant", "content": "\n"}
     assert len(said(USER, blank, abilities=ADAPTIVE)) == 1
     assert len(said(USER, {"role": "assistant", "content": "a"}, blank)) == 2
-    drawn = {"role": "assistant", "content": [{"type": "text", "text": "I drew "}, image("https://h/i.png")]}
-    assert said(USER, drawn)[-1]["content"] == [
-        {"type": "text", "text": "I drew "},
-        {"type": "image", "source": {"type": "url", "url": "https://h/i.png"}},
-    ]
 
 
 def test_a_participants_name_is_left_out_and_named() -> None:
@@ -260,6 +255,30 @@ def test_media_that_is_not_taken_is_a_400_with_its_place(part: Json, says: str) 
     error = refused(messages=[{"role": "user", "content": [{"type": "text", "text": "Look"}, part]}])
     assert error.param == "messages.0.content.1"
     assert says in error.message
+
+
+def test_images_that_an_assistant_made_are_shown_by_the_user_after_it() -> None:
+    made = {"role": "assistant", "content": "Here", "images": [image(f"data:image/png;base64,{PNG}")]}
+    block = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PNG}}
+    told, described = {"type": "text", "text": "Here"}, {"type": "text", "text": "Hello"}
+    assert said(USER, made, USER)[1:] == [
+        {"role": "assistant", "content": [told]},
+        {"role": "user", "content": [block, described]},
+    ]
+    turns = said(USER, {**made, **calls("a")}, result("a"))
+    assert turns[2]["content"] == [{"type": "tool_result", "tool_use_id": "a", "content": "fine"}, block]
+    assert said(USER, {**made, "content": None}, USER) == [{"role": "user", "content": [described, block, described]}]
+
+
+def test_an_image_that_nobody_can_show_is_named() -> None:
+    made = {"role": "assistant", "content": "Here", "images": [image(f"data:image/png;base64,{PNG}")]}
+    body, dropped = build(messages=[USER, made])
+    assert body["messages"][1]["content"] == [{"type": "text", "text": "Here"}]
+    assert dropped == ("messages.1.images.0",)
+    written = {"role": "assistant", "content": [{"type": "text", "text": "Read "}, file(file_id="file_1")]}
+    body, dropped = build(messages=[USER, written])
+    assert body["messages"][1]["content"] == [{"type": "text", "text": "Read"}]
+    assert dropped == ("messages.1.content.1",)
 
 
 def test_the_detail_of_images_is_left_out_and_named() -> None:

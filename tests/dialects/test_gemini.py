@@ -210,6 +210,13 @@ def test_fields_that_are_null_are_as_good_as_absent() -> None:
     assert (choice.text, choice.images) == ("", [])
 
 
+def test_an_images_signature_is_its_own() -> None:
+    image = {"inlineData": {"mimeType": "image/png", "data": "AA"}, "thoughtSignature": "c2ln"}
+    choice = collect(chunks_of(answer({"text": "x"}, image))).choices[0]
+    assert choice.images == [ImageOutput(0, "image/png", "AA", "c2ln")]
+    assert choice.text_signature is None
+
+
 @pytest.mark.parametrize("body", FAILING)
 def test_what_was_counted_before_a_failure_is_told_with_it(body: Json) -> None:
     counted = {**body, "usageMetadata": {"promptTokenCount": 9, "thoughtsTokenCount": 70}}

@@ -150,6 +150,7 @@ def test_what_would_have_to_be_fetched_is_refused_and_told_how_to_be_sent(part: 
 
 
 PICTURE = {"type": "image_url", "image_url": {"url": "HTTPS://example.com/a.png?x"}}
+GOOGLES = {"google": {"thought_signature": "G"}}
 PAPER = {"type": "file", "file": {"file_id": "https://example.com/a.pdf", "filename": "a.pdf"}}
 IN_A_RESULT = [user("q"), assistant(None, tool_call(signature="cw==")), result([PICTURE])]
 
@@ -205,7 +206,7 @@ def test_details_and_names_are_left_out_and_named() -> None:
     ("message", "param"),
     [
         (user([{"type": "refusal", "refusal": "no"}]), "messages.0.content.0"),
-        (assistant([{"type": "image_url", "image_url": {"url": "data:image/png;base64,AA"}}]), "messages.0.content.0"),
+        (assistant([{"type": "input_audio", "input_audio": {"data": "AA", "format": "wav"}}]), "messages.0.content.0"),
     ],
 )
 def test_parts_in_the_wrong_place(message: Json, param: str) -> None:
@@ -357,6 +358,16 @@ def test_arguments_that_are_no_object_are_sent_raw_and_named(arguments: str) -> 
 def test_arguments_of_null_are_none() -> None:
     built = contents(user("q"), assistant(None, tool_call(arguments="null")), result())
     assert built[1]["parts"][0]["functionCall"]["args"] == {}
+
+
+def test_images_that_the_model_made_go_back_with_their_signatures() -> None:
+    url = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA"}}
+    turn = assistant("Here", images=[{"index": 0, **url}, {"index": 1, **url, "extra_content": GOOGLES}])
+    image = {"inlineData": {"mimeType": "image/png", "data": "AA"}}
+    built = contents(user("draw"), turn, user("bluer"))
+    assert built[1] == {"role": "model", "parts": [{"text": "Here"}, image, {**image, "thoughtSignature": "G"}]}
+    elsewhere = assistant(None, images=[{"image_url": {"url": "https://example.com/a.png"}}])
+    assert refusal({"messages": [user("draw"), elsewhere, user("bluer")]}).param == "messages.1.images.0"
 
 
 # --- requests: reasoning state ------------------------------------------------------------------------------------
@@ -578,6 +589,28 @@ def test_settings_go_under_their_own_names() -> None:
     assert call.dropped == ()
     assert config({"logprobs": True, "top_logprobs": 0}) == {"responseLogprobs": True}
     assert config({"logprobs": False, "top_logprobs": 0}) == {}
+
+
+@pytest.mark.parametrize(("seed", "taken"), [(2**31 - 1, True), (-(2**31), True), (2**31, False), (-(2**63), False)])
+def test_a_seed_that_is_no_int32_is_left_out_and_named(seed: int, taken: bool) -> None:
+    call = call_for({"seed": seed})
+    assert json.loads(call.body).get("generationConfig") == ({"seed": seed} if taken else None)
+    assert call.dropped == (() if taken else ("seed",))
+
+
+def test_an_empty_stop_sequence_is_left_out_and_named() -> None:
+    call = call_for({"stop": ["", "a", "b", "c", "d", "e"]})
+    assert json.loads(call.body)["generationConfig"] == {"stopSequences": ["a", "b", "c", "d", "e"]}
+    assert call.dropped == ("stop",)
+    assert call_for({"stop": ""}).dropped == ("stop",)
+    assert refusal({"stop": ""}, target(strict=True)).param == "stop"
+
+
+def test_what_extra_body_holds_for_somebody_else_is_named() -> None:
+    call = call_for({"extra_body": {"chat_template_kwargs": {}, "google": {"top_k": 1}}})
+    assert json.loads(call.body)["generationConfig"] == {"topK": 1}
+    assert call.dropped == ("extra_body.chat_template_kwargs",)
+    assert call_for({"extra_body": 5}).dropped == ("extra_body",)
 
 
 def test_models_without_sampling_parameters() -> None:

@@ -47,6 +47,7 @@ ANSWER: list[Chunk] = [
     Citation(0, "https://h/a", "A", "words", 0, 5),
     Citation(0, None, "paper", "words"),
     ImageOutput(0, "image/png", "AAAA"),
+    ImageOutput(0, "image/png", "AAAA", "IMG"),
     RefusalDelta(0, "no"),
     ToolCallDelta(0, 0, "call_a", "f", '{"x"', "CS"),
     ToolCallDelta(0, 0, None, None, ": 1}"),
@@ -95,7 +96,8 @@ def test_a_whole_answer_has_everything_in_its_known_place() -> None:
     assert message["extra_content"] == {"google": {"thought_signature": "TS"}}
     assert message["annotations"][0]["url_citation"]["url"] == "https://h/a"
     assert message["citations"] == [{"title": "paper", "text": "words"}]
-    assert message["images"] == [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}]
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+    assert message["images"] == [image, {**image, "extra_content": {"google": {"thought_signature": "IMG"}}}]
 
 
 def test_usage_counts_cached_tokens_as_prompt_and_reasoning_as_completion() -> None:

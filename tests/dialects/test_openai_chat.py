@@ -379,8 +379,9 @@ def test_the_null_usage_that_our_asking_brings_is_taken_out_again(raw: bytes, le
     assert StreamBuilder(include_usage=True).build(event) == b"data: " + raw + b"\n\n"
 
 
-def test_azures_empty_opening_is_dropped() -> None:
-    opening = {"id": "", "choices": [], "prompt_filter_results": [{"prompt_index": 0}]}
+@pytest.mark.parametrize("nothing", [[], None])
+def test_azures_empty_opening_is_dropped(nothing: object) -> None:
+    opening = {"id": "", "choices": nothing, "prompt_filter_results": [{"prompt_index": 0}]}
     text, _ = relay(opening, delta("Hi"), delta(reason="stop"), "[DONE]", include_usage=False)
     assert sent(text) == [delta("Hi"), delta(reason="stop"), "[DONE]"]
 

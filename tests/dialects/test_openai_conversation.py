@@ -89,6 +89,10 @@ def test_roles() -> None:
             {"type": "image_url", "image_url": {"url": "data:image/png;charset=utf-8;base64,AAAA"}},
             Image(Bytes("image/png", "AAAA")),
         ),
+        (
+            {"type": "image_url", "image_url": {"url": "data:image/JPG;base64,AAAA"}},
+            Image(Bytes("image/jpeg", "AAAA")),
+        ),
         ({"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}}, Audio(Bytes("audio/wav", "AAAA"))),
         ({"type": "file", "file": {"file_id": "file-1"}}, Document(FileId("file-1"))),
         (
@@ -98,6 +102,19 @@ def test_roles() -> None:
         (
             {"type": "file", "file": {"filename": "a.txt", "file_data": "AAAA"}},
             Document(Bytes("text/plain", "AAAA"), "a.txt"),
+        ),
+        ({"type": "file", "file": {"file_data": "AAAA"}}, Document(Bytes("application/pdf", "AAAA"))),
+        (
+            {"type": "file", "file": {"filename": "a.json", "file_data": "e30="}},
+            Document(Bytes("application/json", "e30="), "a.json"),
+        ),
+        (
+            {"type": "file", "file": {"filename": "a.txt", "file_data": "JVBERi0="}},
+            Document(Bytes("application/pdf", "JVBERi0="), "a.txt"),
+        ),
+        (
+            {"type": "file", "file": {"filename": "a.docx", "file_data": "UEsDBBQ="}},
+            Document(Bytes("application/zip", "UEsDBBQ="), "a.docx"),
         ),
         ({"type": "file", "file": {"file_data": "https://h/a.pdf"}}, Document(Url("https://h/a.pdf"))),
         (
@@ -165,6 +182,31 @@ def test_an_assistants_turn_keeps_thought_text_and_calls_in_order() -> None:
         ToolUse("call_a", "f", '{"x": 1}'),
         ToolUse("call_b", "f", '{"x": 1}', "T"),
     )
+
+
+def test_images_that_a_model_made_are_part_of_its_turn() -> None:
+    image = {"index": 0, "type": "image_url", "image_url": {"url": "data:image/png;base64,AA"}}
+    turn = {"role": "assistant", "content": "Here", "images": [image, {**image, "index": 1, **GOOGLES}]}
+    assert read(USER, turn).messages[1].parts == (
+        Text("Here"),
+        Image(Bytes("image/png", "AA")),
+        Image(Bytes("image/png", "AA"), signature="G"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"images": {"a": 1}}, "messages.1.images"),
+        ({"images": [None]}, "messages.1.images.0"),
+        ({"images": [{"type": "image_url"}]}, "messages.1.images.0.image_url"),
+        ({"audio": {"id": "audio_1"}}, "messages.1.audio"),
+    ],
+)
+def test_what_a_turn_cannot_have_said_is_named(fields: dict[str, Any], param: str) -> None:
+    with pytest.raises(GatewayError) as caught:
+        read(USER, {"role": "assistant", "content": None, **fields})
+    assert (caught.value.status, caught.value.param) == (400, param)
 
 
 def piece(text: str = "", **more: Any) -> dict[str, Any]:
@@ -340,6 +382,11 @@ def test_every_setting_has_its_place_and_the_rest_is_extra() -> None:
         ({"tools": [{"type": "custom", "custom": {}}]}, "tools.0.type"),
         ({"tools": [{"type": "function", "function": {"name": "f", "parameters": []}}]}, "tools.0.function.parameters"),
         ({"tool_choice": "sometimes"}, "tool_choice"),
+        ({"tool_choice": {"type": "allowed_tools", "mode": "required", "tools": []}}, "tool_choice"),
+        (
+            {"tool_choice": {"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": []}}},
+            "tool_choice",
+        ),
         ({"response_format": {"type": "xml"}}, "response_format"),
         ({"parallel_tool_calls": "no"}, "parallel_tool_calls"),
         ({"metadata": "x"}, "metadata"),

@@ -348,6 +348,7 @@ def test_an_answer_that_a_client_returns_reaches_the_model_as_it_was(provider: s
         returned = gemini_reading.of_bodies([{"candidates": [{"content": built["contents"][1]}]}]).choices[0]
         said = expected.choices[0]
         assert (returned.text, returned.reasoning) == (said.text, said.reasoning), recording.file
+        assert returned.images == said.images, recording.file
         assert [(call.name, call.arguments, call.signature) for call in returned.calls] == [
             (call.name, call.arguments, call.signature) for call in said.calls
         ], recording.file
