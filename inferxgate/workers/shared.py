@@ -87,7 +87,7 @@ class SharedMemory:
                 # Killed processes leave their places among the readers; a place that is held keeps old pages alive.
                 environment.reader_check()
                 _preallocate(data, preallocated_bytes)
-            except BaseException:
+            except (lmdb.Error, OSError):
                 hold.close()
                 raise
         except (lmdb.Error, OSError) as error:
