@@ -33,11 +33,13 @@ from inferxgate.upstream.echo import EchoUpstream
 from inferxgate.upstream.http import HttpOptions, HttpUpstream
 from inferxgate.upstream.media import HttpsFetch, MediaFetcher, NoFetch
 from inferxgate.upstream.protocol import Upstream
+from inferxgate.workers.attempts import Attempts, NoAttempts
 from inferxgate.workers.election import Election
 from inferxgate.workers.limits import Limits, NoLimits
 from inferxgate.workers.metrics import Metrics
 from inferxgate.workers.reasoning import NoReasoning, ReasoningMemory
 from inferxgate.workers.shared import SharedMemory
+from inferxgate.workers.shared_attempts import SharedAttempts
 from inferxgate.workers.shared_limits import SharedLimits
 from inferxgate.workers.shared_reasoning import SharedReasoning, forget_reasoning
 
@@ -52,6 +54,7 @@ class Runtime:
     catalog: Catalog
     router: Router
     limits: Limits
+    attempts: Attempts
     metrics: Metrics
     gateway: Gateway
 
@@ -77,11 +80,15 @@ async def open_runtime(
         ledger = Ledger(store, journal_folder(loaded), on_store_error=metrics.store_failed)
         metrics.watch_ledger(ledger.waiting_bytes, ledger.waiting_records)
         limits: Limits = NoLimits()
+        attempts: Attempts = NoAttempts()
         reasoning: ReasoningMemory = NoReasoning()
         if serving:
             reasoning = _open_reasoning(stack, loaded, ledger)
             presence = _open_presence(stack, loaded)
-            limits = shared = _open_limits(stack, loaded, ledger)
+            memory = SharedMemory.open(shared_folder(loaded))
+            stack.callback(memory.close)
+            limits = shared = SharedLimits(memory, ledger.name, alerts=settings.limits.budget_alerts)
+            attempts = SharedAttempts(memory)
         ledger.start()
         stack.callback(ledger.close)
         catalog = build_catalog(settings, loaded.data_dir)
@@ -112,13 +119,7 @@ async def open_runtime(
             ledger.also(Upkeep(Retention(store, retention_limits(loaded)), election).step)
         notes = asyncio.create_task(gateway.keep_notes(), name="notes")
         stack.callback(notes.cancel)
-        yield Runtime(loaded, store, ledger, catalog, router, limits, metrics, gateway)
-
-
-def _open_limits(stack: AsyncExitStack, loaded: Loaded, ledger: Ledger) -> SharedLimits:
-    shared = SharedMemory.open(shared_folder(loaded))
-    stack.callback(shared.close)
-    return SharedLimits(shared, ledger.name, alerts=loaded.settings.limits.budget_alerts)
+        yield Runtime(loaded, store, ledger, catalog, router, limits, attempts, metrics, gateway)
 
 
 def _open_reasoning(stack: AsyncExitStack, loaded: Loaded, ledger: Ledger) -> ReasoningMemory:
