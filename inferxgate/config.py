@@ -200,9 +200,10 @@ class MediaSettings(Section):
 
 
 class ReasoningSettings(Section):
-    """What models thought before they called a tool, kept in memory for clients that do not send it back."""
+    """What models thought before they called a tool, kept for clients that do not send it back."""
 
     keep_hours: Annotated[Number, Field(ge=0, le=720)] = Field(24, description="How long it is kept; 0 keeps nothing.")
+    max_mb: Annotated[int, Field(ge=1, le=4096)] = Field(64, description="How much is kept, in MiB; the oldest goes.")
 
 
 class ChatSettings(Section):

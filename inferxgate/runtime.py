@@ -26,19 +26,22 @@ from inferxgate.providers.echo import ECHO
 from inferxgate.providers.http import Timeouts
 from inferxgate.providers.provider import Provider
 from inferxgate.providers.registry import ROWS
-from inferxgate.storage import journal_folder, open_store, retention_limits, shared_folder
+from inferxgate.storage import journal_folder, open_store, reasoning_folder, retention_limits, shared_folder
 from inferxgate.store.protocol import Store
 from inferxgate.store.retention import Retention
 from inferxgate.upstream.echo import EchoUpstream
 from inferxgate.upstream.http import HttpOptions, HttpUpstream
 from inferxgate.upstream.media import HttpsFetch, MediaFetcher, NoFetch
 from inferxgate.upstream.protocol import Upstream
+from inferxgate.workers.attempts import Attempts, NoAttempts
 from inferxgate.workers.election import Election
 from inferxgate.workers.limits import Limits, NoLimits
 from inferxgate.workers.metrics import Metrics
-from inferxgate.workers.reasoning import ReasoningMemory
+from inferxgate.workers.reasoning import NoReasoning, ReasoningMemory
 from inferxgate.workers.shared import SharedMemory
+from inferxgate.workers.shared_attempts import SharedAttempts
 from inferxgate.workers.shared_limits import SharedLimits
+from inferxgate.workers.shared_reasoning import SharedReasoning, forget_reasoning
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,7 @@ class Runtime:
     catalog: Catalog
     router: Router
     limits: Limits
+    attempts: Attempts
     metrics: Metrics
     gateway: Gateway
 
@@ -76,12 +80,18 @@ async def open_runtime(
         ledger = Ledger(store, journal_folder(loaded), on_store_error=metrics.store_failed)
         metrics.watch_ledger(ledger.waiting_bytes, ledger.waiting_records)
         limits: Limits = NoLimits()
+        attempts: Attempts = NoAttempts()
+        reasoning: ReasoningMemory = NoReasoning()
         if serving:
+            reasoning = _open_reasoning(stack, loaded, ledger)
             # Closed after the ledger, whose thread uses them to its end.
             presence = _open_presence(stack, loaded)
             election = Election(shared_folder(loaded) / "upkeep.lock")
             stack.callback(election.close)
-            limits = shared = _open_limits(stack, loaded, ledger)
+            memory = SharedMemory.open(shared_folder(loaded))
+            stack.callback(memory.close)
+            limits = shared = SharedLimits(memory, ledger.name, alerts=settings.limits.budget_alerts)
+            attempts = SharedAttempts(memory)
         ledger.start()
         stack.callback(ledger.close)
         catalog = build_catalog(settings, loaded.data_dir)
@@ -97,7 +107,7 @@ async def open_runtime(
             limits=limits,
             ledger=ledger,
             metrics=metrics,
-            reasoning=ReasoningMemory(settings.reasoning.keep_hours * 3600),
+            reasoning=reasoning,
             media=media,
             policy=Policy(settings.limits.reserve_output_tokens, settings.limits.allow_unpriced),
             strict=settings.params.unsupported == "strict",
@@ -110,13 +120,18 @@ async def open_runtime(
             ledger.also(Upkeep(Retention(store, retention_limits(loaded)), election).step)
         notes = asyncio.create_task(gateway.keep_notes(), name="notes")
         stack.callback(notes.cancel)
-        yield Runtime(loaded, store, ledger, catalog, router, limits, metrics, gateway)
+        yield Runtime(loaded, store, ledger, catalog, router, limits, attempts, metrics, gateway)
 
 
-def _open_limits(stack: AsyncExitStack, loaded: Loaded, ledger: Ledger) -> SharedLimits:
-    shared = SharedMemory.open(shared_folder(loaded))
-    stack.callback(shared.close)
-    return SharedLimits(shared, ledger.name, alerts=loaded.settings.limits.budget_alerts)
+def _open_reasoning(stack: AsyncExitStack, loaded: Loaded, ledger: Ledger) -> ReasoningMemory:
+    settings, folder = loaded.settings.reasoning, reasoning_folder(loaded)
+    if not settings.keep_hours:
+        forget_reasoning(folder)
+        return NoReasoning()
+    reasoning = SharedReasoning.open(folder, settings.keep_hours * 3600, max_bytes=settings.max_mb * 1024 * 1024)
+    stack.callback(reasoning.close)
+    ledger.also(reasoning.sweep)
+    return reasoning
 
 
 def _open_presence(stack: AsyncExitStack, loaded: Loaded) -> Presence:

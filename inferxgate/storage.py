@@ -32,3 +32,8 @@ def journal_folder(loaded: Loaded) -> Path:
 def shared_folder(loaded: Loaded) -> Path:
     """Where the memory stands that all workers share."""
     return loaded.data_dir / "workers"
+
+
+def reasoning_folder(loaded: Loaded) -> Path:
+    """Where thoughts are kept for clients that drop them."""
+    return loaded.data_dir / "reasoning"

@@ -24,7 +24,7 @@ from inferxgate.gateway.admission import Admission, Admitted, Policy
 from inferxgate.gateway.exchange import Exchange
 from inferxgate.gateway.ledger import Ledger
 from inferxgate.gateway.metering import Meter
-from inferxgate.gateway.reasoning import restored, thoughts_of
+from inferxgate.gateway.reasoning import restored, turn_of
 from inferxgate.gateway.routing import ModelEntry, Router, Target
 from inferxgate.gateway.settling import Settling
 from inferxgate.ids import new_id
@@ -344,8 +344,10 @@ class _Attempt:
         self._recorded = True
         self._active.dec()
         if status == "ok" and self._answer is not None:
-            for choice in self._answer.choices.values():
-                self._reasoning.remember(self._tenant, *thoughts_of(choice, self._target.provider.name))
+            name = self._target.provider.name
+            turns = [turn for choice in self._answer.choices.values() if (turn := turn_of(choice, name))]
+            if turns:
+                self._reasoning.remember(self._tenant, turns)
         record = self._meter.record(status, http_status, error_code=error_code)
         self._gateway.ended(self._meter, record)
         return record.cost_nanos

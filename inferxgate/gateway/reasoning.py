@@ -12,22 +12,22 @@ from typing import Any
 
 from inferxgate.canonical.chat import ChatRequest, Choice, Thought
 from inferxgate.dialects.openai_answers import thinking_block
-from inferxgate.workers.reasoning import Thoughts
+from inferxgate.workers.reasoning import Thoughts, Turn
 
 Json = dict[str, Any]
 
 
-def thoughts_of(choice: Choice, provider: str) -> tuple[list[str], list[Thoughts]]:
-    """The ids of a choice's tool calls, and what has to come back with each; empty where nothing has to."""
+def turn_of(choice: Choice, provider: str) -> Turn | None:
+    """What has to come back with the tool calls of a choice; None where nothing has to."""
     blocks = tuple(
         (thought.text, thought.signature, thought.redacted, thought.thought_signature)
         for _, thought in sorted(choice.thoughts.items())
         if thought.signature or thought.redacted or thought.thought_signature
     )
-    calls = [call for _, call in sorted(choice.tool_calls.items())]
-    if not blocks and not any(call.signature for call in calls):
-        return [], []
-    return [call.id for call in calls], [Thoughts(provider, blocks, call.signature) for call in calls]
+    signatures = {call.id: call.signature for _, call in sorted(choice.tool_calls.items())}
+    if not signatures or not (blocks or any(signatures.values())):
+        return None
+    return Turn(provider, blocks, signatures)
 
 
 def restored(request: ChatRequest, provider: str, recall: Callable[[str], Thoughts | None]) -> ChatRequest:

@@ -53,11 +53,9 @@ async def register(call: Call) -> Reply:
     username = keys.validate_name(body.username, param="username")
     passwords.validate_password(body.password)
 
-    def check() -> None:
-        parts.sign_ins.check_registration(client)
-        parts.sign_ins.registered(client)
-
-    password_hash = await parts.threads.hash_password(check, passwords.hash_password, body.password)
+    password_hash = await parts.threads.hash_password(
+        lambda: parts.sign_ins.claim_registration(client), passwords.hash_password, body.password
+    )
     user = await parts.threads.in_store(
         users.register, parts.runtime.store, email=email, password_hash=password_hash, username=username
     )
@@ -86,14 +84,16 @@ async def login(call: Call) -> Reply:
     parts.sign_ins.check(email, client)
     user = await parts.threads.in_store(parts.runtime.store.user_by_email, email)
 
-    def check() -> None:
-        parts.sign_ins.check(email, client)
+    moment = 0
 
-    right = await parts.threads.hash_password(check, passwords.verify_login, user, body.password)
+    def claim() -> None:
+        nonlocal moment
+        moment = parts.sign_ins.claim(email, client)
+
+    right = await parts.threads.hash_password(claim, passwords.verify_login, user, body.password)
     if user is None or not right:
-        parts.sign_ins.failed(email, client)
         raise GatewayError(INVALID_CREDENTIALS, "The e-mail address or the password is wrong.")
-    parts.sign_ins.succeeded(email)
+    parts.sign_ins.succeeded(email, client, moment)
     return json_reply(
         {
             "token": _token(call, user),

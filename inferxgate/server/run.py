@@ -182,7 +182,7 @@ async def _serve(
             identity=identity,
             tokens=tokens,
             addresses=entrance.addresses,
-            sign_ins=SignIns(),
+            sign_ins=SignIns(runtime.attempts),
             threads=threads,
             draining=Draining(),
             listens_on_loopback=all_loopback(entrance.sockets),

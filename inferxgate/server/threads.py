@@ -40,11 +40,11 @@ class Threads:
         return await asyncio.get_running_loop().run_in_executor(self._store, lambda: work(*args, **kwargs))
 
     async def hash_password(
-        self, check: Callable[[], None], work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
+        self, claim: Callable[[], None], work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Run ``work`` when a thread is free, and ``check`` right before it.
+        """Run ``work`` when a thread is free, and ``claim`` right before it.
 
-        ``check`` may raise; since it runs that late, many tries sent at once cannot all pass it. Raises
+        ``claim`` may raise; since it runs that late, what waits for a thread claims nothing yet. Raises
         ``GatewayError`` 429 when too many are waiting already.
         """
         if self._waiting >= _MAX_WAITING:
@@ -56,7 +56,7 @@ class Threads:
         self._waiting += 1
         try:
             async with self._hashing:
-                check()
+                claim()
                 return await asyncio.get_running_loop().run_in_executor(self._passwords, lambda: work(*args, **kwargs))
         finally:
             self._waiting -= 1

@@ -1,48 +1,63 @@
-"""How often someone may fail to sign in before they have to wait."""
+"""How often something may be tried before one has to wait."""
 
 from __future__ import annotations
 
-import time
-from collections import OrderedDict, deque
-from collections.abc import Callable
-
-_MAX_TRACKED = 100_000
+from dataclasses import dataclass
+from typing import Protocol
 
 
-class Attempts:
-    """Failures per name (an address, a client) within a sliding window."""
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """At most so many tries within a sliding window, by each who tries."""
 
-    def __init__(self, limit: int, window_seconds: float, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._limit = limit
-        self._window_seconds = window_seconds
-        self._clock = clock
-        self._failures: OrderedDict[str, deque[float]] = OrderedDict()
+    name: str
+    most: int
+    window_seconds: float
 
-    def check(self, who: str) -> float | None:
-        """Seconds to wait before the next try, or None to go on."""
-        failures = self._failures.get(who)
-        if failures is None:
-            return None
-        now = self._clock()
-        while failures and failures[0] + self._window_seconds <= now:
-            failures.popleft()
-        if not failures:
-            del self._failures[who]
-            return None
-        if len(failures) < self._limit:
-            return None
-        return failures[0] + self._window_seconds - now
 
-    def failed(self, who: str) -> None:
-        """Count one failure."""
-        failures = self._failures.get(who)
-        if failures is None:
-            if len(self._failures) >= _MAX_TRACKED:  # the longest untouched goes first, so memory stays bounded
-                self._failures.popitem(last=False)
-            failures = self._failures[who] = deque(maxlen=self._limit)
-        self._failures.move_to_end(who)
-        failures.append(self._clock())
+Subject = tuple[Rule, str]
+"""A rule, and who tries: an address, a client."""
 
-    def succeeded(self, who: str) -> None:
-        """Forget the failures."""
-        self._failures.pop(who, None)
+
+class TooManyAttempts(Exception):
+    """Nothing was counted, and this is how long to wait."""
+
+    def __init__(self, wait_seconds: float) -> None:
+        super().__init__(wait_seconds)
+        self.wait_seconds = wait_seconds
+
+
+class Attempts(Protocol):
+    """Counts tries that have not succeeded. Every method raises ``SharedUnavailable`` where nothing can be counted.
+
+    A try counts from its beginning, so that as many at once as one likes are no more than the rule says, and is taken
+    back when it succeeds.
+    """
+
+    def check(self, *subjects: Subject) -> None:
+        """Raises ``TooManyAttempts`` where one of them has to wait."""
+
+    def claim(self, *subjects: Subject) -> int:
+        """Count a try for all of them; its moment, to withdraw it by. Raises ``TooManyAttempts``."""
+
+    def withdraw(self, subject: Subject, moment: int) -> None:
+        """Take one try back."""
+
+    def forget(self, subject: Subject) -> None:
+        """Take all of them back."""
+
+
+class NoAttempts:
+    """Counts nothing: for those at whom nobody's tries arrive."""
+
+    def check(self, *subjects: Subject) -> None:
+        pass
+
+    def claim(self, *subjects: Subject) -> int:
+        return 0
+
+    def withdraw(self, subject: Subject, moment: int) -> None:
+        pass
+
+    def forget(self, subject: Subject) -> None:
+        pass

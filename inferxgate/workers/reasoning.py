@@ -2,18 +2,30 @@
 
 Anthropic and Gemini demand the signed thought that led to a tool call back with the call's result, and refuse the turn
 without it. Clients that know the fields return them; the many that drop unknown fields still return the call's id. So
-the thought is kept under caller and id, for hours at most and within a bound of bytes, in memory only: it is the one
-thing of a conversation's content that outlives its request.
+the thought is kept under caller and id, for hours at most and within a bound of bytes: it is the one thing of a
+conversation's content that outlives its request.
 """
 
 from __future__ import annotations
 
-import time
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
-MAX_BYTES = 64 * 1024 * 1024
+Block = tuple[str, str | None, str | None, str | None]
+"""A block of thought: text, signature, opaque data in place of text, Gemini's signature."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What has to come back with the tool calls of one answer."""
+
+    provider: str
+    """The configured provider that signed it: no other one accepts it."""
+    blocks: tuple[Block, ...]
+    """In their order."""
+    signatures: Mapping[str, str | None]
+    """By the id of each call: its own signature (Gemini)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,59 +33,25 @@ class Thoughts:
     """What belongs to one tool call."""
 
     provider: str
-    """The configured provider that signed it: no other one accepts it."""
-    blocks: tuple[tuple[str, str | None, str | None, str | None], ...] = ()
-    """Blocks of thought in their order: text, signature, opaque data in place of text, Gemini's signature."""
+    blocks: tuple[Block, ...] = ()
     signature: str | None = None
-    """The call's own signature (Gemini)."""
-
-    def size(self) -> int:
-        """Bytes, roughly."""
-        return 200 + sum(len(part or "") for block in self.blocks for part in block) + len(self.signature or "")
 
 
-class ReasoningMemory:
-    """A bounded map from caller and tool call id to thoughts."""
+class ReasoningMemory(Protocol):
+    """A bounded map from caller and tool call id to thoughts. Never raises: what it cannot keep is not kept."""
 
-    def __init__(
-        self, keep_seconds: float, *, max_bytes: int = MAX_BYTES, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        """``keep_seconds`` 0 keeps nothing."""
-        self._keep_seconds = keep_seconds
-        self._max_bytes = max_bytes
-        self._clock = clock
-        self._entries: OrderedDict[tuple[str, str], tuple[float, Thoughts]] = OrderedDict()
-        self._bytes = 0
+    def remember(self, tenant: str, turns: Sequence[Turn]) -> None:
+        """Keep what belongs to the calls of one answer."""
 
-    def remember(self, subject: str, call_ids: Sequence[str], thoughts: Sequence[Thoughts]) -> None:
-        """Keep the thoughts of a turn's calls, each under its id."""
-        if not self._keep_seconds:
-            return
-        until = self._clock() + self._keep_seconds
-        for call_id, thought in zip(call_ids, thoughts, strict=True):
-            self._forget((subject, call_id))
-            if thought.size() > self._max_bytes:
-                continue
-            self._entries[subject, call_id] = (until, thought)
-            self._bytes += thought.size()
-        self._trim()
-
-    def recall(self, subject: str, call_id: str) -> Thoughts | None:
+    def recall(self, tenant: str, call_id: str) -> Thoughts | None:
         """The thoughts of one call, unless they are too old or were crowded out."""
-        entry = self._entries.get((subject, call_id))
-        if entry is None or entry[0] <= self._clock():
-            return None
-        return entry[1]
 
-    def _trim(self) -> None:
-        now = self._clock()
-        while self._entries:
-            key, (until, _) = next(iter(self._entries.items()))  # the oldest
-            if until > now and self._bytes <= self._max_bytes:
-                return
-            self._forget(key)
 
-    def _forget(self, key: tuple[str, str]) -> None:
-        entry = self._entries.pop(key, None)
-        if entry is not None:
-            self._bytes -= entry[1].size()
+class NoReasoning:
+    """Keeps nothing."""
+
+    def remember(self, tenant: str, turns: Sequence[Turn]) -> None:
+        pass
+
+    def recall(self, tenant: str, call_id: str) -> Thoughts | None:
+        return None

@@ -3,8 +3,8 @@
 Why LMDB: every limit needs a few reads and writes that happen together or not at all, by processes that may be killed
 at any moment, and nothing to be started beside them. LMDB gives transactions under one lock that outlives its holder
 (a robust mutex: the next one repairs what a killed one left) and readers that wait for nobody. Nothing is synced to
-the disk: what the page cache holds survives a killed process, and after a crash of the machine the limits start anew
-while the money is counted again from the store. The README has the figures that it was chosen by.
+the disk: what the page cache holds survives a killed process, and after another boot of the machine the limits start
+anew while the money is counted again from the store. The README has the figures that it was chosen by.
 
 What fails, and what then happens: where the file cannot be written (the disk is full, the map is full), every call
 raises ``SharedUnavailable``; no request is admitted then, since no limit could be held. Some space is taken from the
@@ -24,6 +24,7 @@ from typing import Any, Protocol, cast
 import lmdb
 
 from inferxgate.errors import StartError, StoreUnavailable
+from inferxgate.workers.boots import Hold
 
 log = logging.getLogger(__name__)
 
@@ -33,8 +34,6 @@ PREALLOCATED_BYTES = 16 * 1024 * 1024
 """Taken from the disk at the start: room for tens of thousands of requests under way and in the windows."""
 _MAX_DATABASES = 16
 _MAX_READERS = 1024
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-_BOOT_KEY = b"boot"
 
 
 class Transaction(Protocol):
@@ -56,30 +55,47 @@ class SharedUnavailable(StoreUnavailable):
 class SharedMemory:
     """One process's hold on the shared file. Usable from any thread; not across a fork: open it after one."""
 
-    def __init__(self, environment: lmdb.Environment, path: Path) -> None:
+    def __init__(self, environment: lmdb.Environment, path: Path, hold: Hold, *, outlives_boot: bool) -> None:
         self._environment = environment
         self._path = path
+        self._hold = hold
+        self._outlives_boot = outlives_boot
         self._databases: dict[str, Any] = {}
         self._failure: str | None = None
         self.meta = self.database("meta")
 
     @classmethod
-    def open(cls, folder: Path, *, map_bytes: int = MAP_BYTES) -> SharedMemory:
-        """The memory in ``folder``, created where needed (0700). Raises ``StartError``."""
+    def open(
+        cls,
+        folder: Path,
+        *,
+        map_bytes: int = MAP_BYTES,
+        preallocated_bytes: int = PREALLOCATED_BYTES,
+        outlives_boot: bool = False,
+    ) -> SharedMemory:
+        """The memory in ``folder``, created where needed (0700). Raises ``StartError``.
+
+        ``outlives_boot``: keep what is there when the machine was started again, unless it crashed. Without, it is
+        forgotten then, as times of the monotonic clock have to be.
+        """
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            environment = _open(folder, map_bytes)
-            # Killed processes leave their places among the readers behind; a place that is held keeps old pages alive.
-            environment.reader_check()
-            _preallocate(folder / "data.mdb")
+            data = folder / "data.mdb"
+            hold = Hold(folder / "boot", (data, folder / "lock.mdb"), outlives_boot=outlives_boot)
+            try:
+                environment = _open(folder, map_bytes)
+                # Killed processes leave their places among the readers; a place that is held keeps old pages alive.
+                environment.reader_check()
+                _preallocate(data, preallocated_bytes)
+            except (lmdb.Error, OSError):
+                hold.close()
+                raise
         except (lmdb.Error, OSError) as error:
             raise StartError(
                 f"cannot open the workers' shared memory in {folder}: {_cause(error)}; make the data folder writable,"
                 " or remove this folder while no gateway runs"
             ) from error
-        shared = cls(environment, folder)
-        shared._forget_other_boots()
-        return shared
+        return cls(environment, folder, hold, outlives_boot=outlives_boot)
 
     def database(self, name: str) -> Any:
         """A named database within the file, created where needed."""
@@ -127,7 +143,14 @@ class SharedMemory:
                 yield bytes(key), bytes(value)
 
     def close(self) -> None:
+        """The last one to close what outlives a boot syncs it first."""
+        if self._outlives_boot:
+            try:
+                self._hold.whole(lambda: self._environment.sync(force=True))
+            except (lmdb.Error, OSError) as error:
+                log.warning("%s will not outlive the end of the machine: %s", self._path, _cause(error))
         self._environment.close()
+        self._hold.close()
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:
@@ -135,21 +158,6 @@ class SharedMemory:
             yield
         except lmdb.Error as error:
             raise SharedUnavailable(f"the workers' shared memory {self._path}: {_cause(error)}") from error
-
-    def _forget_other_boots(self) -> None:
-        """Times in here are of the machine's monotonic clock, which starts anew with each boot."""
-        boot = _boot_id()
-        with self._translated(), self._environment.begin(write=True) as transaction:
-            if transaction.get(_BOOT_KEY, db=self.meta) == boot:
-                return
-            for database in list(self._names(transaction)):
-                transaction.drop(self._environment.open_db(database, txn=transaction), delete=False)
-            transaction.put(_BOOT_KEY, boot, db=self.meta)
-
-    def _names(self, transaction: lmdb.Transaction) -> Iterator[bytes]:
-        with transaction.cursor() as cursor:
-            for name in cursor.iternext(values=False):
-                yield bytes(name)
 
 
 def _open(folder: Path, map_bytes: int) -> lmdb.Environment:
@@ -165,21 +173,14 @@ def _open(folder: Path, map_bytes: int) -> lmdb.Environment:
     )
 
 
-def _preallocate(path: Path) -> None:
-    if not hasattr(os, "posix_fallocate"):  # macOS
+def _preallocate(path: Path, size: int) -> None:
+    if not size or not hasattr(os, "posix_fallocate"):  # macOS
         return
     try:
         with path.open("r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, PREALLOCATED_BYTES)
+            os.posix_fallocate(file.fileno(), 0, size)
     except OSError as error:  # a full disk, or a file system that cannot: the file grows as it is used
         log.warning("no space is set aside for the workers' shared memory %s: %s", path, error.strerror)
-
-
-def _boot_id() -> bytes:
-    try:
-        return _BOOT_ID.read_bytes().strip()
-    except OSError:  # not Linux: when the clock started, to the minute, tells boots apart as well
-        return b"%d" % round((time.time() - time.monotonic()) / 60)
 
 
 def _cause(error: lmdb.Error | OSError) -> str:

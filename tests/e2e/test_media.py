@@ -158,7 +158,7 @@ def parts_of(runtime: Runtime) -> Parts:
         identity=Identity(runtime.store, tokens, defaults=LimitSettings().of_keys),
         tokens=tokens,
         addresses=Addresses([]),
-        sign_ins=SignIns(),
+        sign_ins=SignIns(runtime.attempts),
         threads=Threads(),
         draining=Draining(),
         listens_on_loopback=True,

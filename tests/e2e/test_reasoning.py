@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import re
+import signal
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from itertools import repeat
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -72,11 +77,11 @@ def returned(message: Any, *, keeps: bool) -> dict[str, Any]:
     return {"role": "assistant", "content": whole["content"], "tool_calls": calls}
 
 
-def loop(client: OpenAI, provider: FakeProvider, model: str, answer: Any, *, keeps: bool) -> list[Any]:
-    """Three turns; the bodies that the provider was sent."""
+def loop(clients: Iterable[OpenAI], provider: FakeProvider, model: str, answer: Any, *, keeps: bool) -> list[Any]:
+    """Three turns, each by the next client; the bodies that the provider was sent."""
     first = len(provider.requests)
     messages: list[Any] = [{"role": "user", "content": "Look twice."}]
-    for turn in range(3):
+    for turn, client in zip(range(3), clients, strict=False):
         provider.reply_json(answer(turn, last=turn == 2))
         created = client.chat.completions.create(model=model, messages=messages, tools=[TOOL], reasoning_effort="low")  # type: ignore[call-overload]  # the tool is plain data, as many programs have it
         message = created.choices[0].message
@@ -89,9 +94,8 @@ def loop(client: OpenAI, provider: FakeProvider, model: str, answer: Any, *, kee
     return [request.json() for request in provider.requests[first:]]
 
 
-@pytest.mark.parametrize("keeps", [True, False])
-def test_anthropics_signed_thoughts_come_back(client: OpenAI, provider: FakeProvider, keeps: bool) -> None:
-    bodies = loop(client, provider, "anthropic/claude-sonnet-4-5", claude, keeps=keeps)
+def check_claude(bodies: list[Any]) -> None:
+    """Each thought has come back to the provider, in its place."""
     assert len(bodies) == 3
     turns = [turn for turn in bodies[2]["messages"] if turn["role"] == "assistant"]
     for number, turn in enumerate(turns):
@@ -102,9 +106,7 @@ def test_anthropics_signed_thoughts_come_back(client: OpenAI, provider: FakeProv
     assert len(turns) == 2
 
 
-@pytest.mark.parametrize("keeps", [True, False])
-def test_geminis_signatures_come_back_on_their_calls(client: OpenAI, provider: FakeProvider, keeps: bool) -> None:
-    bodies = loop(client, provider, "gemini/gemini-2.5-flash", gemini, keeps=keeps)
+def check_gemini(bodies: list[Any]) -> None:
     assert len(bodies) == 3
     calls = [
         part
@@ -115,3 +117,62 @@ def test_geminis_signatures_come_back_on_their_calls(client: OpenAI, provider: F
     ]
     assert [part["thoughtSignature"] for part in calls] == ["U0lHTkVE0AAA", "U0lHTkVE1AAA"]
     assert [part["functionCall"]["args"] for part in calls] == [{"at": "place 0"}, {"at": "place 1"}]
+
+
+CLAUDE, GEMINI = "anthropic/claude-sonnet-4-5", "gemini/gemini-2.5-flash"
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+def test_anthropics_signed_thoughts_come_back(client: OpenAI, provider: FakeProvider, keeps: bool) -> None:
+    check_claude(loop(repeat(client), provider, CLAUDE, claude, keeps=keeps))
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+def test_geminis_signatures_come_back_on_their_calls(client: OpenAI, provider: FakeProvider, keeps: bool) -> None:
+    check_gemini(loop(repeat(client), provider, GEMINI, gemini, keeps=keeps))
+
+
+def served_by(gateway: GatewayProcess) -> list[str]:
+    """The workers that answered completions, as the log has it."""
+    return [
+        match[1] for line in gateway.lines if "/v1/chat/completions" in line and (match := re.search(r"\[(\d)\]", line))
+    ]
+
+
+def test_every_worker_knows_them(provider: FakeProvider, tmp_path: Path) -> None:
+    """Each turn comes over a connection of its own, and those that are open keep new ones away from their worker."""
+    config, arguments = CONFIG.format(url=provider.url), ("--workers", "3")
+    with GatewayProcess(tmp_path, config=config, arguments=arguments) as gateway, ExitStack() as clients:
+        secret = gateway.create_key("--rpm", "0")
+
+        def fresh() -> Iterator[OpenAI]:
+            while True:
+                yield clients.enter_context(OpenAI(base_url=gateway.base_url, api_key=secret, max_retries=0))
+
+        check_claude(loop(fresh(), provider, CLAUDE, claude, keeps=False))
+        check_gemini(loop(fresh(), provider, GEMINI, gemini, keeps=False))
+        assert gateway.stop() == 0
+        assert set(served_by(gateway)) == {"1", "2", "3"}
+        assert {path.stat().st_mode & 0o777 for path in (gateway.data_dir / "reasoning").iterdir()} == {0o600}
+
+
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
+def test_they_outlive_the_gateway_and_go_where_nothing_is_to_be_kept(
+    provider: FakeProvider, tmp_path: Path, end: signal.Signals
+) -> None:
+    with GatewayProcess(tmp_path, config=CONFIG.format(url=provider.url)) as gateway:
+        secret = gateway.create_key("--rpm", "0")
+
+        def restarted() -> Iterator[OpenAI]:
+            while True:
+                with OpenAI(base_url=gateway.base_url, api_key=secret, max_retries=0) as client:
+                    yield client
+                gateway.signal(end)
+                gateway.start()
+
+        check_gemini(loop(restarted(), provider, GEMINI, gemini, keeps=False))
+    with GatewayProcess(tmp_path, config=CONFIG.format(url=provider.url) + "[reasoning]\nkeep_hours = 0\n") as gateway:
+        assert not (gateway.data_dir / "reasoning").exists()
+        with OpenAI(base_url=gateway.base_url, api_key=secret, max_retries=0) as client:
+            bodies = loop(repeat(client), provider, GEMINI, gemini, keeps=False)
+        assert "U0lHTkVE" not in json.dumps(bodies)

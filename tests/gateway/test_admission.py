@@ -27,7 +27,7 @@ from inferxgate.upstream.echo import EchoUpstream
 from inferxgate.upstream.http import HttpUpstream
 from inferxgate.workers.limits import Scope
 from inferxgate.workers.metrics import Metrics
-from inferxgate.workers.reasoning import ReasoningMemory
+from inferxgate.workers.reasoning import NoReasoning
 from inferxgate.workers.shared import SharedMemory
 from inferxgate.workers.shared_limits import SharedLimits
 from tests.support.provider import HANG, FakeProvider, Reply, Wait, sse_reply
@@ -103,7 +103,7 @@ async def setup(tmp_path: Path, policy: Policy) -> AsyncIterator[Setup]:
                 limits=limits,
                 ledger=ledger,
                 metrics=metrics,
-                reasoning=ReasoningMemory(0),
+                reasoning=NoReasoning(),
                 policy=policy,
             ),
             fake,

@@ -28,7 +28,7 @@ from inferxgate.upstream.echo import EchoUpstream
 from inferxgate.upstream.http import HttpUpstream
 from inferxgate.workers.limits import Scope
 from inferxgate.workers.metrics import Metrics
-from inferxgate.workers.reasoning import ReasoningMemory
+from inferxgate.workers.reasoning import NoReasoning
 from inferxgate.workers.shared import SharedMemory
 from inferxgate.workers.shared_limits import SharedLimits
 from tests.support.provider import HANG, RESET, FakeProvider, Reply, head, sse_body
@@ -99,7 +99,7 @@ async def setup(tmp_path: Path) -> AsyncIterator[Setup]:
             limits=limits,
             ledger=ledger,
             metrics=metrics,
-            reasoning=ReasoningMemory(3600),
+            reasoning=NoReasoning(),
         )
         yield Setup(gateway, fake, ledger, store, metrics)
     await upstream.close()

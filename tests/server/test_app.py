@@ -285,7 +285,7 @@ async def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
             identity=identity,
             tokens=tokens,
             addresses=Addresses([]),
-            sign_ins=SignIns(),
+            sign_ins=SignIns(runtime.attempts),
             threads=threads,
             draining=Draining(),
             listens_on_loopback=True,

@@ -128,9 +128,8 @@ def test_another_boot_begins_anew(folder: Path) -> None:
     counting, scope = Counting(memory), new_scope(requests_per_minute=1)
     counting.admitted(scope)
     counting.limits.recount({"total": {}, "day": {}, "week": {}, "month": {}}, counting.now_ms)
-    with memory.writing() as transaction:
-        transaction.put(b"boot", b"another", db=memory.meta)
     memory.close()
+    of_another_boot(folder)
     memory = SharedMemory.open(folder)
     counting = Counting(memory)
     assert not counting.limits.counted()
@@ -141,13 +140,96 @@ def test_another_boot_begins_anew(folder: Path) -> None:
     memory.close()
 
 
+def of_another_boot(folder: Path) -> None:
+    """As if the machine had been started again since."""
+    note = folder / "boot"
+    note.write_bytes(b"another " + note.read_bytes().partition(b" ")[2])
+
+
+def note_one(memory: SharedMemory) -> None:
+    with memory.writing() as transaction:
+        transaction.put(b"one", b"1", db=memory.meta)
+
+
+def noted(memory: SharedMemory) -> bool:
+    with memory.reading() as transaction:
+        return transaction.get(b"one", db=memory.meta) is not None
+
+
+def test_what_outlives_a_boot_does_so_where_it_is_whole(folder: Path) -> None:
+    memory = SharedMemory.open(folder, outlives_boot=True)
+    note_one(memory)
+    memory.close()
+    for _ in range(2):  # closed the second time without having been changed
+        of_another_boot(folder)
+        memory = SharedMemory.open(folder, outlives_boot=True)
+        assert noted(memory)
+        memory.close()
+    of_another_boot(folder)
+    memory = SharedMemory.open(folder)
+    assert not noted(memory), "what need not outlive a boot does not"
+    memory.close()
+
+
+def test_what_a_crash_of_the_machine_left_is_not_read(folder: Path) -> None:
+    memory = SharedMemory.open(folder, outlives_boot=True)
+    memory.close()
+    with opened_elsewhere(folder):
+        pass  # killed: as by the crash, nothing was synced
+    of_another_boot(folder)
+    (folder / "data.mdb").write_bytes(b"no database" * 2_000)
+    memory = SharedMemory.open(folder, outlives_boot=True)
+    assert not noted(memory)
+    memory.close()
+
+
+def test_only_the_last_to_close_calls_it_whole(folder: Path) -> None:
+    with opened_elsewhere(folder):
+        memory = SharedMemory.open(folder, outlives_boot=True)
+        note_one(memory)
+        memory.close()
+        assert b"whole" not in (folder / "boot").read_bytes()
+        of_another_boot(folder)  # clocks that jump look like this where there is no boot id
+        memory = SharedMemory.open(folder, outlives_boot=True)
+        assert noted(memory), "what somebody has open is of this boot"
+        memory.close()
+    memory = SharedMemory.open(folder, outlives_boot=True)
+    memory.close()
+    assert b"whole" in (folder / "boot").read_bytes()
+
+
+OPENS = """
+import sys
+from pathlib import Path
+from inferxgate.workers.shared import SharedMemory
+
+memory = SharedMemory.open(Path(sys.argv[1]), outlives_boot=True)
+print("ready", flush=True)
+sys.stdin.readline()
+"""
+
+
+@contextmanager
+def opened_elsewhere(folder: Path) -> Iterator[None]:
+    """Another process has it open, and is killed at the end."""
+    with subprocess.Popen(
+        [sys.executable, "-c", OPENS, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            yield
+        finally:
+            process.kill()
+
+
 def test_something_else_in_its_place(folder: Path) -> None:
     folder.parent.mkdir(exist_ok=True)
     folder.write_text("a file")
     with pytest.raises(StartError, match="cannot open the workers' shared memory"):
         SharedMemory.open(folder)
     folder.unlink()
-    folder.mkdir()
+    SharedMemory.open(folder).close()
     (folder / "data.mdb").write_bytes(b"no database" * 2_000)
     with pytest.raises(StartError, match="remove this folder while no gateway runs") as error:
         SharedMemory.open(folder)

@@ -1,0 +1,70 @@
+"""Who has a shared file open, and whether what an earlier boot of the machine left of it can be used.
+
+The file is not synced while it is used: after a crash of the machine any part of it may be missing, and nothing in it
+tells. So whoever opens it alone, after another boot, removes it, unless the last one to close it synced it and wrote
+down that it is whole. Each user holds a shared lock on that note for as long as the file is open, and one who gets it
+exclusively is alone.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_IN_USE = b"in use"
+_WHOLE = b"whole"
+_MOST_BYTES = 200
+
+
+class Hold:
+    """One process's part in a shared file, from before it is opened until after it is closed."""
+
+    def __init__(self, note: Path, files: Sequence[Path], *, outlives_boot: bool) -> None:
+        """Remove ``files`` where they cannot be used any more; ``outlives_boot``: they can, if they are known to be
+        whole. Raises ``OSError``."""
+        self._fd = os.open(note, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        if self._alone() and not self._usable(outlives_boot=outlives_boot):
+            for file in files:
+                file.unlink(missing_ok=True)
+            self._write(_IN_USE)
+        fcntl.flock(self._fd, fcntl.LOCK_SH)
+        self._write(_IN_USE)
+
+    def whole(self, sync: Callable[[], None]) -> None:
+        """Sync the file and note that it is whole, if nobody else has it open. Raises what ``sync`` does."""
+        if self._alone():
+            sync()
+            self._write(_WHOLE)
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+    def _alone(self) -> bool:
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def _usable(self, *, outlives_boot: bool) -> bool:
+        boot, _, state = os.pread(self._fd, _MOST_BYTES, 0).partition(b" ")
+        return boot == boot_id() or (outlives_boot and state == _WHOLE)
+
+    def _write(self, state: bytes) -> None:
+        note = boot_id() + b" " + state
+        if os.pread(self._fd, _MOST_BYTES, 0) != note:
+            os.pwrite(self._fd, note, 0)
+            os.ftruncate(self._fd, len(note))
+            os.fsync(self._fd)  # before the file that it is about changes
+
+
+def boot_id() -> bytes:
+    """The same from one start of the machine to the next."""
+    try:
+        return _BOOT_ID.read_bytes().strip()
+    except OSError:  # not Linux: when the clock started, to the minute, tells boots apart as well
+        return b"%d" % round((time.time() - time.monotonic()) / 60)
