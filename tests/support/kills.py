@@ -1,8 +1,9 @@
 """A gateway under load whose processes are killed at random moments, and the comparison of what is left behind.
 
 Clients of other processes ask at a constant rate (``tests.support.hammer``). In each round some workers are killed with
-SIGKILL, one by one, then the whole group at once, sometimes again while it starts; then it is started. In the end the
-load stops, and the books are compared with what the clients received and what the provider saw.
+SIGKILL, one by one, then the whole group at once; it is started again, sometimes only to be killed as it starts,
+sometimes with another command beside it that imports what the killed ones left. In the end the load stops, and the
+books are compared with what the clients received and what the provider saw.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -234,16 +236,25 @@ def _group_of(pid: int) -> int:
 
 
 def _kill_all(gateway: GatewayProcess, chance: random.Random, outcome: Outcome) -> None:
-    """Kill the whole group and start anew; in one of three times kill it as it starts, or soon after, too."""
+    """Kill the whole group and start anew.
+
+    In one of three times kill it as it starts, or soon after, too; in another one, let ``stats`` import the journals
+    while it starts.
+    """
     gateway.kill()
     outcome.group_kills += 1
-    if chance.random() < 1 / 3:
+    case = chance.randrange(3)
+    if case == 0:
         timer = threading.Timer(chance.uniform(0.5, 2.5), gateway.kill)
         timer.start()
         gateway.start()
         timer.join()
         outcome.group_kills += 1
-    gateway.start()
+    with ThreadPoolExecutor(1) as threads:
+        importing = threads.submit(gateway.run, "stats", "--json") if case == 1 else None
+        gateway.start()
+        if importing is not None:
+            importing.result()
     assert gateway.process is not None
     assert gateway.process.poll() is None, gateway.log[-4000:]
 
