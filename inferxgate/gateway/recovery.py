@@ -6,7 +6,8 @@ and settled with that. Every step may be done twice, and by several at once: rec
 claim is settled once.
 
 A process that finds itself alone at the start also replaces the sums of money in the workers' shared memory by those
-of the store, which is what they are kept from.
+of the store, which is what they are kept from. No claim may stand then whose record is in the store: it would be
+settled later and count twice. So it waits for whoever is importing a journal at that moment (``inferxgate stats``).
 """
 
 from __future__ import annotations
@@ -30,6 +31,9 @@ from inferxgate.workers.shared import SharedUnavailable
 from inferxgate.workers.shared_limits import SharedLimits
 
 _EVERY_SECONDS = 5.0
+_IMPORTER_SECONDS = 10
+"""How long a start waits for another command that imports a journal, which takes far less."""
+_LOOK_AGAIN_SECONDS = 0.05
 
 log = logging.getLogger(__name__)
 
@@ -53,19 +57,29 @@ class Recovery:
 
     def settle_dead(self) -> int:
         """Settle the claims of dead workers; how many there were. Raises ``StoreUnavailable``."""
-        dead = [owner for owner in self._limits.owners() if owner != self._ledger.name]
-        return sum(self._settle_one(owner) for owner in dead)
+        return sum(self._settle_one(owner) for owner in self._others())
 
     def at_start(self, *, alone: bool) -> None:
         """Put in order what there is. Raises ``StoreUnavailable``."""
         self.settle_dead()
-        if alone or not self._limits.counted():
+        patience = time.monotonic() + _IMPORTER_SECONDS
+        while alone and self._others() and time.monotonic() < patience:
+            time.sleep(_LOOK_AGAIN_SECONDS)
+            self.settle_dead()
+        settled = not self._others()
+        if alone and not settled:
+            log.warning("somebody has held a killed worker's journal for %d s; it is settled later", _IMPORTER_SECONDS)
+        if (alone and settled) or not self._limits.counted():
             self._ledger.flush()  # what was just recorded of the dead counts too
             self.recount(time.time_ns() // 1_000_000)
 
     def recount(self, now_ms: int) -> None:
         """Take what was spent from the store. For a process that is alone. Raises ``StoreUnavailable``."""
         self._limits.recount(sums_of(self._store, now_ms), now_ms)
+
+    def _others(self) -> set[str]:
+        """Other processes with claims: where this one is alone, they are dead."""
+        return self._limits.owners() - {self._ledger.name}
 
     def _settle_one(self, owner: str) -> int:
         path = self._ledger.journal_of(owner)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import resource
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,6 +148,23 @@ def test_the_books_agree_with_the_store_afterwards(tmp_path: Path) -> None:
         books.recovery.recount(now_ms)
         assert books.limits.spent("key", "key_1", now_ms) == before
         assert before["total"] == before["month"] == sum(COSTS.values())
+
+
+def test_a_start_waits_for_whoever_imports_a_journal(tmp_path: Path) -> None:
+    """Else the store's sums would hold what was imported, and its claim, settled later, would add it again."""
+    with worker(tmp_path):
+        pass
+    with opened(tmp_path) as books, ThreadPoolExecutor(1) as threads:
+        (owner,) = books.limits.owners()
+        with books.ledger.journal_of(owner).open("ab") as journal:
+            fcntl.flock(journal, fcntl.LOCK_EX)
+            starting = threads.submit(books.recovery.at_start, alone=True)
+            time.sleep(0.2)
+            assert not books.limits.counted()
+        starting.result()
+        assert books.limits.reserved() == {}
+        now_ms = books.records()["settled"].started_at_ms
+        assert books.limits.spent("key", "key_1", now_ms)["total"] == sum(COSTS.values())
 
 
 def test_the_living_are_left_alone(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ It writes HTTP/1.1 by hand because it has to be able to write it wrongly.
         provider.reply(Reply(steps=(b"HTTP/1.1 200 OK\r\n", Wait(0.1), RESET)))
 
 Scripted replies are used in order, one for each request; then ``handler`` answers, which by default is
-``provider.answer``. A reply is a sequence of steps: bytes to write, ``Wait(seconds)``, ``HANG``, ``CLOSE``, ``RESET``.
+``provider.answer``. A reply is a sequence of steps: bytes to write, ``Wait(seconds)``, ``Until(event)``, ``HANG``,
+``CLOSE``, ``RESET``.
 """
 
 from __future__ import annotations
@@ -46,6 +47,13 @@ class Wait:
 
 
 @dataclass(frozen=True, slots=True)
+class Until:
+    """A pause in the middle of a reply that ends when a test says so."""
+
+    event: threading.Event
+
+
+@dataclass(frozen=True, slots=True)
 class Act:
     """Something that a reply does other than writing."""
 
@@ -59,7 +67,7 @@ CLOSE: Final = Act("close")
 RESET: Final = Act("reset")
 """Reset the connection (RST) after what was written has had a moment to arrive."""
 
-Step: TypeAlias = bytes | Wait | Act
+Step: TypeAlias = bytes | Wait | Until | Act
 Encoding: TypeAlias = Literal["gzip", "deflate"]
 Framing: TypeAlias = Literal["chunked", "length", "close"]
 
@@ -727,6 +735,9 @@ class _Connection(asyncio.Protocol):
             await self._room.wait()
         elif isinstance(step, Wait):
             await asyncio.sleep(step.seconds)
+        elif isinstance(step, Until):
+            while not step.event.is_set():  # noqa: ASYNC110 - threads set it, and the loop may end at any time
+                await asyncio.sleep(0.01)
         elif step is HANG:
             await asyncio.Event().wait()
         elif step is CLOSE:

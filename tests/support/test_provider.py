@@ -5,10 +5,23 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.support.provider import HANG, RESET, FakeProvider, Reply, SeenRequest, body_reply, cut, json_reply, sse_reply
+from tests.support.provider import (
+    HANG,
+    RESET,
+    FakeProvider,
+    Reply,
+    SeenRequest,
+    Until,
+    body_reply,
+    cut,
+    json_reply,
+    sse_reply,
+)
 
 
 def ask(provider: FakeProvider, body: object, *, path: str = "/v1/chat/completions") -> tuple[int, bytes]:
@@ -68,6 +81,17 @@ def test_uses_scripted_replies_in_order_then_the_handler() -> None:
         assert ask(provider, {}) == (200, b'data: {"a":1}\n\ndata: [DONE]\n\n')
         assert ask(provider, {}, path="/x?y=1") == (201, b'{"path":"/x"}')
         assert provider.last.query == "y=1"
+
+
+def test_answers_when_it_is_told_to() -> None:
+    with FakeProvider() as provider, ThreadPoolExecutor(1) as threads:
+        told = threading.Event()
+        provider.reply(Reply((Until(told), *json_reply({"late": True}).steps)))
+        answer = threads.submit(ask, provider, {})
+        provider.wait_for_requests(1)
+        assert not answer.done()
+        told.set()
+        assert answer.result() == (200, b'{"late":true}')
 
 
 def test_says_where_a_client_went_away() -> None:
