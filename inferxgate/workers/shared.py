@@ -35,6 +35,8 @@ _MAX_DATABASES = 16
 _MAX_READERS = 1024
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _BOOT_KEY = b"boot"
+_FORMAT = b"2"
+"""Of everything within. What an earlier release left within this boot is begun anew, as after another boot."""
 
 
 class Transaction(Protocol):
@@ -99,22 +101,23 @@ class SharedMemory:
             with contextlib.suppress(SharedUnavailable), self.writing() as transaction:
                 transaction.put(b"probe", b"%d" % time.monotonic_ns(), db=self.meta)
 
-    @contextlib.contextmanager
-    def writing(self) -> Iterator[Transaction]:
+    def writing(self) -> contextlib.AbstractContextManager[Transaction]:
         """One transaction, alone among all processes; undone where the block raises."""
-        try:
-            with self._environment.begin(write=True) as transaction:
-                yield cast(Transaction, transaction)
-        except lmdb.Error as error:
-            self._failure = _cause(error)
-            raise SharedUnavailable(f"the workers' shared memory {self._path}: {self._failure}") from error
-        self._failure = None
+        return _Within(self, self._environment, write=True)
 
-    @contextlib.contextmanager
-    def reading(self) -> Iterator[Transaction]:
+    def reading(self) -> contextlib.AbstractContextManager[Transaction]:
         """A view of the last committed state; waits for nobody."""
-        with self._translated(), self._environment.begin() as transaction:
-            yield cast(Transaction, transaction)
+        return _Within(self, self._environment, write=False)
+
+    def unavailable(self, error: lmdb.Error, *, write: bool) -> SharedUnavailable:
+        """What to raise for ``error``."""
+        if write:
+            self._failure = _cause(error)
+        return SharedUnavailable(f"the workers' shared memory {self._path}: {_cause(error)}")
+
+    def written(self) -> None:
+        """A transaction was committed, so it can be written."""
+        self._failure = None
 
     def rows(self, transaction: Transaction, database: Any, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """The rows whose keys begin with ``prefix``, in the order of their keys."""
@@ -134,11 +137,11 @@ class SharedMemory:
         try:
             yield
         except lmdb.Error as error:
-            raise SharedUnavailable(f"the workers' shared memory {self._path}: {_cause(error)}") from error
+            raise self.unavailable(error, write=False) from error
 
     def _forget_other_boots(self) -> None:
         """Times in here are of the machine's monotonic clock, which starts anew with each boot."""
-        boot = _boot_id()
+        boot = _boot_id() + b" " + _FORMAT
         with self._translated(), self._environment.begin(write=True) as transaction:
             if transaction.get(_BOOT_KEY, db=self.meta) == boot:
                 return
@@ -150,6 +153,36 @@ class SharedMemory:
         with transaction.cursor() as cursor:
             for name in cursor.iternext(values=False):
                 yield bytes(name)
+
+
+class _Within:
+    """A transaction and its end. Every request has three: a generator for each would cost as much as LMDB itself."""
+
+    __slots__ = ("_environment", "_shared", "_transaction", "_write")
+
+    def __init__(self, shared: SharedMemory, environment: lmdb.Environment, *, write: bool) -> None:
+        self._shared = shared
+        self._environment = environment
+        self._write = write
+
+    def __enter__(self) -> Transaction:
+        try:
+            self._transaction = self._environment.begin(write=self._write)
+        except lmdb.Error as error:
+            raise self._shared.unavailable(error, write=self._write) from error
+        return cast(Transaction, self._transaction)
+
+    def __exit__(self, kind: object, raised: BaseException | None, traceback: object) -> None:
+        try:
+            if raised is not None or not self._write:
+                self._transaction.abort()
+            else:
+                self._transaction.commit()
+                self._shared.written()
+        except lmdb.Error as error:
+            raise self._shared.unavailable(error, write=self._write) from error
+        if isinstance(raised, lmdb.Error):
+            raise self._shared.unavailable(raised, write=self._write) from raised
 
 
 def _open(folder: Path, map_bytes: int) -> lmdb.Environment:
