@@ -141,6 +141,20 @@ def test_another_boot_begins_anew(folder: Path) -> None:
     memory.close()
 
 
+def test_what_an_older_release_left_begins_anew(folder: Path) -> None:
+    memory = SharedMemory.open(folder)
+    scope = new_scope(requests_per_minute=1)
+    Counting(memory).admitted(scope)
+    with memory.writing() as transaction:
+        boot = transaction.get(b"boot", db=memory.meta)
+        assert boot is not None
+        transaction.put(b"boot", boot.rpartition(b" ")[0], db=memory.meta)  # as before rows had today's form
+    memory.close()
+    memory = SharedMemory.open(folder)
+    Counting(memory).admitted(scope)
+    memory.close()
+
+
 def test_something_else_in_its_place(folder: Path) -> None:
     folder.parent.mkdir(exist_ok=True)
     folder.write_text("a file")
