@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
+from operator import attrgetter, mul
 
 from inferxgate.canonical.usage import BUCKETS, Usage
 
@@ -34,6 +35,7 @@ PARENTS: Mapping[str, str] = {
 }
 """A bucket that has no price of its own is charged as the one it is a kind of."""
 
+_amounts = attrgetter(*BUCKETS)
 _INPUT, _OUTPUT = BUCKETS.index("input_tokens"), BUCKETS.index("output_tokens")
 
 
@@ -73,7 +75,7 @@ class Price:
     def cost_nanos(self, usage: Usage) -> int:
         """What this usage costs, in nano-dollars: the exact sum, rounded half to even."""
         rates = self._rates(usage.prompt_tokens) if len(self.tiers) > 1 else self._scaled[0]
-        total = sum(getattr(usage, bucket) * rate for bucket, rate in zip(BUCKETS, rates, strict=True))
+        total = sum(map(mul, _amounts(usage), rates))
         return _divide_half_even(self._scaled_request + total, self._denominator)
 
     def worst_case_nanos(self, prompt_tokens: int, output_tokens: int) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from inferxgate import errors
@@ -23,7 +24,6 @@ from inferxgate.errors import GatewayError
 from inferxgate.gateway.ledger import Ledger
 from inferxgate.gateway.routing import Router, Target
 from inferxgate.ids import new_id
-from inferxgate.store.records import UsageRecord
 from inferxgate.workers.limits import Claim, Limits, Refused
 from inferxgate.workers.metrics import Metrics
 from inferxgate.workers.shared import SharedUnavailable
@@ -152,31 +152,33 @@ class Admission:
         )
 
 
-def _lost(caller: Caller, request: ChatRequest, request_id: str, admitted: Admitted) -> UsageRecord:
-    """The record of a request of which nothing more is known than that it was sent."""
-    usage = Usage(input_tokens=admitted.size.text_tokens)
-    price = admitted.price
-    return UsageRecord(
-        id=admitted.record_id,
-        request_id=request_id,
-        started_at_ms=admitted.started_at_ms,
-        status="gateway_error",
-        http_status=0,
-        error_code=LOST,
-        key_id=caller.key_id,
-        user_id=caller.user_id,
-        end_user=request.end_user,
-        model_asked=request.model,
-        model=admitted.target.model,
-        provider=admitted.target.provider.name,
-        stream=request.stream,
-        usage=usage,
-        usage_source="estimated",
-        cost_nanos=None if price is None else price.cost_nanos(usage),
-        price_version=None if price is None else price.version,
-        first_token_ms=None,
-        duration_ms=0,
-    )
+def _lost(caller: Caller, request: ChatRequest, request_id: str, admitted: Admitted) -> Mapping[str, object]:
+    """The record of a request of which nothing more is known than that it was sent.
+
+    Only its fields: hardly any is ever read, and making records takes longer than deciding on the request.
+    """
+    tokens, price = admitted.size.text_tokens, admitted.price
+    return {
+        "id": admitted.record_id,
+        "request_id": request_id,
+        "started_at_ms": admitted.started_at_ms,
+        "status": "gateway_error",
+        "http_status": 0,
+        "error_code": LOST,
+        "key_id": caller.key_id,
+        "user_id": caller.user_id,
+        "end_user": request.end_user,
+        "model_asked": request.model,
+        "model": admitted.target.model,
+        "provider": admitted.target.provider.name,
+        "stream": request.stream,
+        "usage": {"input_tokens": tokens},
+        "usage_source": "estimated",
+        "cost_nanos": None if price is None else price.cost_nanos(Usage(input_tokens=tokens)),
+        "price_version": None if price is None else price.version,
+        "first_token_ms": None,
+        "duration_ms": 0,
+    }
 
 
 def _refusal(refused: Refused, claim: Claim) -> GatewayError:

@@ -27,7 +27,6 @@ from inferxgate.gateway.metering import Meter
 from inferxgate.gateway.reasoning import restored, turn_of
 from inferxgate.gateway.routing import ModelEntry, Router, Target
 from inferxgate.gateway.settling import Settling
-from inferxgate.ids import new_id
 from inferxgate.store.records import Status, UsageRecord
 from inferxgate.upstream.media import MediaFetcher, NoFetch
 from inferxgate.upstream.protocol import HttpResponse, Upstream
@@ -185,7 +184,9 @@ class _Attempt:
         if provider.row.dialect != request.source.dialect:
             self._answer = ChatResponse()
             request = restored(request, provider.name, lambda call: gateway.reasoning.recall(tenant, call))
-        self._exchange = Exchange(request, target, admitted.abilities, strict=gateway.strict, seed=new_id(""))
+        self._exchange = Exchange(
+            request, target, admitted.abilities, strict=gateway.strict, seed=admitted.record_id.removeprefix("use_")
+        )
         self._media = gateway.media
         self._request_id = request_id
         self._gateway = gateway

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import astuple
 
 import orjson
@@ -10,8 +11,8 @@ from inferxgate.canonical.usage import Usage
 from inferxgate.store.records import UsageRecord
 
 
-def build_line(record: UsageRecord) -> bytes:
-    """The record as JSON, with a line feed at its end and nowhere else."""
+def build_line(record: UsageRecord | Mapping[str, object]) -> bytes:
+    """The record, or its fields, as JSON, with a line feed at its end and nowhere else."""
     return orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
 
 

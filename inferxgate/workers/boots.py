@@ -23,9 +23,10 @@ _MOST_BYTES = 200
 class Hold:
     """One process's part in a shared file, from before it is opened until after it is closed."""
 
-    def __init__(self, note: Path, files: Sequence[Path], *, outlives_boot: bool) -> None:
+    def __init__(self, note: Path, files: Sequence[Path], *, form: bytes, outlives_boot: bool) -> None:
         """Remove ``files`` where they cannot be used any more; ``outlives_boot``: they can, if they are known to be
-        whole. Raises ``OSError``."""
+        whole. ``form`` names that of their rows, without spaces: those of another one cannot. Raises ``OSError``."""
+        self._form = form
         self._fd = os.open(note, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         if self._alone() and not self._usable(outlives_boot=outlives_boot):
             for file in files:
@@ -51,11 +52,12 @@ class Hold:
         return True
 
     def _usable(self, *, outlives_boot: bool) -> bool:
-        boot, _, state = os.pread(self._fd, _MOST_BYTES, 0).partition(b" ")
-        return boot == boot_id() or (outlives_boot and state == _WHOLE)
+        boot, _, rest = os.pread(self._fd, _MOST_BYTES, 0).partition(b" ")
+        form, _, state = rest.partition(b" ")
+        return form == self._form and (boot == boot_id() or (outlives_boot and state == _WHOLE))
 
     def _write(self, state: bytes) -> None:
-        note = boot_id() + b" " + state
+        note = b" ".join((boot_id(), self._form, state))
         if os.pread(self._fd, _MOST_BYTES, 0) != note:
             os.pwrite(self._fd, note, 0)
             os.ftruncate(self._fd, len(note))

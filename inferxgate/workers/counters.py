@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import get_args
 
@@ -10,44 +11,44 @@ from inferxgate.store.periods import period_start_ms
 from inferxgate.store.records import BudgetPeriod
 
 PERIODS: tuple[BudgetPeriod, ...] = get_args(BudgetPeriod)
-_ROW = struct.Struct("<6q4q4q")
+_ROW = struct.Struct("<6qd4q4q")
+_EMPTY = bytes(_ROW.size)
 _DAY_MS = 86_400_000
 
 
 class Counters:
     """What counts against the limits of one scope."""
 
-    __slots__ = ("count", "head", "parallel", "reserved", "spent", "starts", "tail", "tokens")
+    __slots__ = ("count", "first_until", "head", "parallel", "reserved", "spent", "starts", "tail", "tokens")
 
-    def __init__(self) -> None:
-        self.head = 0
+    def __init__(self, data: bytes | None = None) -> None:
+        """``data`` is what ``build`` gave; None: nothing counts yet."""
+        fields = _ROW.unpack(_EMPTY if data is None else data)
+        self.head: int
         """The first entry of the scope's log that still counts."""
-        self.tail = 0
+        self.tail: int
         """The place of the next one."""
-        self.count = 0
+        self.count: int
         """Requests in the log."""
-        self.tokens = 0
+        self.tokens: int
         """Tokens in the log."""
-        self.parallel = 0
+        self.parallel: int
         """Requests under way."""
-        self.reserved = 0
+        self.reserved: int
         """Nano-dollars that they have claimed."""
-        self.starts: tuple[int, ...] = (0,) * len(PERIODS)
+        self.first_until: float
+        """Until when the log's first entry counts, where there is one."""
+        self.head, self.tail, self.count, self.tokens, self.parallel, self.reserved, self.first_until = fields[:7]
+        self.starts: tuple[int, ...] = fields[7:11]
         """When the periods began that ``spent`` is about, in the order of ``PERIODS``."""
-        self.spent: list[int] = [0] * len(PERIODS)
+        self.spent: Sequence[int] = fields[11:]
         """Nano-dollars."""
-
-    @classmethod
-    def parse(cls, data: bytes | None) -> Counters:
-        row = cls()
-        if data is not None:
-            row.head, row.tail, row.count, row.tokens, row.parallel, row.reserved, *rest = _ROW.unpack(data)
-            row.starts, row.spent = tuple(rest[:4]), rest[4:]
-        return row
 
     def build(self) -> bytes:
         return _ROW.pack(
-            self.head, self.tail, self.count, self.tokens, self.parallel, self.reserved, *self.starts, *self.spent
+            *(self.head, self.tail, self.count, self.tokens, self.parallel, self.reserved, self.first_until),
+            *self.starts,
+            *self.spent,
         )
 
     def turn(self, starts: tuple[int, ...]) -> None:
@@ -59,14 +60,15 @@ class Counters:
             ]
             self.starts = tuple(max(pair) for pair in zip(starts, self.starts, strict=True))
 
-    def spend(self, nanos: int, at: tuple[int, ...], now: tuple[int, ...]) -> list[int]:
+    def spend(self, nanos: int, at: tuple[int, ...], now: tuple[int, ...]) -> Sequence[int]:
         """Count money in the periods ``at`` which it was spent, if they still run ``now``; what was spent before."""
         self.turn(now)
-        before = list(self.spent)
-        self.spent = [
-            spent + nanos if start == known else spent
-            for spent, start, known in zip(self.spent, at, self.starts, strict=True)
-        ]
+        before = self.spent
+        if nanos:
+            self.spent = [
+                spent + nanos if start == known else spent
+                for spent, start, known in zip(before, at, self.starts, strict=True)
+            ]
         return before
 
 

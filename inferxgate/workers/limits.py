@@ -7,7 +7,7 @@ with what it did use when it ends.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -47,8 +47,8 @@ class Claim:
     """When it was admitted (UTC): what it costs counts for the periods that lie around this moment."""
     tokens: int
     cost_nanos: int
-    lost: UsageRecord
-    """Its record should this process be killed before the request ends: what is known now."""
+    lost: UsageRecord | Mapping[str, object]
+    """Its record should this process be killed before the request ends: what is known now; or the record's fields."""
 
 
 @dataclass(frozen=True, slots=True)

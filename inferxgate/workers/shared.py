@@ -34,6 +34,8 @@ PREALLOCATED_BYTES = 16 * 1024 * 1024
 """Taken from the disk at the start: room for tens of thousands of requests under way and in the windows."""
 _MAX_DATABASES = 16
 _MAX_READERS = 1024
+_FORM = b"2"
+"""Of everything within. What a release with another form left is begun anew, as after another boot."""
 
 
 class Transaction(Protocol):
@@ -81,7 +83,7 @@ class SharedMemory:
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             data = folder / "data.mdb"
-            hold = Hold(folder / "boot", (data, folder / "lock.mdb"), outlives_boot=outlives_boot)
+            hold = Hold(folder / "boot", (data, folder / "lock.mdb"), form=_FORM, outlives_boot=outlives_boot)
             try:
                 environment = _open(folder, map_bytes)
                 # Killed processes leave their places among the readers; a place that is held keeps old pages alive.
@@ -115,22 +117,23 @@ class SharedMemory:
             with contextlib.suppress(SharedUnavailable), self.writing() as transaction:
                 transaction.put(b"probe", b"%d" % time.monotonic_ns(), db=self.meta)
 
-    @contextlib.contextmanager
-    def writing(self) -> Iterator[Transaction]:
+    def writing(self) -> contextlib.AbstractContextManager[Transaction]:
         """One transaction, alone among all processes; undone where the block raises."""
-        try:
-            with self._environment.begin(write=True) as transaction:
-                yield cast(Transaction, transaction)
-        except lmdb.Error as error:
-            self._failure = _cause(error)
-            raise SharedUnavailable(f"the workers' shared memory {self._path}: {self._failure}") from error
-        self._failure = None
+        return _Within(self, self._environment, write=True)
 
-    @contextlib.contextmanager
-    def reading(self) -> Iterator[Transaction]:
+    def reading(self) -> contextlib.AbstractContextManager[Transaction]:
         """A view of the last committed state; waits for nobody."""
-        with self._translated(), self._environment.begin() as transaction:
-            yield cast(Transaction, transaction)
+        return _Within(self, self._environment, write=False)
+
+    def unavailable(self, error: lmdb.Error, *, write: bool) -> SharedUnavailable:
+        """What to raise for ``error``."""
+        if write:
+            self._failure = _cause(error)
+        return SharedUnavailable(f"the workers' shared memory {self._path}: {_cause(error)}")
+
+    def written(self) -> None:
+        """A transaction was committed, so it can be written."""
+        self._failure = None
 
     def rows(self, transaction: Transaction, database: Any, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """The rows whose keys begin with ``prefix``, in the order of their keys."""
@@ -157,7 +160,37 @@ class SharedMemory:
         try:
             yield
         except lmdb.Error as error:
-            raise SharedUnavailable(f"the workers' shared memory {self._path}: {_cause(error)}") from error
+            raise self.unavailable(error, write=False) from error
+
+
+class _Within:
+    """A transaction and its end. Every request has three: a generator for each would cost as much as LMDB itself."""
+
+    __slots__ = ("_environment", "_shared", "_transaction", "_write")
+
+    def __init__(self, shared: SharedMemory, environment: lmdb.Environment, *, write: bool) -> None:
+        self._shared = shared
+        self._environment = environment
+        self._write = write
+
+    def __enter__(self) -> Transaction:
+        try:
+            self._transaction = self._environment.begin(write=self._write)
+        except lmdb.Error as error:
+            raise self._shared.unavailable(error, write=self._write) from error
+        return cast(Transaction, self._transaction)
+
+    def __exit__(self, kind: object, raised: BaseException | None, traceback: object) -> None:
+        try:
+            if raised is not None or not self._write:
+                self._transaction.abort()
+            else:
+                self._transaction.commit()
+                self._shared.written()
+        except lmdb.Error as error:
+            raise self._shared.unavailable(error, write=self._write) from error
+        if isinstance(raised, lmdb.Error):
+            raise self._shared.unavailable(raised, write=self._write) from raised
 
 
 def _open(folder: Path, map_bytes: int) -> lmdb.Environment:

@@ -83,10 +83,8 @@ class SharedLimits:
                         each.save_expiry(transaction)
                     return refused
             places = [state.add(transaction, claim, now) for state in states]
-            line = build_line(claim.lost)
-            transaction.put(
-                self._prefix + claim.id.encode(), _build_claim(scopes, places, claim) + line, db=self._claims
-            )
+            key, value = self._prefix + claim.id.encode(), _build_claim(scopes, places, claim)
+            transaction.put(key, value, db=self._claims)
         return None
 
     def note(self, records: Sequence[UsageRecord]) -> None:
@@ -110,7 +108,7 @@ class SharedLimits:
         with self._shared.reading() as transaction:
             now = self._clock()
             states = [self._state(transaction, scope, now).rate(now, self._wall_clock()) for scope in limited]
-        return min(states, key=lambda state: (state.remaining, -state.reset_at_s))
+        return states[0] if len(states) == 1 else min(states, key=lambda state: (state.remaining, -state.reset_at_s))
 
     # --- for recovery, and for those who keep the books
 
@@ -134,13 +132,13 @@ class SharedLimits:
         """Requests under way and nano-dollars reserved, of each scope that has any."""
         with self._shared.reading() as transaction:
             found = self._shared.rows(transaction, self._counters)
-            rows = [(_scope_of(key), Counters.parse(value)) for key, value in found]
+            rows = [(_scope_of(key), Counters(value)) for key, value in found]
         return {scope: (row.parallel, row.reserved) for scope, row in rows if row.parallel or row.reserved}
 
     def spent(self, kind: ScopeKind, scope_id: str, at_ms: int) -> dict[BudgetPeriod, int]:
         """Nano-dollars spent in each of the periods around a moment."""
         with self._shared.reading() as transaction:
-            row = Counters.parse(transaction.get(_name(kind, scope_id), db=self._counters))
+            row = Counters(transaction.get(_name(kind, scope_id), db=self._counters))
         row.turn(period_starts(at_ms))
         return dict(zip(PERIODS, row.spent, strict=True))
 
@@ -150,7 +148,7 @@ class SharedLimits:
         found: dict[tuple[ScopeKind, str], dict[BudgetPeriod, int]] = {}
         with self._shared.reading() as transaction:
             for name, data in self._shared.rows(transaction, self._counters):
-                row = Counters.parse(data)
+                row = Counters(data)
                 row.turn(starts)
                 if any(row.spent):
                     found[_scope_of(name)] = dict(zip(PERIODS, row.spent, strict=True))
@@ -169,7 +167,7 @@ class SharedLimits:
             scopes |= {_scope_of(key) for key, _ in self._shared.rows(transaction, self._counters)}
             for scope in scopes:
                 name = _name(*scope)
-                row = Counters.parse(transaction.get(name, db=self._counters))
+                row = Counters(transaction.get(name, db=self._counters))
                 row.turn(starts)
                 row.spent = [sums[period].get(scope, 0) for period in PERIODS]
                 transaction.put(name, row.build(), db=self._counters)
@@ -186,18 +184,17 @@ class SharedLimits:
             found = transaction.pop(key, db=self._claims)
             if found is None:
                 return None
-            head = orjson.loads(found.partition(b"\n")[0])
-            starts = period_starts(head["at"])
+            at_ms, claimed_tokens, claimed_nanos, scopes = orjson.loads(found.partition(b"\n")[0])
+            at, now = period_starts(at_ms), period_starts(int(self._wall_clock() * 1000))
             used, cost = record.usage.total_tokens, record.cost_nanos or 0
-            for kind, scope_id, place, budget, period in head["scopes"]:
+            for kind, scope_id, place, budget, period in scopes:
                 name = _name(kind, scope_id)
-                row = Counters.parse(transaction.get(name, db=self._counters))
+                row = Counters(transaction.get(name, db=self._counters))
                 row.parallel -= 1
-                row.reserved -= head["cost"]
+                row.reserved -= claimed_nanos
                 if place is not None:
-                    window = Window(transaction, self._windows, name, row)
-                    window.settle(place, used - head["tokens"])
-                before = row.spend(cost, starts, period_starts(int(self._wall_clock() * 1000)))
+                    Window(transaction, self._windows, name, row).settle(place, used - claimed_tokens)
+                before = row.spend(cost, at, now)
                 transaction.put(name, row.build(), db=self._counters)
                 if budget is not None:
                     index = PERIODS.index(period)
@@ -220,7 +217,7 @@ class _State:
         self._scope = scope
         self._counters, windows = databases
         self._name = _name(scope.kind, scope.id)
-        self.row = Counters.parse(transaction.get(self._name, db=self._counters))
+        self.row = Counters(transaction.get(self._name, db=self._counters))
         self._window = Window(transaction, windows, self._name, self.row)
         self._window.expire(now, write=False)
 
@@ -274,18 +271,13 @@ def _scope_of(name: bytes) -> tuple[ScopeKind, str]:
 
 
 def _build_claim(scopes: Sequence[Scope], places: Sequence[int | None], claim: Claim) -> bytes:
-    return orjson.dumps(
-        {
-            "at": claim.at_ms,
-            "tokens": claim.tokens,
-            "cost": claim.cost_nanos,
-            "scopes": [
-                (scope.kind, scope.id, place, scope.budget_nanos, scope.budget_period)
-                for scope, place in zip(scopes, places, strict=True)
-            ],
-        },
-        option=orjson.OPT_APPEND_NEWLINE,
-    )
+    """A line about what is claimed where, and the line of the record should the request be lost."""
+    counted = [
+        (scope.kind, scope.id, place, scope.budget_nanos, scope.budget_period)
+        for scope, place in zip(scopes, places, strict=True)
+    ]
+    head = (claim.at_ms, claim.tokens, claim.cost_nanos, counted)
+    return orjson.dumps(head, option=orjson.OPT_APPEND_NEWLINE) + build_line(claim.lost)
 
 
 def _lost(value: bytes) -> UsageRecord:

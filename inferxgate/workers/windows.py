@@ -34,7 +34,10 @@ class Window:
     def expire(self, now: float, *, write: bool = True) -> None:
         """Count no longer what has had its minute."""
         row = self._row
+        if row.first_until > now or row.head == row.tail:
+            return
         for place, (until, count, tokens) in self._entries():
+            row.first_until = until
             if until > now:
                 break
             row.head = place + 1
@@ -45,18 +48,22 @@ class Window:
 
     def forget(self) -> bool:
         """Delete what has expired; whether there was any."""
+        if self._expired_from == self._row.head:
+            return False
         places = range(self._expired_from, self._row.head)
         for place in places:
             self._transaction.delete(self._key(place), db=self._database)
         self._expired_from = self._row.head
-        return bool(places)
+        return True
 
     def add(self, now: float, tokens: int) -> int:
         """Log one admission; its place."""
         row = self._row
         until, count = now + WINDOW_SECONDS, 1
         place = row.tail
-        if row.tail - row.head >= EXACT_UP_TO:
+        if place == row.head:
+            row.first_until = until
+        elif place - row.head >= EXACT_UP_TO:
             until = math.floor(now) + 1 + WINDOW_SECONDS
             last = self._entry(row.tail - 1)
             if last is not None and last[0] == until:
@@ -73,8 +80,8 @@ class Window:
 
     def settle(self, place: int, more_tokens: int) -> None:
         """Correct the tokens of an admission, unless it has had its minute."""
-        entry = self._entry(place) if place >= self._row.head else None
-        if entry is not None and more_tokens:
+        entry = self._entry(place) if more_tokens and place >= self._row.head else None
+        if entry is not None:
             until, count, tokens = entry
             self._put(place, until, count, tokens + more_tokens)
             self._row.tokens += more_tokens
@@ -82,6 +89,8 @@ class Window:
     def until_count_is(self, most: int) -> float:
         """When at most so many requests will count, if none came."""
         left = self._row.count
+        if left <= most + 1 and self._row.head < self._row.tail:
+            return self._row.first_until
         until = 0.0
         for _, (until, count, _) in self._entries():
             left -= count

@@ -223,6 +223,18 @@ def opened_elsewhere(folder: Path) -> Iterator[None]:
             process.kill()
 
 
+def test_what_an_older_release_left_begins_anew(folder: Path) -> None:
+    memory = SharedMemory.open(folder, outlives_boot=True)
+    note_one(memory)
+    memory.close()
+    note = folder / "boot"
+    boot, form, state = note.read_bytes().split(b" ", 2)
+    note.write_bytes(b" ".join((boot, form + b"0", state)))
+    memory = SharedMemory.open(folder, outlives_boot=True)
+    assert not noted(memory)
+    memory.close()
+
+
 def test_something_else_in_its_place(folder: Path) -> None:
     folder.parent.mkdir(exist_ok=True)
     folder.write_text("a file")
