@@ -79,6 +79,8 @@ async def open_runtime(
         if serving:
             presence = _open_presence(stack, loaded)
             limits = shared = _open_limits(stack, loaded, ledger)
+            election = Election(shared_folder(loaded) / "upkeep.lock")
+            stack.callback(election.close)  # after the ledger is closed, whose thread asks it
         ledger.start()
         stack.callback(ledger.close)
         catalog = build_catalog(settings, loaded.data_dir)
@@ -104,8 +106,6 @@ async def open_runtime(
             recovery = Recovery(store, shared, ledger, gateway.settling)
             _put_in_order(recovery, presence)
             ledger.also(recovery.watch)
-            election = Election(shared_folder(loaded) / "upkeep.lock")
-            stack.callback(election.close)
             ledger.also(Upkeep(Retention(store, retention_limits(loaded)), election).step)
         notes = asyncio.create_task(gateway.keep_notes(), name="notes")
         stack.callback(notes.cancel)
