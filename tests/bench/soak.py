@@ -220,9 +220,9 @@ def memory_of(pid: int) -> dict[str, float]:
     """MiB: what is resident, and its share where pages are shared with other processes."""
     found = {}
     with contextlib.suppress(OSError):
-        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-        for name in ("Rss", "Pss", "Private_Dirty"):
-            found[name.lower()] = int(re.search(rf"^{name}:\s+(\d+)", text, re.MULTILINE)[1]) / 1024  # type: ignore[index]
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        kib = {line.partition(":")[0]: line.split()[1] for line in lines if line.endswith(" kB")}
+        found = {name.lower(): int(kib[name]) / 1024 for name in ("Rss", "Pss", "Private_Dirty")}
         found["fds"] = float(len(list(Path(f"/proc/{pid}/fd").iterdir())))
     return found
 

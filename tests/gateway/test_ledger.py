@@ -84,8 +84,8 @@ def test_what_is_appended_is_in_the_store_as_it_was(store: SQLiteStore, tmp_path
 
 
 def test_a_locked_store_loses_nothing_and_is_told_of(store: SQLiteStore, tmp_path: Path) -> None:
-    failures: list[int] = []
-    ledger = Ledger(store, tmp_path / "journal", on_store_error=lambda: failures.append(1))
+    failures: list[tuple[str, str]] = []
+    ledger = Ledger(store, tmp_path / "journal", on_error=lambda part, cause: failures.append((part, cause)))
     ledger.start()
     with sqlite3.connect(tmp_path / "inferxgate.db", isolation_level=None) as other:
         other.execute("BEGIN EXCLUSIVE")
@@ -93,7 +93,7 @@ def test_a_locked_store_loses_nothing_and_is_told_of(store: SQLiteStore, tmp_pat
         for each in records:
             ledger.append(each)
         until(lambda: ledger.store_error is not None)
-        assert failures
+        assert set(failures) == {("store", "locked")}
         assert ledger.journal_error is None
         assert ledger.waiting_bytes() > 0
         assert ledger.waiting_records() == 10
