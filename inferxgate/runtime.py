@@ -102,7 +102,7 @@ async def open_runtime(
             policy=Policy(settings.limits.reserve_output_tokens, settings.limits.allow_unpriced),
             strict=settings.params.unsupported == "strict",
         )
-        ledger.also(gateway.settling.retry)
+        ledger.also(gateway.settling.retry, without_store=True)
         if serving:
             recovery = Recovery(store, shared, ledger, gateway.settling)
             _put_in_order(recovery, presence)

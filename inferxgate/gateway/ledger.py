@@ -73,6 +73,7 @@ class Ledger:
         self._refusals: dict[tuple[int, str | None, str | None, str], int] = {}
         self._refusals_changed = False
         self._chores: list[Callable[[], None]] = []
+        self._chores_without_store: list[Callable[[], None]] = []
         self._wake = threading.Event()
         self._closing = False
         self._thread: threading.Thread | None = None
@@ -105,9 +106,12 @@ class Ledger:
         """The journal of a worker, by its name."""
         return self._folder / f"{name}.jsonl"
 
-    def also(self, chore: Callable[[], None]) -> None:
-        """Have something done on the ledger's thread, after each of its passes. It may raise ``StoreUnavailable``."""
-        self._chores.append(chore)
+    def also(self, chore: Callable[[], None], *, without_store: bool = False) -> None:
+        """Have something done on the ledger's thread, with each of its passes. It may raise ``StoreUnavailable``.
+
+        ``without_store``: it does not need the store, so it is done while that is away as well.
+        """
+        (self._chores_without_store if without_store else self._chores).append(chore)
 
     def append(self, record: UsageRecord) -> None:
         """Write one record to the journal. Never raises: a record that cannot be written waits in memory."""
@@ -200,6 +204,8 @@ class Ledger:
             try:
                 with self._lock:
                     self._look_after_journal()
+                for chore in self._chores_without_store:
+                    chore()
                 while self._import_batch():
                     pass
                 if self._refusals_changed and time.monotonic() >= next_refusals:

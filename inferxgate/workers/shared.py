@@ -71,7 +71,8 @@ class SharedMemory:
             environment = _open(folder, map_bytes)
             # Killed processes leave their places among the readers behind; a place that is held keeps old pages alive.
             environment.reader_check()
-            _preallocate(folder / "data.mdb")
+            _preallocate(folder / "data.mdb", PREALLOCATED_BYTES)
+            _preallocate(folder / "lock.mdb", (folder / "lock.mdb").stat().st_size)
         except (lmdb.Error, OSError) as error:
             raise StartError(
                 f"cannot open the workers' shared memory in {folder}: {_cause(error)}; make the data folder writable,"
@@ -165,12 +166,14 @@ def _open(folder: Path, map_bytes: int) -> lmdb.Environment:
     )
 
 
-def _preallocate(path: Path) -> None:
+def _preallocate(path: Path, size: int) -> None:
+    """Take the file's space from the disk. The lock file is only mapped: where it has a hole, a full disk would end the
+    process that comes to it."""
     if not hasattr(os, "posix_fallocate"):  # macOS
         return
     try:
         with path.open("r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, PREALLOCATED_BYTES)
+            os.posix_fallocate(file.fileno(), 0, size)
     except OSError as error:  # a full disk, or a file system that cannot: the file grows as it is used
         log.warning("no space is set aside for the workers' shared memory %s: %s", path, error.strerror)
 

@@ -147,7 +147,7 @@ class GatewayProcess:
         """End it as a power-hungry kernel would: no goodbye."""
         if self.process is not None and self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait(STOP_SECONDS)
+            self.wait()
 
     def run(self, *arguments: str, stdin: str | None = None, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run another command of the program beside it."""
