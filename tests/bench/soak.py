@@ -55,14 +55,14 @@ class LeanProvider(FakeProvider):
         if random.random() < 0.02:
             return json_reply(error_body("Overloaded.", kind="server_error"), status=random.choice([429, 500, 503]))
         if request.path.endswith("/messages"):
-            return anthropic_answer(json.loads(request.body))
+            return anthropic_answer(json.loads(request.body), delay_seconds=0.02)
         asked = json.loads(request.body)
         if asked.get("stream"):
             return sse_reply([*self.stream_chunks(asked), "[DONE]"], delay_seconds=0.02)
         return super().answer(request)
 
 
-def anthropic_answer(asked: dict[str, Any]) -> Reply:
+def anthropic_answer(asked: dict[str, Any], *, delay_seconds: float = 0.0) -> Reply:
     message: dict[str, Any] = {
         "id": "msg_1",
         "type": "message",
@@ -86,7 +86,7 @@ def anthropic_answer(asked: dict[str, Any]) -> Reply:
         {"type": "message_stop"},
     ]
     lines = [f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode() for event in events]
-    return sse_reply(lines, delay_seconds=0.02)
+    return sse_reply(lines, delay_seconds=delay_seconds)
 
 
 def provide(tell: Connection) -> None:
