@@ -167,6 +167,7 @@ class Ledger:
             self._look_after_journal()
         while self._import_batch():
             pass
+        self._carry_unwritten()
         self._import_refusals()
 
     def close(self) -> None:
@@ -179,8 +180,10 @@ class Ledger:
             self.flush()
         except StoreUnavailable as error:
             log.warning("usage records wait in %s: %s", self._path, error)
+        if self._unwritten:
+            log.error("%d usage records are lost: neither journal nor store takes them", len(self._unwritten))
         if self._journal is not None:
-            self._journal.close(remove=self.waiting_bytes() == 0 and not self._unwritten)
+            self._journal.close(remove=self.waiting_bytes() == 0)
             self._journal = None
 
     # --- the journal
@@ -195,6 +198,19 @@ class Ledger:
             self._journal.append(b"\n")  # an empty line, which the import passes over: to see whether it can be written
         self._journal.set_aside()
 
+    def _carry_unwritten(self) -> None:
+        """Carry to the store what no journal has; what the journal takes later is known by its id."""
+        with self._lock:
+            lines = [*self._unwritten]
+        if not lines:
+            return
+        self._store.add_usage(list(_records([line.rstrip() for line in lines], self._path)), ())
+        carried = set(map(id, lines))
+        with self._lock:  # some of them may be in the journal by now
+            kept = [line for line in self._unwritten if id(line) not in carried]
+            self._waiting_records -= len(self._unwritten) - len(kept)
+            self._unwritten = deque(kept)
+
     # --- from the journal to the store
 
     def _run(self) -> None:
@@ -208,6 +224,7 @@ class Ledger:
                     chore()
                 while self._import_batch():
                     pass
+                self._carry_unwritten()
                 if self._refusals_changed and time.monotonic() >= next_refusals:
                     self._import_refusals()
                     next_refusals = time.monotonic() + _REFUSALS_EVERY_SECONDS

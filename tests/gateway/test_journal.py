@@ -13,7 +13,7 @@ from inferxgate.errors import GatewayError
 from inferxgate.gateway.journal import AHEAD_BYTES, LEAST_BYTES, Journal
 from inferxgate.gateway.ledger import Ledger
 from inferxgate.store.sqlite import SQLiteStore
-from tests.gateway.test_ledger import ids, record
+from tests.gateway.test_ledger import ids, only_reading, record
 from tests.support.disks import MIB, fill, mounted
 
 LINE = b"x" * 4_095 + b"\n"
@@ -114,6 +114,27 @@ def test_a_file_system_on_which_nothing_can_be_set_aside(tmp_path: Path) -> None
         assert (journal.error, journal.disk_full) == (None, False)
         assert path.read_bytes() == LINE
         journal.close(remove=True)
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_what_waits_in_memory_at_the_end_goes_to_the_store(
+    disk: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, read_only: bool
+) -> None:
+    store = SQLiteStore.open(tmp_path / "inferxgate.db")
+    target = only_reading(tmp_path / "inferxgate.db") if read_only else store
+    ledger = Ledger(target, disk / "journal")
+    ledger.start()
+    fill(disk)
+    records = [replace(record(), request_id="r" * 2 * AHEAD_BYTES), record()]
+    for each in records:
+        ledger.append(each)
+    assert (ledger.waiting_records(), ledger.waiting_bytes()) == (2, 0)
+    ledger.close()
+    assert ids(store) == ([] if read_only else sorted(each.id for each in records))
+    assert ("2 usage records are lost: neither journal nor store takes them" in caplog.text) == read_only
+    assert list((disk / "journal").iterdir()) == []
+    target.close()
+    store.close()
 
 
 def test_nothing_is_lost_where_store_and_journal_share_a_full_disk(disk: Path) -> None:

@@ -20,6 +20,7 @@ from inferxgate.canonical.usage import Usage
 from inferxgate.errors import GatewayError, StartError
 from inferxgate.gateway.ledger import Ledger, recover
 from inferxgate.ids import new_id
+from inferxgate.store.connections import Database
 from inferxgate.store.records import UsageFilter, UsageRecord
 from inferxgate.store.sqlite import SQLiteStore
 
@@ -60,6 +61,12 @@ def store(tmp_path: Path) -> Iterator[SQLiteStore]:
 
 def ids(store: SQLiteStore) -> list[str]:
     return sorted(each.id for each in store.recent_usage(EVERYTHING, limit=10_000))
+
+
+def only_reading(path: Path) -> SQLiteStore:
+    """A store that cannot be written: such a connection stands in for a file system that went read-only."""
+    reader = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=False)
+    return SQLiteStore(Database(path, reader))
 
 
 def until(condition: object, seconds: float = 20) -> None:
@@ -103,6 +110,26 @@ def test_a_locked_store_loses_nothing_and_is_told_of(store: SQLiteStore, tmp_pat
     assert ledger.waiting_records() == 0
     assert ids(store) == sorted(each.id for each in records)
     ledger.close()
+
+
+def test_a_read_only_store_loses_nothing(store: SQLiteStore, tmp_path: Path) -> None:
+    failures: list[tuple[str, str]] = []
+    path, journal = tmp_path / "inferxgate.db", tmp_path / "journal"
+    read_only = only_reading(path)
+    ledger = Ledger(read_only, journal, on_error=lambda part, cause: failures.append((part, cause)))
+    ledger.start()
+    records = [record() for _ in range(10)]
+    for each in records:
+        ledger.append(each)
+        ledger.require_writable()
+    until(lambda: ledger.store_error is not None)
+    assert str(ledger.store_error).endswith("it is read-only")
+    ledger.close()
+    read_only.close()
+    assert set(failures) == {("store", "readonly")}
+    assert ids(store) == []
+    assert recover(store, journal) == 10
+    assert ids(store) == sorted(each.id for each in records)
 
 
 def test_a_journal_that_cannot_grow_stops_admission_until_it_can(store: SQLiteStore, tmp_path: Path) -> None:
