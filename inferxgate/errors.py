@@ -10,6 +10,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 
 class Fault(enum.Enum):
@@ -136,5 +137,13 @@ class StartError(Exception):
     """Something that stops the program with one line: a setting, a port, a file. The message says what to do."""
 
 
+StoreCause: TypeAlias = Literal["locked", "full", "readonly", "slow", "damaged", "other"]
+"""Why a store or a journal cannot be used, in a word for the metrics."""
+
+
 class StoreUnavailable(Exception):
-    """The store cannot be read or written now (locked, full, read-only, gone). The message names the cause."""
+    """The store cannot be read or written now. The message names the cause for people, ``cause`` its kind."""
+
+    def __init__(self, message: str, cause: StoreCause = "other") -> None:
+        super().__init__(message)
+        self.cause: StoreCause = cause

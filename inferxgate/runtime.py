@@ -77,8 +77,10 @@ async def open_runtime(
         store = open_store(loaded)
         stack.callback(store.close)
         metrics = metrics or Metrics()
-        ledger = Ledger(store, journal_folder(loaded), on_store_error=metrics.store_failed)
+        ledger = Ledger(store, journal_folder(loaded), on_error=metrics.store_failed)
         metrics.watch_ledger(ledger.waiting_bytes, ledger.waiting_records)
+        metrics.watch_part("store", lambda: ledger.store_error)
+        metrics.watch_part("journal", lambda: ledger.journal_error)
         limits: Limits = NoLimits()
         attempts: Attempts = NoAttempts()
         reasoning: ReasoningMemory = NoReasoning()
@@ -92,6 +94,7 @@ async def open_runtime(
             stack.callback(memory.close)
             limits = shared = SharedLimits(memory, ledger.name, alerts=settings.limits.budget_alerts)
             attempts = SharedAttempts(memory)
+            metrics.watch_part("limits", lambda: shared.failure)
         ledger.start()
         stack.callback(ledger.close)
         catalog = build_catalog(settings, loaded.data_dir)
@@ -112,7 +115,7 @@ async def open_runtime(
             policy=Policy(settings.limits.reserve_output_tokens, settings.limits.allow_unpriced),
             strict=settings.params.unsupported == "strict",
         )
-        ledger.also(gateway.settling.retry)
+        ledger.also(gateway.settling.retry, without_store=True)
         if serving:
             recovery = Recovery(store, shared, ledger, gateway.settling)
             _put_in_order(recovery, presence)

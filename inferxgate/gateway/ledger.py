@@ -3,13 +3,14 @@
 Strategy: a finished request is one line appended with one ``write(2)`` to this worker's journal, a file beside the
 store. The page cache outlives a killed process, so what was appended is not lost; there is no fsync, so loss of power
 is out of scope. A background thread carries complete lines into the store, idempotent by the record's own id, and cuts
-the journal back once the store has taken everything.
+the journal back now and then, once the store has taken everything.
 
 Each worker locks its journal while it lives. Whoever starts next imports the journals that nobody holds any more.
 
 What fails, and what then happens: the store does not take a batch (locked, full, read-only): the lines stay in the
-journal, ``health`` says why, and it is tried again. The journal cannot be written: the record waits in memory, and no
-new request is admitted (503) until the journal works again, because it could not be accounted for.
+journal, ``health`` says why, and it is tried again. The disk is full: requests go on while what the journal has set
+aside lasts. The journal cannot be written: the record waits in memory, and no new request is admitted (503) until the
+journal works again, because it could not be accounted for.
 """
 
 from __future__ import annotations
@@ -22,9 +23,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 from inferxgate import errors
-from inferxgate.errors import GatewayError, StoreUnavailable
+from inferxgate.errors import GatewayError, StoreCause, StoreUnavailable
+from inferxgate.gateway.journal import Journal
 from inferxgate.ids import new_id
 from inferxgate.store.lines import build_line, parse_line
 from inferxgate.store.protocol import Store
@@ -34,37 +37,43 @@ log = logging.getLogger(__name__)
 
 _BATCH_LINES = 1_000
 _BATCH_BYTES = 4 * 1024 * 1024
+_CUT_BYTES = 1024 * 1024
+_CUT_EVERY_SECONDS = 10.0
+"""How long lines stay in the journal that the store has taken. Cutting it back and setting space aside takes up to some
+milliseconds, so it is not done each time; far sooner than retention might delete what a restart would carry again."""
 _IMPORT_EVERY_SECONDS = 0.25
 _RETRY_AFTER_SECONDS = 1.0
 _REFUSALS_EVERY_SECONDS = 2.0
 _MINUTE_MS = 60_000
 
+OnError: TypeAlias = Callable[[Literal["store", "journal"], StoreCause], None]
+"""Told of every attempt to write records that failed: what failed, and why."""
+
 
 class Ledger:
     """One worker's journal, and the thread that empties it into the store."""
 
-    def __init__(self, store: Store, folder: Path, *, on_store_error: Callable[[], None] | None = None) -> None:
+    def __init__(self, store: Store, folder: Path, *, on_error: OnError = lambda part, cause: None) -> None:
         self._store = store
         self._folder = folder
-        self._on_store_error = on_store_error or (lambda: None)
+        self._on_error = on_error
         self._source = new_id("worker_")
         self._path = self.journal_of(self._source)
         self._lock = threading.Lock()
         """Held for a moment at a time: around the journal's end and the counters."""
         self._importing = threading.Lock()
         """Held while lines are on their way to the store, so that a flush and the thread never carry the same ones."""
-        self._fd = -1
-        self._size = 0
-        """Bytes of complete lines in the journal."""
+        self._journal: Journal | None = None
         self._imported = 0
-        """How many of them the store has taken."""
+        """How many bytes of it the store has taken."""
+        self._next_cut = 0.0
         self._waiting_records = 0
         self._unwritten: deque[bytes] = deque()
-        self._journal_error: str | None = None
         self._store_error: str | None = None
         self._refusals: dict[tuple[int, str | None, str | None, str], int] = {}
         self._refusals_changed = False
         self._chores: list[Callable[[], None]] = []
+        self._chores_without_store: list[Callable[[], None]] = []
         self._wake = threading.Event()
         self._closing = False
         self._thread: threading.Thread | None = None
@@ -76,12 +85,7 @@ class Ledger:
         """
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            # Made under a name that nobody imports, and renamed once it is locked: a process that starts at the same
-            # moment must not take the new journal for a dead worker's.
-            beginning = self._folder / f"{self._source}.starting"
-            self._fd = os.open(beginning, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            beginning.rename(self._path)
+            self._journal = Journal(self._path, on_error=lambda cause: self._on_error("journal", cause))
         except OSError as error:
             raise errors.StartError(
                 f"cannot write the journal {self._path}: {error.strerror}; make the data folder writable"
@@ -102,16 +106,19 @@ class Ledger:
         """The journal of a worker, by its name."""
         return self._folder / f"{name}.jsonl"
 
-    def also(self, chore: Callable[[], None]) -> None:
-        """Have something done on the ledger's thread, after each of its passes. It may raise ``StoreUnavailable``."""
-        self._chores.append(chore)
+    def also(self, chore: Callable[[], None], *, without_store: bool = False) -> None:
+        """Have something done on the ledger's thread, with each of its passes. It may raise ``StoreUnavailable``.
+
+        ``without_store``: it does not need the store, so it is done while that is away as well.
+        """
+        (self._chores_without_store if without_store else self._chores).append(chore)
 
     def append(self, record: UsageRecord) -> None:
         """Write one record to the journal. Never raises: a record that cannot be written waits in memory."""
         line = build_line(record)
         with self._lock:
             self._waiting_records += 1
-            if self._unwritten or not self._write(line):
+            if self._unwritten or self._journal is None or not self._journal.append(line):
                 self._unwritten.append(line)
 
     def refused(self, key_id: str | None, user_id: str | None, reason: str) -> None:
@@ -124,7 +131,7 @@ class Ledger:
 
     def require_writable(self) -> None:
         """Raise ``GatewayError`` (503) while nothing can be accounted for."""
-        if self._journal_error is not None:
+        if self.journal_error is not None:
             raise GatewayError(
                 errors.STORE_UNAVAILABLE,
                 "Requests cannot be recorded now, so none is accepted; the operator sees the reason at /health.",
@@ -134,7 +141,12 @@ class Ledger:
     @property
     def journal_error(self) -> str | None:
         """Why the journal cannot be written, or None. While it cannot, no request is admitted."""
-        return self._journal_error
+        return None if self._journal is None else self._journal.error
+
+    @property
+    def disk_full(self) -> bool:
+        """Whether only what the journal has set aside on the disk is left."""
+        return self._journal is not None and self._journal.disk_full
 
     @property
     def store_error(self) -> str | None:
@@ -143,7 +155,7 @@ class Ledger:
 
     def waiting_bytes(self) -> int:
         """Journal bytes that the store has not taken yet."""
-        return self._size - self._imported
+        return 0 if self._journal is None else self._journal.size - self._imported
 
     def waiting_records(self) -> int:
         """Records that the store has not taken yet, in the journal and in memory."""
@@ -152,9 +164,10 @@ class Ledger:
     def flush(self) -> None:
         """Carry everything to the store now. Raises ``StoreUnavailable``; what was not taken stays in the journal."""
         with self._lock:
-            self._retry_unwritten()
+            self._look_after_journal()
         while self._import_batch():
             pass
+        self._carry_unwritten()
         self._import_refusals()
 
     def close(self) -> None:
@@ -167,46 +180,36 @@ class Ledger:
             self.flush()
         except StoreUnavailable as error:
             log.warning("usage records wait in %s: %s", self._path, error)
-        if self._fd >= 0:
-            if self._size == self._imported:
-                self._path.unlink(missing_ok=True)
-            os.close(self._fd)
-            self._fd = -1
+        if self._unwritten:
+            log.error("%d usage records are lost: neither journal nor store takes them", len(self._unwritten))
+        if self._journal is not None:
+            self._journal.close(remove=self.waiting_bytes() == 0)
+            self._journal = None
 
     # --- the journal
 
-    def _write(self, line: bytes) -> bool:
-        """Append one line; on failure leave the file as it was. The lock is held."""
-        try:
-            written = os.write(self._fd, line)
-        except OSError as error:
-            self._journal_failed(error.strerror or str(error))
-            return False
-        if written != len(line):  # the disk filled up within the line: take the torn piece back
-            os.ftruncate(self._fd, self._size)
-            self._journal_failed("the disk is full")
-            return False
-        self._size += written
-        self._journal_error = None
-        return True
-
-    def _journal_failed(self, why: str) -> None:
-        if self._journal_error is None:
-            log.error(
-                "cannot write the journal %s: %s; no request is accepted until it can be written", self._path, why
-            )
-        self._journal_error = why
-
-    def _retry_unwritten(self) -> None:
-        """Write what waits in memory; the lock is held."""
-        while self._unwritten and self._write(self._unwritten[0]):
+    def _look_after_journal(self) -> None:
+        """Write what waits in memory, and set aside what has been used; the lock is held."""
+        if self._journal is None:
+            return
+        while self._unwritten and self._journal.append(self._unwritten[0]):
             self._unwritten.popleft()
-        if not self._unwritten and self._journal_error is not None:
-            self._probe()
+        if not self._unwritten and self._journal.error is not None:
+            self._journal.append(b"\n")  # an empty line, which the import passes over: to see whether it can be written
+        self._journal.set_aside()
 
-    def _probe(self) -> None:
-        """See whether the journal can be written again, by an empty line that the import passes over."""
-        self._write(b"\n")
+    def _carry_unwritten(self) -> None:
+        """Carry to the store what no journal has; what the journal takes later is known by its id."""
+        with self._lock:
+            lines = [*self._unwritten]
+        if not lines:
+            return
+        self._store.add_usage(list(_records([line.rstrip() for line in lines], self._path)), ())
+        carried = set(map(id, lines))
+        with self._lock:  # some of them may be in the journal by now
+            kept = [line for line in self._unwritten if id(line) not in carried]
+            self._waiting_records -= len(self._unwritten) - len(kept)
+            self._unwritten = deque(kept)
 
     # --- from the journal to the store
 
@@ -216,50 +219,62 @@ class Ledger:
             self._wake.wait(_IMPORT_EVERY_SECONDS)
             try:
                 with self._lock:
-                    self._retry_unwritten()
+                    self._look_after_journal()
+                for chore in self._chores_without_store:
+                    chore()
                 while self._import_batch():
                     pass
+                self._carry_unwritten()
                 if self._refusals_changed and time.monotonic() >= next_refusals:
                     self._import_refusals()
                     next_refusals = time.monotonic() + _REFUSALS_EVERY_SECONDS
                 for chore in self._chores:
                     chore()
             except StoreUnavailable as error:
-                self._store_failed(str(error))
+                self._store_failed(str(error), error.cause)
                 self._wake.wait(_RETRY_AFTER_SECONDS)
             except Exception as error:  # whatever it is, records must go on to be carried afterwards
                 log.exception("the ledger met a fault of its own")
-                self._store_failed(f"{type(error).__name__} in the ledger; the log has it")
+                self._store_failed(f"{type(error).__name__} in the ledger; the log has it", "other")
                 self._wake.wait(_RETRY_AFTER_SECONDS)
             else:
                 self._store_error = None
 
-    def _store_failed(self, why: str) -> None:
+    def _store_failed(self, why: str, cause: StoreCause) -> None:
         if self._store_error is None:
             log.warning("the store takes no usage records: %s; they wait in the journal", why)
         self._store_error = why
-        self._on_store_error()
+        self._on_error("store", cause)
 
     def _import_batch(self) -> bool:
         """Carry up to a batch of lines to the store; whether there may be more."""
         with self._importing:
-            size = self._size
-            if self._imported >= size:
+            journal = self._journal
+            if journal is None:
                 return False
-            data = os.pread(self._fd, min(size - self._imported, _BATCH_BYTES), self._imported)
-            if b"\n" not in data:  # a line longer than a batch: take all there is
-                data = os.pread(self._fd, size - self._imported, self._imported)
-            end = data.rfind(b"\n") + 1
-            lines = data[:end].split(b"\n")[:-1][:_BATCH_LINES]
-            self._store.add_usage(list(_records(lines, self._path)), ())
+            size = journal.size
+            if self._imported < size:
+                self._carry(journal, size)
             with self._lock:
-                self._imported += sum(len(line) + 1 for line in lines)
-                self._waiting_records -= sum(1 for line in lines if line)
-                if self._imported < self._size:
+                if self._imported < journal.size:
                     return True
-                os.ftruncate(self._fd, 0)
-                self._imported = self._size = 0
+                if journal.size >= _CUT_BYTES or (journal.size and time.monotonic() >= self._next_cut):
+                    journal.empty()
+                    self._imported = 0
+                    self._next_cut = time.monotonic() + _CUT_EVERY_SECONDS
                 return False
+
+    def _carry(self, journal: Journal, size: int) -> None:
+        """Carry a batch of the lines up to ``size`` to the store."""
+        data = journal.read(self._imported, min(size - self._imported, _BATCH_BYTES))
+        if b"\n" not in data:  # a line longer than a batch: take all there is
+            data = journal.read(self._imported, size - self._imported)
+        end = data.rfind(b"\n") + 1
+        lines = data[:end].split(b"\n")[:-1][:_BATCH_LINES]
+        self._store.add_usage(list(_records(lines, self._path)), ())
+        with self._lock:
+            self._imported += sum(len(line) + 1 for line in lines)
+            self._waiting_records -= sum(1 for line in lines if line)
 
     def _import_refusals(self) -> None:
         with self._lock:

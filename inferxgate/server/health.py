@@ -41,6 +41,8 @@ async def health(call: Call) -> Reply:
     if reason is not None:
         # The store's message names its file, which is nobody's business out here; the cause comes last.
         content |= {"status": "degraded", "reason": f"The store is unavailable: {reason.rpartition(': ')[2]}."}
+    elif ledger.disk_full:
+        content |= {"status": "degraded", "reason": "The disk is full: requests go on while what was set aside lasts."}
     elif missing := parts.missing_workers():
         content |= {"status": "degraded", "reason": f"Workers that do not serve at this moment: {missing}."}
     return json_reply(content)

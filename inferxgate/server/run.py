@@ -177,6 +177,7 @@ async def _serve(
         tokens = _tokens(loaded)
         identity = Identity(runtime.store, tokens, defaults=loaded.settings.limits.of_keys)
         stack.push_async_callback(identity.stop)
+        metrics.watch_part("credentials", lambda: identity.store_failure)
         parts = Parts(
             runtime=runtime,
             identity=identity,

@@ -29,6 +29,7 @@ class Threads:
         self._store = ThreadPoolExecutor(4, thread_name_prefix="store")
         self._passwords = ThreadPoolExecutor(hashers, thread_name_prefix="passwords")
         self._hashing = asyncio.Semaphore(hashers)
+        self._large = asyncio.Lock()
         self._waiting = 0
 
     def close(self) -> None:
@@ -38,6 +39,11 @@ class Threads:
     async def in_store(self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a store call. Its exceptions pass through."""
         return await asyncio.get_running_loop().run_in_executor(self._store, lambda: work(*args, **kwargs))
+
+    async def in_store_alone(self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """``in_store`` for what takes tens of megabytes: one after the other, so that it stays at that."""
+        async with self._large:
+            return await self.in_store(work, *args, **kwargs)
 
     async def hash_password(
         self, claim: Callable[[], None], work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs

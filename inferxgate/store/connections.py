@@ -15,7 +15,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from inferxgate.errors import StoreUnavailable
+from inferxgate.errors import StoreCause, StoreUnavailable
 from inferxgate.store import histograms
 
 BUSY_SECONDS = 5.0
@@ -37,6 +37,16 @@ _CAUSES = {
     sqlite3.SQLITE_CANTOPEN: "the file cannot be opened",
     sqlite3.SQLITE_NOMEM: "there is no memory left",
 }
+_KINDS: dict[int, StoreCause] = {
+    sqlite3.SQLITE_BUSY: "locked",
+    sqlite3.SQLITE_LOCKED: "locked",
+    sqlite3.SQLITE_FULL: "full",
+    sqlite3.SQLITE_READONLY: "readonly",
+    sqlite3.SQLITE_PERM: "readonly",
+    sqlite3.SQLITE_CORRUPT: "damaged",
+    sqlite3.SQLITE_NOTADB: "damaged",
+}
+"""The causes that have a name in the metrics."""
 
 
 def code_of(error: sqlite3.Error) -> int:
@@ -117,13 +127,13 @@ class Database:
     def writing(self) -> Iterator[sqlite3.Connection]:
         """The writer, within one transaction. Raises ``StoreUnavailable``."""
         if not self._write_lock.acquire(timeout=TURN_SECONDS):
-            raise self._unavailable("other writes take too long")
+            raise self._unavailable("other writes take too long", "slow")
         try:
             self._require_usable()
             with transaction(self._writer):
                 yield self._writer
         except sqlite3.Error as error:
-            raise self._unavailable(cause_of(error)) from error
+            raise self._failed(error) from error
         finally:
             self._write_lock.release()
 
@@ -131,7 +141,7 @@ class Database:
     def reading(self) -> Iterator[sqlite3.Connection]:
         """A reader. Raises ``StoreUnavailable``."""
         if not self._turns.acquire(timeout=TURN_SECONDS):
-            raise self._unavailable("other reads take too long")
+            raise self._unavailable("other reads take too long", "slow")
         try:
             self._require_usable()
             connection = self._take()
@@ -142,7 +152,7 @@ class Database:
                 raise
             self._give_back(connection)
         except sqlite3.Error as error:
-            raise self._unavailable(cause_of(error)) from error
+            raise self._failed(error) from error
         finally:
             self._turns.release()
 
@@ -178,8 +188,11 @@ class Database:
         if _identity(self._path) != self._identity:
             raise self._unavailable("the file was deleted or replaced; start again")
 
-    def _unavailable(self, cause: str) -> StoreUnavailable:
-        return StoreUnavailable(f"the database {self._path} cannot be used: {cause}")
+    def _failed(self, error: sqlite3.Error) -> StoreUnavailable:
+        return self._unavailable(cause_of(error), _KINDS.get(code_of(error), "other"))
+
+    def _unavailable(self, why: str, cause: StoreCause = "other") -> StoreUnavailable:
+        return StoreUnavailable(f"the database {self._path} cannot be used: {why}", cause)
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

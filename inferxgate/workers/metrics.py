@@ -24,6 +24,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from inferxgate.canonical.usage import BUCKETS
 from inferxgate.catalog.pricing import NANOS_PER_DOLLAR
+from inferxgate.errors import StoreCause
 from inferxgate.workers.metrics_files import MetricsFiles, own_values
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ class Metrics:
         self._http: dict[tuple[str, str, int], Counter] = {}
         self._http_times: dict[str, Histogram] = {}
         self._waiting: tuple[Callable[[], float], Callable[[], float]] | None = None
+        self._parts: dict[str, Callable[[], str | None]] = {}
 
     def _make_those_of_completions(self) -> None:
         registry = self._registry = CollectorRegistry()
@@ -180,12 +182,26 @@ class Metrics:
             multiprocess_mode="livesum",
         )
         self._store_errors = Counter(
-            "llm_gateway_store_errors", "Failed writes of the ledger to the store.", registry=registry
+            "llm_gateway_store_errors",
+            "Failed attempts to write usage records or to set space aside for them, by where and why.",
+            ("part", "cause"),
+            registry=registry,
+        )
+        self._degraded = Gauge(
+            "llm_gateway_degraded",
+            "Workers that cannot use a part now: credentials, store, journal or limits.",
+            ("part",),
+            registry=registry,
+            multiprocess_mode="livesum",
         )
 
     def watch_ledger(self, waiting_bytes: Callable[[], float], waiting_records: Callable[[], float]) -> None:
         """Where ``refresh`` reads the ledger's backlog."""
         self._waiting = waiting_bytes, waiting_records
+
+    def watch_part(self, part: str, failure: Callable[[], str | None]) -> None:
+        """Where ``refresh`` reads why a part cannot be used now; None while it can. Parts are few."""
+        self._parts[part] = failure
 
     def refresh(self) -> None:
         """Bring the gauges up to date that nothing else moves, so that other workers do not tell of a past long gone.
@@ -196,6 +212,8 @@ class Metrics:
             waiting_bytes, waiting_records = self._waiting
             self._waiting_bytes.set(waiting_bytes())
             self._waiting_records.set(waiting_records())
+        for part, failure in self._parts.items():
+            self._degraded.labels(part).set(0 if failure() is None else 1)
 
     def limit_hit(self, scope: Scope, limit: Limit) -> None:
         """A completion was refused by a limit of its key or of its key's user."""
@@ -205,9 +223,9 @@ class Metrics:
         """The use of a budget has passed a threshold, a share of the budget such as 0.8."""
         self._budget_alerts.labels(scope, f"{threshold:g}").inc()
 
-    def store_failed(self) -> None:
-        """The ledger could not write to the store and will try again."""
-        self._store_errors.inc()
+    def store_failed(self, part: Literal["store", "journal"], cause: StoreCause) -> None:
+        """The ledger could not write and will try again."""
+        self._store_errors.labels(part, cause).inc()
 
     def completed(
         self, record: UsageRecord, waited_seconds: float | None = None, *, total_seconds: float | None = None

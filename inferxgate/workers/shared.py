@@ -89,6 +89,7 @@ class SharedMemory:
                 # Killed processes leave their places among the readers; a place that is held keeps old pages alive.
                 environment.reader_check()
                 _preallocate(data, preallocated_bytes)
+                _preallocate(folder / "lock.mdb", (folder / "lock.mdb").stat().st_size)
             except (lmdb.Error, OSError):
                 hold.close()
                 raise
@@ -207,6 +208,8 @@ def _open(folder: Path, map_bytes: int) -> lmdb.Environment:
 
 
 def _preallocate(path: Path, size: int) -> None:
+    """Take the file's space from the disk. The lock file is only mapped: where it has a hole, a full disk would end the
+    process that comes to it."""
     if not size or not hasattr(os, "posix_fallocate"):  # macOS
         return
     try:

@@ -20,6 +20,7 @@ from inferxgate.canonical.usage import Usage
 from inferxgate.errors import GatewayError, StartError
 from inferxgate.gateway.ledger import Ledger, recover
 from inferxgate.ids import new_id
+from inferxgate.store.connections import Database
 from inferxgate.store.records import UsageFilter, UsageRecord
 from inferxgate.store.sqlite import SQLiteStore
 
@@ -62,6 +63,12 @@ def ids(store: SQLiteStore) -> list[str]:
     return sorted(each.id for each in store.recent_usage(EVERYTHING, limit=10_000))
 
 
+def only_reading(path: Path) -> SQLiteStore:
+    """A store that cannot be written: such a connection stands in for a file system that went read-only."""
+    reader = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=False)
+    return SQLiteStore(Database(path, reader))
+
+
 def until(condition: object, seconds: float = 20) -> None:
     assert callable(condition)
     deadline = time.monotonic() + seconds
@@ -84,8 +91,8 @@ def test_what_is_appended_is_in_the_store_as_it_was(store: SQLiteStore, tmp_path
 
 
 def test_a_locked_store_loses_nothing_and_is_told_of(store: SQLiteStore, tmp_path: Path) -> None:
-    failures: list[int] = []
-    ledger = Ledger(store, tmp_path / "journal", on_store_error=lambda: failures.append(1))
+    failures: list[tuple[str, str]] = []
+    ledger = Ledger(store, tmp_path / "journal", on_error=lambda part, cause: failures.append((part, cause)))
     ledger.start()
     with sqlite3.connect(tmp_path / "inferxgate.db", isolation_level=None) as other:
         other.execute("BEGIN EXCLUSIVE")
@@ -93,7 +100,7 @@ def test_a_locked_store_loses_nothing_and_is_told_of(store: SQLiteStore, tmp_pat
         for each in records:
             ledger.append(each)
         until(lambda: ledger.store_error is not None)
-        assert failures
+        assert set(failures) == {("store", "locked")}
         assert ledger.journal_error is None
         assert ledger.waiting_bytes() > 0
         assert ledger.waiting_records() == 10
@@ -103,6 +110,26 @@ def test_a_locked_store_loses_nothing_and_is_told_of(store: SQLiteStore, tmp_pat
     assert ledger.waiting_records() == 0
     assert ids(store) == sorted(each.id for each in records)
     ledger.close()
+
+
+def test_a_read_only_store_loses_nothing(store: SQLiteStore, tmp_path: Path) -> None:
+    failures: list[tuple[str, str]] = []
+    path, journal = tmp_path / "inferxgate.db", tmp_path / "journal"
+    read_only = only_reading(path)
+    ledger = Ledger(read_only, journal, on_error=lambda part, cause: failures.append((part, cause)))
+    ledger.start()
+    records = [record() for _ in range(10)]
+    for each in records:
+        ledger.append(each)
+        ledger.require_writable()
+    until(lambda: ledger.store_error is not None)
+    assert str(ledger.store_error).endswith("it is read-only")
+    ledger.close()
+    read_only.close()
+    assert set(failures) == {("store", "readonly")}
+    assert ids(store) == []
+    assert recover(store, journal) == 10
+    assert ids(store) == sorted(each.id for each in records)
 
 
 def test_a_journal_that_cannot_grow_stops_admission_until_it_can(store: SQLiteStore, tmp_path: Path) -> None:

@@ -132,6 +132,19 @@ def test_the_ledgers_backlog_is_read_when_it_is_asked_for() -> None:
     assert (found["llm_gateway_ledger_waiting_bytes"], found["llm_gateway_ledger_waiting_records"]) == (700, 2)
 
 
+def test_parts_that_cannot_be_used_are_read_when_they_are_asked_for() -> None:
+    metrics = Metrics()
+    failures: dict[str, str | None] = {"store": None, "journal": None}
+    metrics.watch_part("store", lambda: failures["store"])
+    metrics.watch_part("journal", lambda: failures["journal"])
+    degraded = 'llm_gateway_degraded{{part="{}"}}'.format
+    assert (rendered(metrics)[degraded("store")], rendered(metrics)[degraded("journal")]) == (0, 0)
+    failures["store"] = "it is locked"
+    assert (rendered(metrics)[degraded("store")], rendered(metrics)[degraded("journal")]) == (1, 0)
+    failures["store"] = None
+    assert rendered(metrics)[degraded("store")] == 0
+
+
 def test_models_that_clients_make_up_share_a_label() -> None:
     metrics = Metrics()
     for number in range(500):
@@ -146,7 +159,7 @@ def test_models_that_clients_make_up_share_a_label() -> None:
 def test_one_worker_counts_in_memory_whatever_the_environment_says(tmp_path: Path) -> None:
     code = (
         "from inferxgate.workers.metrics import Metrics\n"
-        "metrics = Metrics()\nmetrics.store_failed()\nprint(metrics.render())"
+        "metrics = Metrics()\nmetrics.store_failed('store', 'full')\nprint(metrics.render())"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -157,7 +170,7 @@ def test_one_worker_counts_in_memory_whatever_the_environment_says(tmp_path: Pat
         check=True,
         cwd=Path(__file__).parents[2],
     )
-    assert "llm_gateway_store_errors_total 1.0" in done.stdout
+    assert 'llm_gateway_store_errors_total{cause="full",part="store"} 1.0' in done.stdout
     assert list(tmp_path.iterdir()) == []
 
 
@@ -166,7 +179,8 @@ def test_one_worker_counts_in_memory_whatever_the_environment_says(tmp_path: Pat
 
 def test_the_sum_is_that_of_all_workers_and_outlives_them(tmp_path: Path) -> None:
     count = "for _ in range({times}): metrics.completed(RECORD, 1.0, total_seconds=1.5)\n"
-    life = count + "metrics.active.labels('openai').inc(); metrics.store_failed(); metrics.limit_hit('key', 'tokens')\n"
+    life = count + "metrics.active.labels('openai').inc(); metrics.store_failed('store', 'locked'); "
+    life += "metrics.limit_hit('key', 'tokens')\n"
     worker(tmp_path, 1, life.format(times=3))
     worker(tmp_path, 2, life.format(times=4))
     files = {path.name for path in tmp_path.iterdir()}
@@ -180,7 +194,7 @@ def test_the_sum_is_that_of_all_workers_and_outlives_them(tmp_path: Path) -> Non
     assert found[f"llm_gateway_request_duration_seconds_count{{{labels}}}"] == 12
     assert found[f'llm_gateway_request_duration_seconds_bucket{{le="+Inf",{labels}}}'] == 12
     assert found['llm_gateway_overhead_seconds_sum{provider="openai"}'] == 6
-    assert found["llm_gateway_store_errors_total"] == 2
+    assert found['llm_gateway_store_errors_total{cause="locked",part="store"}'] == 2
     assert found['llm_gateway_active_requests{provider="openai"}'] == 1, "only the first worker is taken for alive"
 
 

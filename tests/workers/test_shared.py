@@ -105,6 +105,8 @@ def test_space_is_set_aside(folder: Path) -> None:
     status = (folder / "data.mdb").stat()
     assert status.st_blocks * 512 >= PREALLOCATED_BYTES
     assert status.st_mode & 0o777 == 0o600
+    lock = (folder / "lock.mdb").stat()
+    assert lock.st_blocks * 512 >= lock.st_size
     assert folder.stat().st_mode & 0o777 == 0o700
 
 
