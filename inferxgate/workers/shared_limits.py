@@ -106,8 +106,8 @@ class SharedLimits:
         if not limited:
             return RateState(UNLIMITED, UNLIMITED, math.ceil(self._wall_clock()))
         with self._shared.reading() as transaction:
-            now = self._clock()
-            states = [self._state(transaction, scope, now).rate(now, self._wall_clock()) for scope in limited]
+            now, wall_now = self._clock(), self._wall_clock()
+            states = [self._rate(transaction, scope, now, wall_now) for scope in limited]
         return states[0] if len(states) == 1 else min(states, key=lambda state: (state.remaining, -state.reset_at_s))
 
     # --- for recovery, and for those who keep the books
@@ -165,6 +165,12 @@ class SharedLimits:
 
     def _state(self, transaction: Transaction, scope: Scope, now: float) -> _State:
         return _State(transaction, scope, (self._counters, self._windows), now)
+
+    def _rate(self, transaction: Transaction, scope: Scope, now: float, wall_now: float) -> RateState:
+        row = Counters(transaction.get(_name(scope.kind, scope.id), db=self._counters))
+        if row.first_until > now and row.count <= scope.requests_per_minute:  # as is usual: the row alone says it
+            return _rate_state(scope, row.count, row.first_until - now + wall_now)
+        return self._state(transaction, scope, now).rate(now, wall_now)
 
     def _settle(self, key: bytes, record: UsageRecord) -> Sequence[BudgetAlert] | None:
         alerts: list[BudgetAlert] = []
@@ -244,9 +250,14 @@ class _State:
             transaction.put(self._name, self.row.build(), db=self._counters)
 
     def rate(self, now: float, wall_now: float) -> RateState:
-        most = self._scope.requests_per_minute
-        grows_at = self._window.until_count_is(min(most, self.row.count) - 1) if self.row.count else now
-        return RateState(most, max(0, most - self.row.count), math.ceil(round(wall_now + grows_at - now, 6)))
+        count = self.row.count
+        grows_at = self._window.until_count_is(min(self._scope.requests_per_minute, count) - 1) if count else now
+        return _rate_state(self._scope, count, grows_at - now + wall_now)
+
+
+def _rate_state(scope: Scope, count: int, grows_at_s: float) -> RateState:
+    most = scope.requests_per_minute
+    return RateState(most, max(0, most - count), math.ceil(round(grows_at_s, 6)))
 
 
 def _name(kind: ScopeKind, scope_id: str) -> bytes:
