@@ -4,7 +4,8 @@ Why LMDB: every limit needs a few reads and writes that happen together or not a
 at any moment, and nothing to be started beside them. LMDB gives transactions under one lock that outlives its holder
 (a robust mutex: the next one repairs what a killed one left) and readers that wait for nobody. Nothing is synced to
 the disk: what the page cache holds survives a killed process, and after another boot of the machine the limits start
-anew while the money is counted again from the store. The README has the figures that it was chosen by.
+anew while the money is counted again from the store. "How the workers agree" in the README has the figures that it was
+chosen by.
 
 What fails, and what then happens: where the file cannot be written (the disk is full, the map is full), every call
 raises ``SharedUnavailable``; no request is admitted then, since no limit could be held. Some space is taken from the
@@ -187,7 +188,8 @@ class _Within:
                 self._transaction.abort()
             else:
                 self._transaction.commit()
-                self._shared.written()
+                if self._shared.failure is not None:
+                    self._shared.written()
         except lmdb.Error as error:
             raise self._shared.unavailable(error, write=self._write) from error
         if isinstance(raised, lmdb.Error):

@@ -59,6 +59,7 @@ class SharedLimits:
         self._shared = shared
         self._counters = shared.database("counters")
         self._windows = shared.database("windows")
+        self._databases = (self._counters, self._windows)
         self._claims = shared.database("claims")
         self._prefix = owner.encode() + _SEPARATOR
         self._alerts = sorted(alerts)
@@ -75,7 +76,7 @@ class SharedLimits:
     def admit(self, scopes: Sequence[Scope], claim: Claim) -> Refused | None:
         with self._shared.writing() as transaction:
             now = self._clock()  # read while nobody else can write, so that the log is in the order of its times
-            states = [self._state(transaction, scope, now) for scope in scopes]
+            states = [_State(transaction, scope, self._databases, now) for scope in scopes]
             for state in states:
                 refused = state.refuses(claim, now)
                 if refused is not None:
@@ -106,8 +107,8 @@ class SharedLimits:
         if not limited:
             return RateState(UNLIMITED, UNLIMITED, math.ceil(self._wall_clock()))
         with self._shared.reading() as transaction:
-            now = self._clock()
-            states = [self._state(transaction, scope, now).rate(now, self._wall_clock()) for scope in limited]
+            now, wall_now = self._clock(), self._wall_clock()
+            states = [self._rate(transaction, scope, now, wall_now) for scope in limited]
         return states[0] if len(states) == 1 else min(states, key=lambda state: (state.remaining, -state.reset_at_s))
 
     # --- for recovery, and for those who keep the books
@@ -175,8 +176,11 @@ class SharedLimits:
 
     # --- within
 
-    def _state(self, transaction: Transaction, scope: Scope, now: float) -> _State:
-        return _State(transaction, scope, (self._counters, self._windows), now)
+    def _rate(self, transaction: Transaction, scope: Scope, now: float, wall_now: float) -> RateState:
+        row = Counters(transaction.get(_name(scope.kind, scope.id), db=self._counters))
+        if row.first_until > now and row.count <= scope.requests_per_minute:  # as is usual: the row alone says it
+            return _rate_state(scope, row.count, row.first_until - now + wall_now)
+        return _State(transaction, scope, self._databases, now).rate(now, wall_now)
 
     def _settle(self, key: bytes, record: UsageRecord) -> Sequence[BudgetAlert] | None:
         alerts: list[BudgetAlert] = []
@@ -217,9 +221,10 @@ class _State:
         self._scope = scope
         self._counters, windows = databases
         self._name = _name(scope.kind, scope.id)
-        self.row = Counters(transaction.get(self._name, db=self._counters))
-        self._window = Window(transaction, windows, self._name, self.row)
-        self._window.expire(now, write=False)
+        self.row = row = Counters(transaction.get(self._name, db=self._counters))
+        self._window = Window(transaction, windows, self._name, row)
+        if row.first_until <= now:
+            self._window.expire(now, write=False)
 
     def refuses(self, claim: Claim, now: float) -> Refused | None:
         scope, row, window = self._scope, self.row, self._window
@@ -256,9 +261,14 @@ class _State:
             transaction.put(self._name, self.row.build(), db=self._counters)
 
     def rate(self, now: float, wall_now: float) -> RateState:
-        most = self._scope.requests_per_minute
-        grows_at = self._window.until_count_is(min(most, self.row.count) - 1) if self.row.count else now
-        return RateState(most, max(0, most - self.row.count), math.ceil(round(wall_now + grows_at - now, 6)))
+        count = self.row.count
+        grows_at = self._window.until_count_is(min(self._scope.requests_per_minute, count) - 1) if count else now
+        return _rate_state(self._scope, count, grows_at - now + wall_now)
+
+
+def _rate_state(scope: Scope, count: int, grows_at_s: float) -> RateState:
+    most = scope.requests_per_minute
+    return RateState(most, max(0, most - count), math.ceil(round(grows_at_s, 6)))
 
 
 def _name(kind: ScopeKind, scope_id: str) -> bytes:

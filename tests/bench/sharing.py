@@ -80,7 +80,7 @@ class InLmdb(_Alone):
 
     def _count(self, transaction: lmdb.Transaction, more: int) -> None:
         found = transaction.get(_NAME, db=self._rows)
-        transaction.put(_NAME, _counted(bytes(found) if found else None, more), db=self._rows)
+        transaction.put(_NAME, _counted(None if found is None else bytes(found), more), db=self._rows)
 
 
 class InSqlite(_Alone):
