@@ -120,7 +120,7 @@ async def open_runtime(
             recovery = Recovery(store, shared, ledger, gateway.settling)
             _put_in_order(recovery, presence)
             ledger.also(recovery.watch)
-            ledger.also(Upkeep(Retention(store, retention_limits(loaded)), election).step)
+            ledger.also(Upkeep(Retention(store, retention_limits(loaded)), shared, election).step)
         notes = asyncio.create_task(gateway.keep_notes(), name="notes")
         stack.callback(notes.cancel)
         yield Runtime(loaded, store, ledger, catalog, router, limits, attempts, metrics, gateway)

@@ -30,7 +30,7 @@ from inferxgate.gateway.settling import Settling
 from inferxgate.store.records import Status, UsageRecord
 from inferxgate.upstream.media import MediaFetcher, NoFetch
 from inferxgate.upstream.protocol import HttpResponse, Upstream
-from inferxgate.workers.limits import Limits
+from inferxgate.workers.limits import Limits, RateState, Scope
 from inferxgate.workers.metrics import Metrics
 from inferxgate.workers.reasoning import ReasoningMemory
 from inferxgate.workers.shared import SharedUnavailable
@@ -43,6 +43,7 @@ CLIENT_CLOSED_STATUS = 499
 _MAX_ANSWER_BYTES = 256 * 1024 * 1024
 _MAX_ERROR_BYTES = 1024 * 1024
 _DRAIN_SECONDS = 1.0
+_FAULT = errors.INTERNAL_ERROR.code
 _NOTE_EVERY_SECONDS = 2.0
 _NOTES_AT_ONCE = 100
 
@@ -67,6 +68,8 @@ class WholeReply:
     cost_nanos: int | None
     dropped: tuple[str, ...]
     """Parameters that the target does not take and that were left out."""
+    rate: RateState | None = None
+    """The state of the caller's window now, where it is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +139,13 @@ class Gateway:
         ``CLIENT_GONE`` when the client leaves: the provider's request ends at once, and the record says so.
         """
         admitted = self._admission.admit(caller, request, request_id)
-        attempt = _Attempt(admitted, caller, request, request_id, told=told or Told(), gateway=self)
+        meter = Meter(caller, request, admitted, request_id=request_id)
+        try:
+            attempt = _Attempt(admitted, caller, request, meter, request_id, told=told or Told(), gateway=self)
+        except Exception as error:  # whatever it is: the request has been admitted, and its claim must not stand
+            status, code = (error.status, error.code) if isinstance(error, GatewayError) else (500, _FAULT)
+            self.settling.end(meter.record("gateway_error", status, error_code=code))
+            raise
         with attempt.recorded():
             if request.stream:
                 return await attempt.stream()
@@ -146,10 +155,11 @@ class Gateway:
         """A request is under way from now on."""
         self._under_way.add(meter)
 
-    def ended(self, meter: Meter, record: UsageRecord) -> None:
-        """It has ended, and this is its record."""
+    def ended(self, meter: Meter, record: UsageRecord, scopes: Sequence[Scope] = ()) -> RateState | None:
+        """It has ended, and this is its record; with its caller's scopes, the state of their window afterwards."""
         self._under_way.discard(meter)
-        self.settling.end(record, meter.waited_seconds if meter.sent else None, meter.seconds)
+        waited_seconds = meter.waited_seconds if meter.sent else None
+        return self.settling.end(record, scopes, waited_seconds=waited_seconds, total_seconds=meter.seconds)
 
     async def keep_notes(self) -> None:
         """Note what requests under way have used so far, for ever: should this process be killed, it is charged."""
@@ -171,7 +181,15 @@ class _Attempt:
     """One admitted request at one target."""
 
     def __init__(
-        self, admitted: Admitted, caller: Caller, request: ChatRequest, request_id: str, *, told: Told, gateway: Gateway
+        self,
+        admitted: Admitted,
+        caller: Caller,
+        request: ChatRequest,
+        meter: Meter,
+        request_id: str,
+        *,
+        told: Told,
+        gateway: Gateway,
     ) -> None:
         target = admitted.target
         provider = target.provider
@@ -190,8 +208,9 @@ class _Attempt:
         self._media = gateway.media
         self._request_id = request_id
         self._gateway = gateway
-        self._meter = Meter(caller, request, admitted, request_id=request_id)
-        gateway.began(self._meter)
+        self._scopes = caller.scopes
+        self._meter = meter
+        gateway.began(meter)
         self._active = gateway.metrics.active.labels(provider.name)
         self._active.inc()
         self._told = told
@@ -222,10 +241,10 @@ class _Attempt:
             if self._ended == "client_closed":
                 self._record("client_closed", self._told.status or CLIENT_CLOSED_STATUS)
             else:
-                self._record(self._ended, self._told.status or 500, error_code=errors.INTERNAL_ERROR.code)
+                self._record(self._ended, self._told.status or 500, error_code=_FAULT)
             raise
         except BaseException:  # a fault of ours: the server answers 500 and logs it; here it only gets its record
-            self._record("gateway_error", self._told.status or 500, error_code=errors.INTERNAL_ERROR.code)
+            self._record("gateway_error", self._told.status or 500, error_code=_FAULT)
             raise
 
     async def whole(self) -> WholeReply:
@@ -239,7 +258,8 @@ class _Attempt:
         data, chunks = self._exchange.whole(data)
         self._observe(chunks)
         as_it_came = data if self._exchange.verbatim else None
-        return WholeReply(self._target, as_it_came, chunks, self._record("ok", 200), self._exchange.dropped)
+        cost_nanos, rate = self._record("ok", 200, scopes=self._scopes)
+        return WholeReply(self._target, as_it_came, chunks, cost_nanos, self._exchange.dropped, rate)
 
     async def stream(self) -> StreamReply:
         """Ask, and wait for the first event."""
@@ -338,10 +358,12 @@ class _Attempt:
                 yield events
             self._record("ok", 200)
 
-    def _record(self, status: Status, http_status: int, *, error_code: str | None = None) -> int | None:
-        """Put the one record of this request into the journal; its cost."""
+    def _record(
+        self, status: Status, http_status: int, *, error_code: str | None = None, scopes: Sequence[Scope] = ()
+    ) -> tuple[int | None, RateState | None]:
+        """Put the one record of this request into the journal; its cost, and what ``Gateway.ended`` says."""
         if self._recorded:
-            return None
+            return None, None
         self._recorded = True
         self._active.dec()
         if status == "ok" and self._answer is not None:
@@ -350,8 +372,7 @@ class _Attempt:
             if turns:
                 self._reasoning.remember(self._tenant, turns)
         record = self._meter.record(status, http_status, error_code=error_code)
-        self._gateway.ended(self._meter, record)
-        return record.cost_nanos
+        return record.cost_nanos, self._gateway.ended(self._meter, record, scopes)
 
 
 async def _rest(data: AsyncIterator[bytes], *, limit: int) -> bytes:

@@ -103,12 +103,12 @@ class Recovery:
         return len(claims)
 
     def _tell(self, owner: str, record: UsageRecord, *, new: bool) -> None:
-        alerts = self._limits.settle_for(owner, record)
-        if alerts is None:  # somebody else was faster
+        settled = self._limits.settle_for(owner, record)
+        if settled is None:  # somebody else was faster
             return
         if new:
             self._settling.count(record)
-        self._settling.tell(alerts)
+        self._settling.tell(settled.alerts)
 
 
 def sums_of(store: Store, now_ms: int) -> dict[BudgetPeriod, dict[tuple[ScopeKind, str], int]]:

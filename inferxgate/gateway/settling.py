@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from inferxgate.catalog.pricing import NANOS_PER_DOLLAR
 from inferxgate.gateway.ledger import Ledger
 from inferxgate.store.records import UsageRecord
-from inferxgate.workers.limits import BudgetAlert, Limits
+from inferxgate.workers.limits import BudgetAlert, Limits, RateState, Scope
 from inferxgate.workers.metrics import Metrics
 from inferxgate.workers.shared import SharedUnavailable
 
@@ -29,14 +29,22 @@ class Settling:
         self._metrics = metrics
         self._unsettled: deque[UsageRecord] = deque()
 
-    def end(self, record: UsageRecord, waited_seconds: float | None = None, total_seconds: float | None = None) -> None:
+    def end(
+        self,
+        record: UsageRecord,
+        scopes: Sequence[Scope] = (),
+        *,
+        waited_seconds: float | None = None,
+        total_seconds: float | None = None,
+    ) -> RateState | None:
         """Account for a request that has ended. Never raises: what cannot be settled now is settled later.
 
-        ``waited_seconds`` of ``total_seconds`` were spent waiting for the provider; None where it was not asked.
+        ``waited_seconds`` of ``total_seconds`` were spent waiting for the provider; None where it was not asked. The
+        state of the caller's window afterwards, where its ``scopes`` are given and it is known.
         """
         self._ledger.append(record)
         self._metrics.completed(record, waited_seconds, total_seconds=total_seconds)
-        self._settle(record)
+        return self._settle(record, scopes)
 
     def count(self, record: UsageRecord) -> None:
         """Show a record in the metrics whose request another process had begun."""
@@ -62,13 +70,16 @@ class Settling:
                 alert.period,
             )
 
-    def _settle(self, record: UsageRecord) -> None:
+    def _settle(self, record: UsageRecord, scopes: Sequence[Scope] = ()) -> RateState | None:
         try:
-            alerts = self._limits.settle(record)
+            settled = self._limits.settle(record, scopes)
         except SharedUnavailable as error:
             if not self._unsettled:
                 log.error("what requests used is not settled yet, and their reservations stand: %s", error)
             self._unsettled.append(record)
-            return
-        if alerts:
-            self.tell(alerts)
+            return None
+        if settled is None:
+            return None
+        if settled.alerts:
+            self.tell(settled.alerts)
+        return settled.rate

@@ -43,6 +43,7 @@ from inferxgate.server.identity import Identity
 from inferxgate.server.logs import RequestLine, log_request
 from inferxgate.server.responses import error_response, rate_headers, send_reply, start_message
 from inferxgate.server.routes import CHAT_PATH, build_endpoints
+from inferxgate.workers.limits import RateState
 from inferxgate.workers.shared import SharedUnavailable
 
 log = logging.getLogger("inferxgate.server")
@@ -171,7 +172,8 @@ class Door:
         caller = state.get("caller") or self._identity.known(headers)
         if isinstance(caller, Caller):
             try:
-                added += rate_headers(self._limits.peek(caller.scopes))
+                rate = state.get("rate")
+                added += rate_headers(rate if isinstance(rate, RateState) else self._limits.peek(caller.scopes))
             except SharedUnavailable as error:  # the answer is no worse for it, and admission says so where it matters
                 log.warning("no rate limit headers: %s", error)
         if self._draining.started:

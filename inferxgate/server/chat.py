@@ -82,6 +82,7 @@ class ChatEndpoint:
             else:
                 reply = await self._chat(scope, request, Told())
                 assert isinstance(reply, WholeReply)  # noqa: S101 - a request without stream has a whole reply
+                scope["state"]["rate"] = reply.rate
                 await _send_whole(reply, request, send, watcher)
         except asyncio.CancelledError:
             if not watcher.client_left:

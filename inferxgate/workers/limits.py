@@ -87,6 +87,15 @@ class BudgetAlert:
     period: BudgetPeriod
 
 
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What the end of a request has changed."""
+
+    alerts: Sequence[BudgetAlert] = ()
+    rate: RateState | None = None
+    """The state of its caller's window just after it, where the caller's scopes were given."""
+
+
 class Limits(Protocol):
     """Counts what callers use. Every method raises ``SharedUnavailable`` where nothing can be counted."""
 
@@ -103,8 +112,11 @@ class Limits(Protocol):
     def note(self, records: Sequence[UsageRecord]) -> None:
         """What requests under way would cost if they ended now, in case this process does not see them end."""
 
-    def settle(self, record: UsageRecord) -> Sequence[BudgetAlert] | None:
-        """Put what a request used in the place of its claim; None where it has no claim (any more)."""
+    def settle(self, record: UsageRecord, scopes: Sequence[Scope] = ()) -> Settled | None:
+        """Put what a request used in the place of its claim; None where it has no claim (any more).
+
+        With its caller's ``scopes``, also what ``peek`` would say afterwards: the answer is about to tell it.
+        """
 
     def peek(self, scopes: Sequence[Scope]) -> RateState:
         """The state of the window that is nearest to its limit, without counting anything."""
@@ -124,8 +136,8 @@ class NoLimits:
     def note(self, records: Sequence[UsageRecord]) -> None:
         pass
 
-    def settle(self, record: UsageRecord) -> Sequence[BudgetAlert] | None:
-        return ()
+    def settle(self, record: UsageRecord, scopes: Sequence[Scope] = ()) -> Settled | None:
+        return Settled()
 
     def peek(self, scopes: Sequence[Scope]) -> RateState:
         return RateState(UNLIMITED, UNLIMITED, 0)

@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import orjson
@@ -32,6 +33,7 @@ from inferxgate.workers.limits import (
     Refused,
     Scope,
     ScopeKind,
+    Settled,
 )
 from inferxgate.workers.shared import SharedMemory, Transaction
 from inferxgate.workers.windows import Window
@@ -99,17 +101,14 @@ class SharedLimits:
                     head, _, _ = found.partition(b"\n")
                     transaction.put(key, head + b"\n" + build_line(record), db=self._claims)
 
-    def settle(self, record: UsageRecord) -> Sequence[BudgetAlert] | None:
-        return self._settle(self._prefix + record.id.encode(), record)
+    def settle(self, record: UsageRecord, scopes: Sequence[Scope] = ()) -> Settled | None:
+        return self._settle(self._prefix + record.id.encode(), record, scopes)
 
     def peek(self, scopes: Sequence[Scope]) -> RateState:
-        limited = [scope for scope in scopes if scope.requests_per_minute]
-        if not limited:
+        if not any(scope.requests_per_minute for scope in scopes):
             return RateState(UNLIMITED, UNLIMITED, math.ceil(self._wall_clock()))
         with self._shared.reading() as transaction:
-            now, wall_now = self._clock(), self._wall_clock()
-            states = [self._rate(transaction, scope, now, wall_now) for scope in limited]
-        return states[0] if len(states) == 1 else min(states, key=lambda state: (state.remaining, -state.reset_at_s))
+            return self._nearest(transaction, scopes, self._clock(), self._wall_clock())
 
     # --- for recovery, and for those who keep the books
 
@@ -125,7 +124,7 @@ class SharedLimits:
         with self._shared.reading() as transaction:
             return [_lost(value) for _, value in self._shared.rows(transaction, self._claims, prefix)]
 
-    def settle_for(self, owner: str, record: UsageRecord) -> Sequence[BudgetAlert] | None:
+    def settle_for(self, owner: str, record: UsageRecord) -> Settled | None:
         """The same as ``settle``, for a worker that is dead."""
         return self._settle(owner.encode() + _SEPARATOR + record.id.encode(), record)
 
@@ -155,6 +154,23 @@ class SharedLimits:
                     found[_scope_of(name)] = dict(zip(PERIODS, row.spent, strict=True))
         return found
 
+    def sweep(self, behind: bytes = b"", *, most: int = 500) -> bytes:
+        """Delete the expired entries of scopes that nobody asks for any more, which would stay for good otherwise.
+
+        Looks at ``most`` scopes in the order of their names, behind the name ``behind``; the last one's name, empty
+        where no more are left.
+        """
+        with self._shared.writing() as transaction:
+            now = self._clock()
+            found = list(islice(self._shared.rows(transaction, self._counters, behind=behind), most))
+            for name, data in found:
+                row = Counters(data)
+                window = Window(transaction, self._windows, name, row)
+                window.expire(now, write=False)
+                if window.forget():
+                    transaction.put(name, row.build(), db=self._counters)
+        return found[-1][0] if len(found) == most else b""
+
     def counted(self) -> bool:
         """Whether ``recount`` has been done since the shared memory was made."""
         with self._shared.reading() as transaction:
@@ -176,22 +192,30 @@ class SharedLimits:
 
     # --- within
 
+    def _nearest(self, transaction: Transaction, scopes: Sequence[Scope], now: float, wall_now: float) -> RateState:
+        """The state of the window that is nearest to its limit."""
+        states = [self._rate(transaction, scope, now, wall_now) for scope in scopes if scope.requests_per_minute]
+        if not states:
+            return RateState(UNLIMITED, UNLIMITED, math.ceil(wall_now))
+        return states[0] if len(states) == 1 else min(states, key=lambda state: (state.remaining, -state.reset_at_s))
+
     def _rate(self, transaction: Transaction, scope: Scope, now: float, wall_now: float) -> RateState:
         row = Counters(transaction.get(_name(scope.kind, scope.id), db=self._counters))
         if row.first_until > now and row.count <= scope.requests_per_minute:  # as is usual: the row alone says it
             return _rate_state(scope, row.count, row.first_until - now + wall_now)
         return _State(transaction, scope, self._databases, now).rate(now, wall_now)
 
-    def _settle(self, key: bytes, record: UsageRecord) -> Sequence[BudgetAlert] | None:
+    def _settle(self, key: bytes, record: UsageRecord, scopes: Sequence[Scope] = ()) -> Settled | None:
         alerts: list[BudgetAlert] = []
         with self._shared.writing() as transaction:
             found = transaction.pop(key, db=self._claims)
             if found is None:
                 return None
-            at_ms, claimed_tokens, claimed_nanos, scopes = orjson.loads(found.partition(b"\n")[0])
-            at, now = period_starts(at_ms), period_starts(int(self._wall_clock() * 1000))
+            at_ms, claimed_tokens, claimed_nanos, claims = orjson.loads(found.partition(b"\n")[0])
+            wall_now = self._wall_clock()
+            at, now = period_starts(at_ms), period_starts(int(wall_now * 1000))
             used, cost = record.usage.total_tokens, record.cost_nanos or 0
-            for kind, scope_id, place, budget, period in scopes:
+            for kind, scope_id, place, budget, period in claims:
                 name = _name(kind, scope_id)
                 row = Counters(transaction.get(name, db=self._counters))
                 row.parallel -= 1
@@ -203,7 +227,8 @@ class SharedLimits:
                 if budget is not None:
                     index = PERIODS.index(period)
                     alerts += self._crossed((kind, scope_id, period, budget), before[index], row.spent[index])
-        return alerts
+            rate = self._nearest(transaction, scopes, self._clock(), wall_now) if scopes else None
+        return Settled(alerts, rate)
 
     def _crossed(
         self, budget: tuple[ScopeKind, str, BudgetPeriod, int], before: int, after: int

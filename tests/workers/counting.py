@@ -65,9 +65,15 @@ class Counting:
         assert isinstance(refused, Refused), refused
         return refused
 
-    def end(self, record: UsageRecord, *, tokens: int = 0, cost: int | None = 0) -> Sequence[BudgetAlert] | None:
-        """The request has ended, and used this much."""
-        return self.limits.settle(replace(record, usage=Usage(input_tokens=tokens), cost_nanos=cost))
+    def end(
+        self, record: UsageRecord, *scopes: Scope, tokens: int = 0, cost: int | None = 0
+    ) -> Sequence[BudgetAlert] | None:
+        """The request has ended, and used this much. What is said of its scopes afterwards is what ``peek`` says."""
+        settled = self.limits.settle(replace(record, usage=Usage(input_tokens=tokens), cost_nanos=cost), scopes)
+        if settled is None:
+            return None
+        assert settled.rate == (self.limits.peek(scopes) if scopes else None)
+        return settled.alerts
 
     def state(self, *scopes: Scope) -> RateState:
         return self.limits.peek(scopes)

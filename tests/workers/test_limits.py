@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inferxgate.store.records import UsageRecord
-from inferxgate.workers.limits import EXACT_UP_TO, UNLIMITED, WINDOW_SECONDS, NoLimits, Refused, Scope
+from inferxgate.workers.limits import EXACT_UP_TO, UNLIMITED, WINDOW_SECONDS, NoLimits, Refused, Scope, Settled
 from inferxgate.workers.shared import SharedMemory
 from tests.support.stores import DAY_MS, new_record
 from tests.workers.counting import Clock, Counting, new_scope
@@ -37,6 +38,7 @@ def test_never_more_than_the_limit_in_any_minute(shared: SharedMemory, rpm: int,
         else:
             admitted.append(now)
             window.append(now)
+            counting.end(asked, scope)
         state = counting.state(scope)
         assert (state.limit, state.remaining) == (rpm, rpm - len(window))
         assert state.reset_at_s == math.ceil(round(counting.wall() + window[0] + WINDOW_SECONDS - now, 6))
@@ -260,12 +262,13 @@ def test_every_scope_must_allow_it_or_none_counts_it(shared: SharedMemory) -> No
     counting = Counting(shared)
     user = Scope("user", "user_1", requests_per_minute=2)
     one, other = new_scope(requests_per_minute=5), new_scope(requests_per_minute=5)
-    counting.admitted(one, user)
+    first = counting.admitted(one, user)
     counting.admitted(other, user)
     refused = counting.refused(one, user)
     assert (refused.limit, refused.scope) == ("requests", user)
     assert counting.state(one).remaining == 4, "the key did not count what its user may not"
     assert counting.state(one, user).remaining == 0, "what is told is the limit that is nearest"
+    assert counting.end(first, one, user) == []
 
 
 def test_a_claim_is_settled_once(shared: SharedMemory) -> None:
@@ -289,13 +292,44 @@ def test_the_order_of_ends_does_not_matter(shared: SharedMemory, orders: list[in
     assert ("key", scope.id) not in counting.limits.reserved()
 
 
+# --- what nobody asks for any more
+
+
+def test_windows_of_callers_that_left_are_swept(folder: Path) -> None:
+    memory = SharedMemory.open(folder)
+    counting = Counting(memory)
+    gone = [new_scope(requests_per_minute=5) for _ in range(7)]
+    for scope in gone:
+        for _ in range(3):
+            counting.end(counting.admitted(scope, cost=5), cost=5)
+    counting.clock.now += WINDOW_SECONDS / 2
+    new = new_scope(requests_per_minute=5)
+    counting.admitted(new)
+    counting.clock.now += WINDOW_SECONDS / 2
+    assert entries(memory) == 3 * 7 + 1
+    place, portions = b"", 0
+    while place or not portions:
+        place, portions = counting.limits.sweep(place, most=3), portions + 1
+    assert portions == 3
+    assert entries(memory) == 1, "what still counts stays"
+    assert counting.state(new).remaining == 4
+    assert counting.state(gone[0]).remaining == 5
+    assert counting.limits.spent("key", gone[0].id, counting.now_ms)["total"] == 15
+    memory.close()
+
+
+def entries(memory: SharedMemory) -> int:
+    with memory.reading() as transaction:
+        return len(list(memory.rows(transaction, memory.database("windows"))))
+
+
 # --- those without limits
 
 
 def test_off_is_an_engine_too(shared: SharedMemory) -> None:
     limits = NoLimits()
     assert limits.peek(()).remaining == UNLIMITED
-    assert limits.settle(new_record()) == ()
+    assert limits.settle(new_record()) == Settled()
     limits.note([new_record()])
 
 
