@@ -37,8 +37,8 @@ from tests.support.process import GatewayProcess, provider_section
 from tests.support.provider import FakeProvider, Reply, SeenRequest, error_body, json_reply, sse_reply
 
 KEYS = 200
-WARM_UP_SHARE = 0.2
-"""Of the time: until then pools fill up and every name has been heard once."""
+WARM_UP_SHARE = 1 / 3
+"""Of the time: until then pools fill up, and made-up models take all the series that the metrics have for them."""
 CENSUS_EVERY_MINUTES = 5
 MIB = 1024 * 1024
 
