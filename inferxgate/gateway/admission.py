@@ -32,6 +32,10 @@ LOST = "worker_lost"
 """The error code of requests whose worker was killed before they ended."""
 _RETRY_AFTER_SECONDS = 1.0
 _NO_RETRY = {"x-should-retry": "false"}
+_MOST_TOKENS = 10**12
+_MOST_NANOS = 2 * 10**15
+# Clients may ask for any number of tokens. More than this is above every limit and every budget that can be set, and
+# the sums of what thousands of requests claim still fit where they are kept.
 
 log = logging.getLogger(__name__)
 
@@ -146,8 +150,8 @@ class Admission:
         return Claim(
             id=admitted.record_id,
             at_ms=admitted.started_at_ms,
-            tokens=tokens,
-            cost_nanos=0 if price is None else price.worst_case_nanos(size.most_tokens, output),
+            tokens=min(tokens, _MOST_TOKENS),
+            cost_nanos=0 if price is None else min(price.worst_case_nanos(size.most_tokens, output), _MOST_NANOS),
             lost=_lost(caller, request, request_id, admitted),
         )
 

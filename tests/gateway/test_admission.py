@@ -215,6 +215,17 @@ async def test_more_than_a_minute_allows_is_not_a_matter_of_waiting(setup: Setup
     assert await setup.ask(key, max_tokens=None) is None, "who names no maximum may use what the minute has"
 
 
+async def test_no_number_of_tokens_is_too_large_to_be_counted(setup: Setup) -> None:
+    largest = 2**64 - 1
+    assert (await setup.refusal(new_scope(tokens_per_minute=10**9), max_tokens=largest)).code == "token_limit_exceeded"
+    error = await setup.refusal(new_scope(budget_nanos=10**15, requests_per_minute=60), max_tokens=largest, n=largest)
+    assert error.code == "budget_exceeded"
+    key = new_scope(requests_per_minute=60)
+    codes = await asyncio.gather(*(setup.ask(key, max_tokens=largest) for _ in range(10)))
+    assert codes == [None] * 10
+    assert setup.limits.reserved() == {}
+
+
 async def test_requests_at_once(setup: Setup) -> None:
     key = new_scope(parallel_requests=2)
     codes = await asyncio.gather(*(setup.ask(key) for _ in range(5)))
