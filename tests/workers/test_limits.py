@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -93,6 +94,22 @@ def test_a_crowd_shares_seconds_and_errs_towards_refusing(shared: SharedMemory) 
 
 
 # --- tokens a minute
+
+
+@settings(deadline=None)
+@given(used=st.lists(st.integers(0, 60), min_size=1, max_size=12), claimed=st.integers(1, 100))
+def test_the_wait_for_tokens_is_no_longer_than_it_has_to_be(
+    shared: SharedMemory, used: list[int], claimed: int
+) -> None:
+    counting, scope, unlimited = Counting(shared), new_scope(tokens_per_minute=100), 10**9
+    for tokens in used:
+        counting.end(counting.admitted(replace(scope, tokens_per_minute=unlimited)), tokens=tokens)
+        counting.clock.now += 1
+    if sum(used) + claimed > 100:
+        left_after = [sum(used[place + 1 :]) for place in range(len(used))]
+        first = next(place for place, left in enumerate(left_after) if left + claimed <= 100)
+        wait = counting.refused(scope, tokens=claimed).wait_seconds
+        assert wait == pytest.approx(WINDOW_SECONDS - len(used) + first)
 
 
 @settings(deadline=None)
