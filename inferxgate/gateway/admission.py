@@ -202,7 +202,8 @@ def _refusal(refused: Refused, claim: Claim) -> GatewayError:
                 return GatewayError(errors.TOKEN_LIMIT_EXCEEDED, message, headers=_NO_RETRY)
             message = (
                 f"The limit of {refused.most} tokens a minute for {whose} leaves {max(0, refused.most - refused.used)},"
-                f" and this request may use {claim.tokens}.{soon}"
+                f" and this request may use {claim.tokens}. Ask for fewer max_tokens, or try again in"
+                f" {math.ceil(wait)} s."
             )
             return GatewayError(errors.TOKEN_LIMIT_EXCEEDED, message, retry_after_seconds=wait)
         case "parallel":

@@ -200,7 +200,8 @@ async def test_tokens_are_claimed_at_once_and_settled_with_the_count(setup: Setu
     assert (error.status, error.type) == (429, "rate_limit_error")
     assert error.retry_after_seconds == pytest.approx(60, abs=9)
     assert error.message.startswith(
-        "The limit of 150 tokens a minute for this key leaves 123, and this request may use 125. Try again in "
+        "The limit of 150 tokens a minute for this key leaves 123, and this request may use 125. Ask for fewer"
+        " max_tokens, or try again in "
     )
 
 
