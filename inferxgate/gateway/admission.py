@@ -146,12 +146,14 @@ class Admission:
             # Nobody asked for that much. A claim above the limit itself could never be admitted.
             limits = [scope.tokens_per_minute for scope in caller.scopes if scope.tokens_per_minute]
             tokens = max(size.likely_tokens, min([tokens, *limits]))
-        price = admitted.price
+        price, cost = admitted.price, 0
+        if price is not None:
+            cost = price.worst_case_nanos(size.most_text_tokens, output, media_tokens=size.media_tokens)
         return Claim(
             id=admitted.record_id,
             at_ms=admitted.started_at_ms,
             tokens=min(tokens, _MOST_TOKENS),
-            cost_nanos=0 if price is None else min(price.worst_case_nanos(size.most_tokens, output), _MOST_NANOS),
+            cost_nanos=min(cost, _MOST_NANOS),
             lost=_lost(caller, request, request_id, admitted),
         )
 
