@@ -117,6 +117,7 @@ async def open_runtime(
             recovery = Recovery(store, shared, ledger, gateway.settling)
             _put_in_order(recovery, presence)
             ledger.also(recovery.watch)
+            ledger.also(shared.sweep)
             ledger.also(Upkeep(Retention(store, retention_limits(loaded)), election).step)
         notes = asyncio.create_task(gateway.keep_notes(), name="notes")
         stack.callback(notes.cancel)

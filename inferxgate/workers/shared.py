@@ -135,10 +135,12 @@ class SharedMemory:
         """A transaction was committed, so it can be written."""
         self._failure = None
 
-    def rows(self, transaction: Transaction, database: Any, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
-        """The rows whose keys begin with ``prefix``, in the order of their keys."""
+    def rows(
+        self, transaction: Transaction, database: Any, prefix: bytes = b"", *, begin: bytes = b""
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """The rows whose keys begin with ``prefix``, in the order of their keys, from ``begin`` on."""
         with cast(lmdb.Transaction, transaction).cursor(db=database) as cursor:
-            if not cursor.set_range(prefix):
+            if not cursor.set_range(max(prefix, begin)):
                 return
             for key, value in cursor.iternext():
                 if not bytes(key).startswith(prefix):

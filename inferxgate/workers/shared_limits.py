@@ -14,9 +14,11 @@ Each worker's claims stand under its name, so that whoever finds it dead can set
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import orjson
@@ -33,11 +35,13 @@ from inferxgate.workers.limits import (
     Scope,
     ScopeKind,
 )
-from inferxgate.workers.shared import SharedMemory, Transaction
+from inferxgate.workers.shared import SharedMemory, SharedUnavailable, Transaction
 from inferxgate.workers.windows import Window
 
 _SEPARATOR = b"\0"
 _COUNTED = b"counted"
+_SWEEP_EVERY_SECONDS = 60.0
+_SWEPT_AT_ONCE = 200
 
 
 class SharedLimits:
@@ -64,6 +68,9 @@ class SharedLimits:
         self._alerts = sorted(alerts)
         self._clock = clock
         self._wall_clock = wall_clock
+        self._next_sweep = 0.0
+        self._swept = b""
+        """The scope that the sweep looks at next."""
 
     @property
     def failure(self) -> str | None:
@@ -109,6 +116,33 @@ class SharedLimits:
             now = self._clock()
             states = [self._state(transaction, scope, now).rate(now, self._wall_clock()) for scope in limited]
         return states[0] if len(states) == 1 else min(states, key=lambda state: (state.remaining, -state.reset_at_s))
+
+    def sweep(self) -> None:
+        """Forget the admissions of those who do not come back, a little at a time; to be called often. Never raises."""
+        if time.monotonic() >= self._next_sweep:
+            more = False
+            with contextlib.suppress(SharedUnavailable):  # told where requests are refused for it
+                more = self.forget_expired()
+            if not more:
+                self._next_sweep = time.monotonic() + _SWEEP_EVERY_SECONDS
+
+    def forget_expired(self, most: int = _SWEPT_AT_ONCE) -> bool:
+        """Forget what has had its minute, in the next so many scopes; whether there are more of them.
+
+        Who comes back does so by the way; the logs of keys that were revoked would stay for ever.
+        """
+        with self._shared.reading() as transaction:
+            now = self._clock()
+            found = list(islice(self._shared.rows(transaction, self._counters, begin=self._swept), most + 1))
+        self._swept = found[most][0] if len(found) > most else b""
+        for name, data in found[:most]:
+            row = Counters(data)
+            if row.head < row.tail and row.first_until <= now:
+                with self._shared.writing() as transaction:  # one at a time: nobody waits for all of them
+                    row = Counters(transaction.get(name, db=self._counters))
+                    Window(transaction, self._windows, name, row).expire(now)
+                    transaction.put(name, row.build(), db=self._counters)
+        return bool(self._swept)
 
     # --- for recovery, and for those who keep the books
 

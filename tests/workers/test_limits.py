@@ -93,6 +93,28 @@ def test_a_crowd_shares_seconds_and_errs_towards_refusing(shared: SharedMemory) 
     assert counting.state(scope).remaining == EXACT_UP_TO + 3
 
 
+def test_what_nobody_comes_back_for_is_forgotten(shared: SharedMemory) -> None:
+    counting, gone = Counting(shared), [new_scope(requests_per_minute=9) for _ in range(7)]
+    for scope in gone:
+        counting.end(counting.admitted(scope), cost=5)
+        counting.end(counting.admitted(scope), cost=5)
+    counting.clock.now += WINDOW_SECONDS - 1
+    stays = new_scope(requests_per_minute=9)
+    counting.end(counting.admitted(stays))
+    counting.clock.now += 1
+    rounds = 1
+    while counting.limits.forget_expired(most=3):
+        rounds += 1
+    assert rounds > len(gone) // 3
+    windows = shared.database("windows")
+    with shared.reading() as transaction:
+        left = [name for name, _ in shared.rows(transaction, windows)]
+    names = [f"{scope.kind}:{scope.id}\0".encode() for scope in (*gone, stays)]
+    assert [sum(key.startswith(name) for key in left) for name in names] == [0] * len(gone) + [1]
+    assert counting.state(stays).remaining == 8
+    assert counting.limits.spent("key", gone[0].id, counting.now_ms)["total"] == 10
+
+
 # --- tokens a minute
 
 
