@@ -94,7 +94,7 @@ def list_users(*, as_json: JsonOption = False, config: ConfigOption = None) -> N
     elif not users:
         note("There is no user yet: 'inferxgate users create EMAIL' makes one, the first as admin.")
     else:
-        print_table(
+        left_out = print_table(
             [
                 Column("E-mail", wraps=False),
                 "Username",
@@ -120,6 +120,8 @@ def list_users(*, as_json: JsonOption = False, config: ConfigOption = None) -> N
                 for user in users
             ],
         )
+        if left_out:
+            note(f"No room for: {', '.join(left_out)}; --json has all.")
 
 
 @app.command(cls=Command)
