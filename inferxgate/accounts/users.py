@@ -16,7 +16,7 @@ import fnmatch
 import math
 import time
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ from inferxgate.accounts.callers import Caller
 from inferxgate.accounts.keys import LIMITS, budget_in_words, has_control_characters
 from inferxgate.errors import EMAIL_TAKEN, FORBIDDEN, INVALID_VALUE, GatewayError
 from inferxgate.ids import new_id
+from inferxgate.store.periods import period_start_ms
 from inferxgate.store.protocol import EmailTaken, Store
 from inferxgate.store.records import ApiKey, BudgetPeriod, Role, User
 
@@ -52,6 +53,19 @@ def validate_email(value: object) -> str:
 
 def _invalid_email(what: str) -> GatewayError:
     return GatewayError(INVALID_VALUE, f"The e-mail address {what}.", param="email")
+
+
+def spend_of(store: Store, users: Sequence[User]) -> dict[str, int]:
+    """What each of the users has spent in their budget's period, in nano-dollars by their id; 0 where it is nothing.
+
+    Raises ``StoreUnavailable``.
+    """
+    now_ms = time.time_ns() // 1_000_000
+    spends = {
+        period: store.spend_since("user", period_start_ms(period, now_ms))
+        for period in {user.budget_period for user in users}
+    }
+    return {user.id: spends[user.budget_period].get(user.id, 0) for user in users}
 
 
 def register(store: Store, *, email: str, password_hash: str, username: str | None, role: Role | None = None) -> User:

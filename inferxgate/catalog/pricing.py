@@ -36,7 +36,9 @@ PARENTS: Mapping[str, str] = {
 """A bucket that has no price of its own is charged as the one it is a kind of."""
 
 _amounts = attrgetter(*BUCKETS)
-_INPUT, _OUTPUT = BUCKETS.index("input_tokens"), BUCKETS.index("output_tokens")
+_INPUT = BUCKETS.index("input_tokens")
+_MEDIA = [BUCKETS.index(name) for name in ("input_tokens", "audio_input_tokens", "image_input_tokens")]
+_OUTPUTS = [BUCKETS.index(name) for name in BUCKETS if PARENTS.get(name, name) == "output_tokens"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +80,15 @@ class Price:
         total = sum(map(mul, _amounts(usage), rates))
         return _divide_half_even(self._scaled_request + total, self._denominator)
 
-    def worst_case_nanos(self, prompt_tokens: int, output_tokens: int) -> int:
+    def worst_case_nanos(self, text_tokens: int, output_tokens: int, *, media_tokens: int = 0) -> int:
         """What a request costs that uses this much and nothing cached, in nano-dollars, rounded up.
 
-        The rates are those of input and output in the tier that the prompt reaches.
+        The rates are those of the tier that the prompt reaches: of input for text, and of the dearest kind for media
+        (which may be audio) and for the answer (which may be all thought, speech or images).
         """
-        rates = self._rates(prompt_tokens)
-        total = self._scaled_request + prompt_tokens * rates[_INPUT] + output_tokens * rates[_OUTPUT]
+        rates = self._rates(text_tokens + media_tokens)
+        media, output = (max(rates[kind] for kind in kinds) for kinds in (_MEDIA, _OUTPUTS))
+        total = self._scaled_request + text_tokens * rates[_INPUT] + media_tokens * media + output_tokens * output
         return -(-total // self._denominator)
 
     def discounted(self, discount: Dollars) -> Price:

@@ -143,7 +143,7 @@ def list_keys(
         note("There is no key here yet: 'inferxgate keys create' makes one.")
         return
     defaults, now = loaded.settings.limits.of_keys, now_ms()
-    print_table(
+    left_out = print_table(
         [
             Column("Key", wraps=False),
             "Name",
@@ -168,6 +168,8 @@ def list_keys(
             for key, owner in ((key, owners.get(key.user_id or "")) for key in keys)
         ],
     )
+    if left_out:
+        note(f"No room for: {', '.join(left_out)}; --json has all.")
 
 
 @app.command(cls=Command)

@@ -17,13 +17,14 @@ def key_for_operator(key: ApiKey, spend_nanos: int) -> dict[str, Any]:
     return {**key_object(key, spend_nanos), "revoked_at": iso_time(key.revoked_at_ms)}
 
 
-def user_for_operator(user: User) -> dict[str, Any]:
-    """A user, with what the operator sets."""
+def user_for_operator(user: User, spend_nanos: int) -> dict[str, Any]:
+    """A user, with what the operator sets, and what of the budget is spent."""
     return {
         **user_object(user),
         "rate_limit_rpm": user.rate_limit_rpm,
         "rate_limit_tpm": user.rate_limit_tpm,
         "max_budget": dollars_from(user.max_budget_nanos),
         "budget_period": user.budget_period,
+        "current_spend": dollars_from(spend_nanos),
         "disabled": user.disabled,
     }

@@ -146,7 +146,7 @@ def _compare_counters(loaded: Loaded, store: Store) -> tuple[int, Sequence[Disag
 
 def _print_verification(found: Mapping[str, Any]) -> None:
     since, compared = found["records_since"], found["counters"]
-    counters = "not compared: none are kept yet, or the gateway is too busy"
+    counters = "not compared: none yet, or requests under way, a killed gateway's too"
     if compared is not None:
         counters = f"{count(compared)} of keys and users compared with the spend"
     fields = [

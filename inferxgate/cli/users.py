@@ -26,7 +26,16 @@ from inferxgate.cli.output import (
     short_time,
 )
 from inferxgate.cli.references import find_user
-from inferxgate.cli.values import budget_words, limit_short, limit_words, now_ms, parse_budget, parse_limit, usage
+from inferxgate.cli.values import (
+    budget_words,
+    limit_short,
+    limit_words,
+    now_ms,
+    parse_budget,
+    parse_limit,
+    spent_words,
+    usage,
+)
 
 if TYPE_CHECKING:
     from inferxgate.store.protocol import Store
@@ -69,7 +78,7 @@ def create(
             raise CommandFailed(f"There is a user {email} already; 'inferxgate users passwd' sets a new password")
         hashed = _new_password_hash(from_stdin=password_stdin)
         user = accounts.register(store, email=email, password_hash=hashed, username=username, role=role)
-        _report(user, f"Created {user.email} ({user.id}) with the role {user.role}.", as_json=as_json)
+        _report(store, user, f"Created {user.email} ({user.id}) with the role {user.role}.", as_json=as_json)
 
 
 @app.command("list", cls=Command)
@@ -78,13 +87,14 @@ def list_users(*, as_json: JsonOption = False, config: ConfigOption = None) -> N
     with opened_store(config) as (loaded, store):
         users = store.users()
         owned = [key.user_id for key in store.keys(include_revoked=False)]
+        spent = accounts.spend_of(store, users)
     defaults, now = loaded.settings.limits.of_keys, now_ms()
     if as_json:
-        print_json([_as_json(user) for user in users])
+        print_json([_as_json(user, spent[user.id]) for user in users])
     elif not users:
         note("There is no user yet: 'inferxgate users create EMAIL' makes one, the first as admin.")
     else:
-        print_table(
+        left_out = print_table(
             [
                 Column("E-mail", wraps=False),
                 "Username",
@@ -110,6 +120,8 @@ def list_users(*, as_json: JsonOption = False, config: ConfigOption = None) -> N
                 for user in users
             ],
         )
+        if left_out:
+            note(f"No room for: {', '.join(left_out)}; --json has all.")
 
 
 @app.command(cls=Command)
@@ -118,8 +130,9 @@ def show(*, user: UserArgument, as_json: JsonOption = False, config: ConfigOptio
     with opened_store(config) as (loaded, store):
         found = find_user(store, user)
         keys = store.keys(user_id=found.id)
+        spent = accounts.spend_of(store, [found])[found.id]
     if as_json:
-        print_json(_as_json(found))
+        print_json(_as_json(found, spent))
         return
     defaults = loaded.settings.limits.of_keys
     print_fields(
@@ -132,6 +145,7 @@ def show(*, user: UserArgument, as_json: JsonOption = False, config: ConfigOptio
             ("RPM", limit_words(found.rate_limit_rpm, defaults["rate_limit_rpm"])),
             ("TPM", limit_words(found.rate_limit_tpm, defaults["rate_limit_tpm"])),
             ("Budget", budget_words(found)),
+            ("Spent", spent_words(found, spent)),
             ("Keys", ", ".join(key.name or f"{key.key_prefix}..." for key in keys) or "none"),
             ("Created", short_time(found.created_at_ms, none="")),
         ]
@@ -181,7 +195,7 @@ def update(
         changed = _change(store, find_user(store, user), changes)
         if budget_period is not None and changed.max_budget_nanos is None:
             note("Note: there is no budget, so its period means nothing yet; --budget DOLLARS sets one.")
-        _report(changed, f"Changed {changed.email}.", as_json=as_json)
+        _report(store, changed, f"Changed {changed.email}.", as_json=as_json)
 
 
 @app.command(cls=Command)
@@ -193,7 +207,7 @@ def disable(
         found = find_user(store, user)
         _keep_an_admin(store, found, force=force)
         changed = _change(store, found, {"disabled": True})
-        _report(changed, f"Disabled {changed.email}.", as_json=as_json)
+        _report(store, changed, f"Disabled {changed.email}.", as_json=as_json)
 
 
 @app.command(cls=Command)
@@ -201,7 +215,7 @@ def enable(*, user: UserArgument, as_json: JsonOption = False, config: ConfigOpt
     """Let a disabled user in again."""
     with opened_store(config) as (_, store):
         changed = _change(store, find_user(store, user), {"disabled": False})
-        _report(changed, f"Enabled {changed.email}.", as_json=as_json)
+        _report(store, changed, f"Enabled {changed.email}.", as_json=as_json)
 
 
 @app.command(cls=Command)
@@ -217,7 +231,7 @@ def passwd(
         found = find_user(store, user)
         hashed = _new_password_hash(from_stdin=password_stdin)
         changed = _there(accounts.set_password(store, found, hashed), found)
-        _report(changed, f"Set a new password for {changed.email}.", as_json=as_json)
+        _report(store, changed, f"Set a new password for {changed.email}.", as_json=as_json)
 
 
 @app.command(cls=Command)
@@ -235,7 +249,7 @@ def role(
         if role != "admin":
             _keep_an_admin(store, found, force=force)
         changed = _change(store, found, {"role": role})
-        _report(changed, f"{changed.email} has the role {changed.role} now.", as_json=as_json)
+        _report(store, changed, f"{changed.email} has the role {changed.role} now.", as_json=as_json)
 
 
 @app.command(cls=Command)
@@ -324,17 +338,17 @@ def _confirm(question: str) -> None:
         raise CommandFailed("Nothing was changed")
 
 
-def _report(user: User, line: str, *, as_json: bool) -> None:
+def _report(store: Store, user: User, line: str, *, as_json: bool) -> None:
     if as_json:
-        print_json(_as_json(user))
+        print_json(_as_json(user, accounts.spend_of(store, [user])[user.id]))
     else:
         note(line)
 
 
-def _as_json(user: User) -> dict[str, Any]:
+def _as_json(user: User, spend_nanos: int) -> dict[str, Any]:
     from inferxgate.cli.objects import user_for_operator
 
-    return user_for_operator(user)
+    return user_for_operator(user, spend_nanos)
 
 
 def _state(user: User) -> str:

@@ -125,10 +125,10 @@ def is_cut_budget(key: ApiKey, owner: User) -> bool:
     return own is not None and shared is not None and shared.nanos < own.nanos and is_within(shared, own)
 
 
-def spent_words(key: ApiKey, spent_nanos: int) -> str:
+def spent_words(holder: ApiKey | User, spent_nanos: int) -> str:
     """``$3.20 of $10 a month``, or what was spent alone where there is no budget."""
     spent = dollars(spent_nanos / NANOS_PER_DOLLAR)
-    return spent if key.max_budget_nanos is None else f"{spent} of {budget_words(key)}"
+    return spent if holder.max_budget_nanos is None else f"{spent} of {budget_words(holder)}"
 
 
 def parse_models(text: str | None) -> tuple[str, ...] | None:

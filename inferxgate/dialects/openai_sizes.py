@@ -29,9 +29,19 @@ class PromptSize:
     """Images, and files and audio of every other kind, whose bytes say little about their tokens."""
 
     @property
+    def most_text_tokens(self) -> int:
+        """More than any provider will count of the text, as budgets take it."""
+        return self.text_bytes + MESSAGE_BYTES * self.messages
+
+    @property
+    def media_tokens(self) -> int:
+        """What budgets take for all that is no text."""
+        return IMAGE_BYTES * self.images
+
+    @property
     def most_tokens(self) -> int:
-        """More than any provider will count, as budgets take it."""
-        return self.text_bytes + MESSAGE_BYTES * self.messages + IMAGE_BYTES * self.images
+        """Both together."""
+        return self.most_text_tokens + self.media_tokens
 
     @property
     def text_tokens(self) -> int:

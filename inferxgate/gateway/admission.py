@@ -32,6 +32,10 @@ LOST = "worker_lost"
 """The error code of requests whose worker was killed before they ended."""
 _RETRY_AFTER_SECONDS = 1.0
 _NO_RETRY = {"x-should-retry": "false"}
+_MOST_TOKENS = 10**12
+_MOST_NANOS = 2 * 10**15
+# Clients may ask for any number of tokens. More than this is above every limit and every budget that can be set, and
+# the sums of what thousands of requests claim still fit where they are kept.
 
 log = logging.getLogger(__name__)
 
@@ -138,17 +142,17 @@ class Admission:
             most = admitted.abilities.max_output_tokens or self._policy.reserve_output_tokens
             output = most * openai_sizes.choices(body)
         tokens = size.likely_tokens + output
-        if said is None:
-            # Nobody asked for that much. A claim above the limit itself could never be admitted.
-            limits = [scope.tokens_per_minute for scope in caller.scopes if scope.tokens_per_minute]
-            tokens = max(size.likely_tokens, min([tokens, *limits]))
-        price = admitted.price
+        price, cost = admitted.price, 0
+        if price is not None:
+            cost = price.worst_case_nanos(size.most_text_tokens, output, media_tokens=size.media_tokens)
         return Claim(
             id=admitted.record_id,
             at_ms=admitted.started_at_ms,
-            tokens=tokens,
-            cost_nanos=0 if price is None else price.worst_case_nanos(size.most_tokens, output),
+            tokens=min(tokens, _MOST_TOKENS),
+            cost_nanos=min(cost, _MOST_NANOS),
             lost=_lost(caller, request, request_id, admitted),
+            # Nobody asked for that much: what the minute has left will do, where it is enough for the prompt.
+            spare_tokens=min(tokens, _MOST_TOKENS) - size.likely_tokens if said is None else 0,
         )
 
 
@@ -190,15 +194,17 @@ def _refusal(refused: Refused, claim: Claim) -> GatewayError:
             message = f"The limit of {refused.most} requests a minute for {whose} is reached.{soon}"
             return GatewayError(errors.RATE_LIMIT_EXCEEDED, message, retry_after_seconds=wait)
         case "tokens":
+            needed = claim.tokens - claim.spare_tokens
             if wait is None:
                 message = (
-                    f"This request may use {claim.tokens} tokens, more than {whose} may use in a minute"
+                    f"This request may use {needed} tokens, more than {whose} may use in a minute"
                     f" ({refused.most}). Ask for fewer max_tokens, or send less."
                 )
                 return GatewayError(errors.TOKEN_LIMIT_EXCEEDED, message, headers=_NO_RETRY)
             message = (
                 f"The limit of {refused.most} tokens a minute for {whose} leaves {max(0, refused.most - refused.used)},"
-                f" and this request may use {claim.tokens}.{soon}"
+                f" and this request may use {needed}. Ask for fewer max_tokens, or try again in"
+                f" {math.ceil(wait)} s."
             )
             return GatewayError(errors.TOKEN_LIMIT_EXCEEDED, message, retry_after_seconds=wait)
         case "parallel":

@@ -139,14 +139,9 @@ class Gateway:
         ``CLIENT_GONE`` when the client leaves: the provider's request ends at once, and the record says so.
         """
         admitted = self._admission.admit(caller, request, request_id)
-        meter = Meter(caller, request, admitted, request_id=request_id)
-        try:
-            attempt = _Attempt(admitted, caller, request, meter, request_id, told=told or Told(), gateway=self)
-        except Exception as error:  # whatever it is: the request has been admitted, and its claim must not stand
-            status, code = (error.status, error.code) if isinstance(error, GatewayError) else (500, _FAULT)
-            self.settling.end(meter.record("gateway_error", status, error_code=code))
-            raise
+        attempt = _Attempt(admitted, caller, request, request_id, told=told or Told(), gateway=self)
         with attempt.recorded():
+            attempt.restore()
             if request.stream:
                 return await attempt.stream()
             return await attempt.whole()
@@ -185,7 +180,6 @@ class _Attempt:
         admitted: Admitted,
         caller: Caller,
         request: ChatRequest,
-        meter: Meter,
         request_id: str,
         *,
         told: Told,
@@ -194,23 +188,22 @@ class _Attempt:
         target = admitted.target
         provider = target.provider
         self._target = target
+        self._admitted = admitted
         self._upstream = gateway.upstream[provider.name]
         self._reasoning = gateway.reasoning
-        self._tenant = tenant = caller.tenant
+        self._tenant = caller.tenant
         self._answer: ChatResponse | None = None
         """What the model thought and called, where a client of another dialect may leave it out next time."""
         if provider.row.dialect != request.source.dialect:
             self._answer = ChatResponse()
-            request = restored(request, provider.name, lambda call: gateway.reasoning.recall(tenant, call))
-        self._exchange = Exchange(
-            request, target, admitted.abilities, strict=gateway.strict, seed=admitted.record_id.removeprefix("use_")
-        )
+        self._request = request
         self._media = gateway.media
         self._request_id = request_id
         self._gateway = gateway
         self._scopes = caller.scopes
-        self._meter = meter
-        gateway.began(meter)
+        self._exchange = self._exchange_of(request)
+        self._meter = Meter(caller, request, admitted, request_id=request_id)
+        gateway.began(self._meter)
         self._active = gateway.metrics.active.labels(provider.name)
         self._active.inc()
         self._told = told
@@ -246,6 +239,18 @@ class _Attempt:
         except BaseException:  # a fault of ours: the server answers 500 and logs it; here it only gets its record
             self._record("gateway_error", self._told.status or 500, error_code=_FAULT)
             raise
+
+    def restore(self) -> None:
+        """Put back the thoughts that a client of another dialect left out; what goes wrong with that is recorded."""
+        if self._answer is not None:
+            name = self._target.provider.name
+            request = restored(self._request, name, lambda call: self._reasoning.recall(self._tenant, call))
+            if request is not self._request:
+                self._exchange = self._exchange_of(request)
+
+    def _exchange_of(self, request: ChatRequest) -> Exchange:
+        seed = self._admitted.record_id.removeprefix("use_")
+        return Exchange(request, self._target, self._admitted.abilities, strict=self._gateway.strict, seed=seed)
 
     async def whole(self) -> WholeReply:
         """Ask, and wait for the whole answer."""

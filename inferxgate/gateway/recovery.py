@@ -7,7 +7,8 @@ claim is settled once.
 
 A process that finds itself alone at the start also replaces the sums of money in the workers' shared memory by those
 of the store, which is what they are kept from. No claim may stand then whose record is in the store: it would be
-settled later and count twice. So it waits for whoever is importing a journal at that moment (``inferxgate stats``).
+settled later and count twice. No record may be on its way to the store whose claim is settled: it would not count at
+all. So it waits for whoever is importing a journal at that moment (``inferxgate stats``).
 """
 
 from __future__ import annotations
@@ -63,10 +64,10 @@ class Recovery:
         """Put in order what there is. Raises ``StoreUnavailable``."""
         self.settle_dead()
         patience = time.monotonic() + _IMPORTER_SECONDS
-        while alone and self._others() and time.monotonic() < patience:
+        while alone and self._being_imported() and time.monotonic() < patience:
             time.sleep(_LOOK_AGAIN_SECONDS)
             self.settle_dead()
-        settled = not self._others()
+        settled = not self._being_imported()
         if alone and not settled:
             log.warning("somebody has held a killed worker's journal for %d s; it is settled later", _IMPORTER_SECONDS)
         if (alone and settled) or not self._limits.counted():
@@ -80,6 +81,21 @@ class Recovery:
     def _others(self) -> set[str]:
         """Other processes with claims: where this one is alone, they are dead."""
         return self._limits.owners() - {self._ledger.name}
+
+    def _being_imported(self) -> bool:
+        """Whether the store lacks anything of the dead, because somebody else is carrying it there."""
+        own = self._ledger.journal_of(self._ledger.name)
+        held = [path for path in own.parent.glob("worker_*.jsonl") if path != own and self._is_held(path)]
+        return bool(held or self._others())
+
+    def _is_held(self, journal: Path) -> bool:
+        """Import it; whether somebody else has it, with lines in it. Those who live leave none for long."""
+        if recover_one(self._store, journal) is not None:
+            return False
+        try:
+            return journal.stat().st_size > 0
+        except FileNotFoundError:  # the other one is done
+            return False
 
     def _settle_one(self, owner: str) -> int:
         path = self._ledger.journal_of(owner)

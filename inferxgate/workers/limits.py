@@ -49,6 +49,8 @@ class Claim:
     cost_nanos: int
     lost: UsageRecord | Mapping[str, object]
     """Its record should this process be killed before the request ends: what is known now; or the record's fields."""
+    spare_tokens: int = 0
+    """How many of ``tokens`` it can do without: where nobody named a maximum, what is left of the minute will do."""
 
 
 @dataclass(frozen=True, slots=True)

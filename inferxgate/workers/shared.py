@@ -138,11 +138,11 @@ class SharedMemory:
         self._failure = None
 
     def rows(
-        self, transaction: Transaction, database: Any, prefix: bytes = b"", *, behind: bytes = b""
+        self, transaction: Transaction, database: Any, prefix: bytes = b"", *, begin: bytes = b""
     ) -> Iterator[tuple[bytes, bytes]]:
-        """The rows whose keys begin with ``prefix``, in the order of their keys; those behind the key ``behind``."""
+        """The rows whose keys begin with ``prefix``, in the order of their keys, from ``begin`` on."""
         with cast(lmdb.Transaction, transaction).cursor(db=database) as cursor:
-            if not cursor.set_range(max(prefix, behind and behind + b"\0")):
+            if not cursor.set_range(max(prefix, begin)):
                 return
             for key, value in cursor.iternext():
                 if not bytes(key).startswith(prefix):

@@ -14,6 +14,7 @@ Each worker's claims stand under its name, so that whoever finds it dead can set
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -35,11 +36,13 @@ from inferxgate.workers.limits import (
     ScopeKind,
     Settled,
 )
-from inferxgate.workers.shared import SharedMemory, Transaction
+from inferxgate.workers.shared import SharedMemory, SharedUnavailable, Transaction
 from inferxgate.workers.windows import Window
 
 _SEPARATOR = b"\0"
 _COUNTED = b"counted"
+_SWEEP_EVERY_SECONDS = 60.0
+_SWEPT_AT_ONCE = 200
 
 
 class SharedLimits:
@@ -67,6 +70,9 @@ class SharedLimits:
         self._alerts = sorted(alerts)
         self._clock = clock
         self._wall_clock = wall_clock
+        self._next_sweep = 0.0
+        self._swept = b""
+        """The scope that the sweep looks at next."""
 
     @property
     def failure(self) -> str | None:
@@ -85,8 +91,11 @@ class SharedLimits:
                     for each in states:  # what has expired is forgotten once, not again with each refusal
                         each.save_expiry(transaction)
                     return refused
-            places = [state.add(transaction, claim, now) for state in states]
-            key, value = self._prefix + claim.id.encode(), _build_claim(scopes, places, claim)
+            tokens = (
+                min([claim.tokens, *(state.tokens_left for state in states)]) if claim.spare_tokens else claim.tokens
+            )
+            places = [state.add(transaction, claim, tokens, now) for state in states]
+            key, value = self._prefix + claim.id.encode(), _build_claim(scopes, places, claim, tokens)
             transaction.put(key, value, db=self._claims)
         return None
 
@@ -109,6 +118,33 @@ class SharedLimits:
             return RateState(UNLIMITED, UNLIMITED, math.ceil(self._wall_clock()))
         with self._shared.reading() as transaction:
             return self._nearest(transaction, scopes, self._clock(), self._wall_clock())
+
+    def sweep(self) -> None:
+        """Forget the admissions of those who do not come back, a little at a time; to be called often. Never raises."""
+        if time.monotonic() >= self._next_sweep:
+            more = False
+            with contextlib.suppress(SharedUnavailable):  # told where requests are refused for it
+                more = self.forget_expired()
+            if not more:
+                self._next_sweep = time.monotonic() + _SWEEP_EVERY_SECONDS
+
+    def forget_expired(self, most: int = _SWEPT_AT_ONCE) -> bool:
+        """Forget what has had its minute, in the next so many scopes; whether there are more of them.
+
+        Who comes back does so by the way; the logs of keys that were revoked would stay for ever.
+        """
+        with self._shared.reading() as transaction:
+            now = self._clock()
+            found = list(islice(self._shared.rows(transaction, self._counters, begin=self._swept), most + 1))
+        self._swept = found[most][0] if len(found) > most else b""
+        for name, data in found[:most]:
+            row = Counters(data)
+            if row.head < row.tail and row.first_until <= now:
+                with self._shared.writing() as transaction:  # one at a time: nobody waits for all of them
+                    row = Counters(transaction.get(name, db=self._counters))
+                    Window(transaction, self._windows, name, row).expire(now)
+                    transaction.put(name, row.build(), db=self._counters)
+        return bool(self._swept)
 
     # --- for recovery, and for those who keep the books
 
@@ -153,23 +189,6 @@ class SharedLimits:
                 if any(row.spent):
                     found[_scope_of(name)] = dict(zip(PERIODS, row.spent, strict=True))
         return found
-
-    def sweep(self, behind: bytes = b"", *, most: int = 500) -> bytes:
-        """Delete the expired entries of scopes that nobody asks for any more, which would stay for good otherwise.
-
-        Looks at ``most`` scopes in the order of their names, behind the name ``behind``; the last one's name, empty
-        where no more are left.
-        """
-        with self._shared.writing() as transaction:
-            now = self._clock()
-            found = list(islice(self._shared.rows(transaction, self._counters, behind=behind), most))
-            for name, data in found:
-                row = Counters(data)
-                window = Window(transaction, self._windows, name, row)
-                window.expire(now, write=False)
-                if window.forget():
-                    transaction.put(name, row.build(), db=self._counters)
-        return found[-1][0] if len(found) == most else b""
 
     def counted(self) -> bool:
         """Whether ``recount`` has been done since the shared memory was made."""
@@ -256,8 +275,9 @@ class _State:
         if scope.requests_per_minute and row.count + 1 > scope.requests_per_minute:
             until = window.until_count_is(scope.requests_per_minute - 1)
             return Refused("requests", scope, scope.requests_per_minute, row.count, until - now)
-        if scope.tokens_per_minute and row.tokens + claim.tokens > scope.tokens_per_minute:
-            until_tokens = window.until_tokens_are(scope.tokens_per_minute - claim.tokens)
+        needed = claim.tokens - claim.spare_tokens
+        if scope.tokens_per_minute and row.tokens + needed > scope.tokens_per_minute:
+            until_tokens = window.until_tokens_are(scope.tokens_per_minute - needed)
             wait = None if until_tokens is None else until_tokens - now
             return Refused("tokens", scope, scope.tokens_per_minute, row.tokens, wait)
         if scope.parallel_requests and row.parallel + 1 > scope.parallel_requests:
@@ -269,7 +289,13 @@ class _State:
                 return Refused("budget", scope, scope.budget_nanos, used, None)
         return None
 
-    def add(self, transaction: Transaction, claim: Claim, now: float) -> int | None:
+    @property
+    def tokens_left(self) -> int:
+        """What the minute still allows."""
+        most = self._scope.tokens_per_minute
+        return most - self.row.tokens if most else UNLIMITED
+
+    def add(self, transaction: Transaction, claim: Claim, tokens: int, now: float) -> int | None:
         """Count an admission; its place in the log, where one is kept."""
         row = self.row
         row.parallel += 1
@@ -277,7 +303,7 @@ class _State:
         place = None
         self._window.forget()
         if self._scope.requests_per_minute or self._scope.tokens_per_minute:
-            place = self._window.add(now, claim.tokens)
+            place = self._window.add(now, tokens)
         transaction.put(self._name, row.build(), db=self._counters)
         return place
 
@@ -305,13 +331,13 @@ def _scope_of(name: bytes) -> tuple[ScopeKind, str]:
     return ("key" if kind == "key" else "user"), scope_id
 
 
-def _build_claim(scopes: Sequence[Scope], places: Sequence[int | None], claim: Claim) -> bytes:
+def _build_claim(scopes: Sequence[Scope], places: Sequence[int | None], claim: Claim, tokens: int) -> bytes:
     """A line about what is claimed where, and the line of the record should the request be lost."""
     counted = [
         (scope.kind, scope.id, place, scope.budget_nanos, scope.budget_period)
         for scope, place in zip(scopes, places, strict=True)
     ]
-    head = (claim.at_ms, claim.tokens, claim.cost_nanos, counted)
+    head = (claim.at_ms, tokens, claim.cost_nanos, counted)
     return orjson.dumps(head, option=orjson.OPT_APPEND_NEWLINE) + build_line(claim.lost)
 
 

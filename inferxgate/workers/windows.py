@@ -102,6 +102,8 @@ class Window:
         """When at most so many tokens will count, if none came; None: never."""
         if most < 0:
             return None
+        if 2 * most < self._row.tokens:
+            return self._until_all_but(most)
         left = self._row.tokens
         until = 0.0
         for _, (until, _, tokens) in self._entries():
@@ -109,6 +111,17 @@ class Window:
             if left <= most:
                 return until
         return until
+
+    def _until_all_but(self, most: int) -> float:
+        """The same, from the end of the log, which is nearer: everybody waits for what is asked here."""
+        kept = 0
+        for place in range(self._row.tail - 1, self._row.head - 1, -1):
+            entry = self._entry(place)
+            if entry is not None:
+                kept += entry[2]
+                if kept > most:
+                    return entry[0]
+        return self._row.first_until
 
     def _entries(self) -> Iterator[tuple[int, tuple[float, int, int]]]:
         for place in range(self._row.head, self._row.tail):

@@ -66,6 +66,7 @@ def test_echo_is_free() -> None:
 
 COUNTS = st.integers(0, 10_000_000)
 ANY_DOLLARS = st.decimals(0, 1000, places=15, allow_nan=False)
+OUTPUTS = ("output_tokens", "reasoning_tokens", "audio_output_tokens", "image_output_tokens")
 
 
 @given(
@@ -103,6 +104,21 @@ def test_the_worst_case_has_the_fee_and_the_tier_that_the_prompt_reaches() -> No
     assert tiered.worst_case_nanos(0, 0) == 5
     assert tiered.worst_case_nanos(200, 10) == 5 + 200 * 1000 + 10 * 2000
     assert tiered.worst_case_nanos(201, 10) == 5 + 201 * 2000 + 10 * 4000
+
+
+@given(
+    prompt=st.tuples(COUNTS, COUNTS, COUNTS),
+    output=st.lists(COUNTS, min_size=4, max_size=4),
+    dollars=st.lists(ANY_DOLLARS, min_size=7, max_size=7),
+)
+def test_the_worst_case_covers_every_kind_of_answer_and_of_media(
+    prompt: tuple[int, int, int], output: list[int], dollars: list[Decimal]
+) -> None:
+    names = (*("input_tokens", "audio_input_tokens", "image_input_tokens"), *OUTPUTS)
+    text, audio, image = prompt
+    usage = Usage(**dict(zip(names, (*prompt, *output), strict=True)))
+    made = price(**dict(zip(names, dollars, strict=True)))
+    assert made.worst_case_nanos(text, sum(output), media_tokens=audio + image) >= made.cost_nanos(usage)
 
 
 def test_a_part_of_a_nano_dollar_is_reserved_whole() -> None:

@@ -287,7 +287,7 @@ def test_what_one_copies_from_the_list_is_never_broken(cli: CommandLine, columns
     (line,) = [line for line in seen.splitlines() if line.startswith(key.key_prefix)]
     assert ann.email in line
     assert line.rstrip().endswith("active")
-    assert "Last used" not in seen
+    assert "Last used" not in seen.partition("No room for: ")[0]
 
 
 @pytest.mark.parametrize(("columns", "there"), [(80, ["Spent", "Last used"]), (62, ["Spent"]), (50, [])])
@@ -297,7 +297,7 @@ def test_a_narrow_terminal_gives_up_the_last_use_and_then_the_cost(
     add_key(cli, "laptop", user=add_user(cli, "a@example.com"))
     with cli.on_terminal("keys", "list", columns=columns) as terminal:
         assert terminal.end() == 0
-        seen = without_colour(terminal.seen)
+        seen = without_colour(terminal.seen).partition("No room for: ")[0]
     assert [title for title in ("Spent", "Last used") if title in seen] == there
     assert max(len(line) for line in seen.splitlines()) <= max(columns, 58)
 
@@ -342,6 +342,17 @@ def test_a_budget_is_shown_beside_what_is_spent(cli: CommandLine) -> None:
         seen = without_colour(terminal.seen)
     assert "$3.20 of $10 a month" in seen
     assert max(len(line) for line in seen.splitlines()) <= 80
+
+
+@pytest.mark.parametrize("command", ["keys", "users"])
+@pytest.mark.parametrize(("columns", "told"), [(60, True), (200, False)])
+def test_columns_that_a_narrow_terminal_leaves_out_are_named(
+    cli: CommandLine, command: str, columns: int, *, told: bool
+) -> None:
+    add_key(cli, "a key with a name", user=add_user(cli, "someone@example.com"))
+    with cli.on_terminal(command, "list", columns=columns) as terminal:
+        assert terminal.end() == 0
+        assert ("No room for: " in without_colour(terminal.seen)) == told
 
 
 def test_a_period_without_a_budget_is_told(cli: CommandLine) -> None:

@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from inferxgate.accounts.passwords import verify_password
+from inferxgate.cli.values import now_ms
 from inferxgate.store.records import User
-from tests.cli.records import PASSWORD, add_key, add_user, all_keys, all_users
+from tests.cli.records import PASSWORD, add_key, add_user, all_keys, all_users, opened
+from tests.support.stores import new_record
 from tests.support.terminal import CommandLine, without_colour
 
 
@@ -122,12 +124,28 @@ def test_list_and_show(cli: CommandLine) -> None:
     shown = cli.well("users", "show", "ann@example.com", "--json").json
     assert list(shown) == [
         *("id", "email", "username", "role", "created_at"),
-        *("rate_limit_rpm", "rate_limit_tpm", "max_budget", "budget_period", "disabled"),
+        *("rate_limit_rpm", "rate_limit_tpm", "max_budget", "budget_period", "current_spend", "disabled"),
     ]
     assert cli.well("users", "list", "--json").json == [shown]
     page = cli.well("users", "show", shown["id"]).out
     assert "Keys      laptop" in page
     assert "hash" not in page
+
+
+def test_a_budget_is_shown_beside_what_is_spent(cli: CommandLine) -> None:
+    user = add_user(cli, "ann@example.com")
+    with opened(cli) as store:
+        store.add_usage(
+            [
+                new_record(user_id=user.id, cost_nanos=3_200_000_000, started_at_ms=now_ms()),
+                new_record(user_id=user.id, cost_nanos=1_000_000_000, started_at_ms=now_ms() - 40 * 86_400_000),
+            ],
+            [],
+        )
+    assert "Budget    none\nSpent     $4.20\n" in cli.well("users", "show", "ann@example.com").out
+    changed = cli.well("users", "update", "ann@example.com", "--budget", "10", "--budget-period", "month", "--json")
+    assert changed.json["current_spend"] == 3.2
+    assert "Spent     $3.20 of $10 a month\n" in cli.well("users", "show", "ann@example.com").out
 
 
 @pytest.mark.parametrize(

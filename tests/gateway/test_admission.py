@@ -22,12 +22,13 @@ from inferxgate.gateway.pipeline import Gateway, StreamReply, WholeReply
 from inferxgate.gateway.routing import Router
 from inferxgate.providers.openai import ROW
 from inferxgate.providers.provider import Provider
+from inferxgate.providers.registry import ROWS
 from inferxgate.store.sqlite import SQLiteStore
 from inferxgate.upstream.echo import EchoUpstream
 from inferxgate.upstream.http import HttpUpstream
 from inferxgate.workers.limits import Scope
 from inferxgate.workers.metrics import Metrics
-from inferxgate.workers.reasoning import NoReasoning
+from inferxgate.workers.reasoning import NoReasoning, Thoughts
 from inferxgate.workers.shared import SharedMemory
 from inferxgate.workers.shared_limits import SharedLimits
 from tests.support.provider import HANG, FakeProvider, Reply, Wait, sse_reply
@@ -200,7 +201,8 @@ async def test_tokens_are_claimed_at_once_and_settled_with_the_count(setup: Setu
     assert (error.status, error.type) == (429, "rate_limit_error")
     assert error.retry_after_seconds == pytest.approx(60, abs=9)
     assert error.message.startswith(
-        "The limit of 150 tokens a minute for this key leaves 123, and this request may use 125. Try again in "
+        "The limit of 150 tokens a minute for this key leaves 123, and this request may use 125. Ask for fewer"
+        " max_tokens, or try again in "
     )
 
 
@@ -213,6 +215,53 @@ async def test_more_than_a_minute_allows_is_not_a_matter_of_waiting(setup: Setup
         " send less."
     )
     assert await setup.ask(key, max_tokens=None) is None, "who names no maximum may use what the minute has"
+    assert await setup.ask(key, max_tokens=None) is None, "or what is left of it"
+    codes = await asyncio.gather(*(setup.ask(key, max_tokens=None) for _ in range(3)))
+    assert sorted(map(str, codes)) == ["None", "token_limit_exceeded", "token_limit_exceeded"], "one at a time"
+
+
+async def test_no_number_of_tokens_is_too_large_to_be_counted(setup: Setup) -> None:
+    largest = 2**64 - 1
+    assert (await setup.refusal(new_scope(tokens_per_minute=10**9), max_tokens=largest)).code == "token_limit_exceeded"
+    error = await setup.refusal(new_scope(budget_nanos=10**15, requests_per_minute=60), max_tokens=largest, n=largest)
+    assert error.code == "budget_exceeded"
+    key = new_scope(requests_per_minute=60)
+    codes = await asyncio.gather(*(setup.ask(key, max_tokens=largest) for _ in range(10)))
+    assert codes == [None] * 10
+    assert setup.limits.reserved() == {}
+
+
+class _Damaged(NoReasoning):
+    """A memory of thoughts in which something is written that cannot be read."""
+
+    def recall(self, tenant: str, call_id: str) -> Thoughts | None:
+        raise ValueError(call_id)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_fault_before_the_provider_is_asked_frees_what_was_reserved(setup: Setup, stream: bool) -> None:
+    provider = Provider(
+        name="openai", row=ROWS["anthropic"], base_url=setup.provider.base_url, api_key="sk-canary-2f1c"
+    )
+    gateway = Gateway(
+        router=Router([provider], {}, setup.gateway.catalog),
+        catalog=setup.gateway.catalog,
+        upstream=setup.gateway.upstream,
+        limits=setup.limits,
+        ledger=setup.ledger,
+        metrics=setup.gateway.metrics,
+        reasoning=_Damaged(),
+    )
+    key = new_scope(budget_nanos=10**15)
+    caller = replace(OPERATOR, kind="key", key_id=key.id, role="user", scopes=(key,))
+    call = {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    asked = {**ASKED, "messages": [{"role": "assistant", "tool_calls": [call]}], "stream": stream}
+    with pytest.raises(ValueError, match="call_1"):
+        await gateway.chat(caller, parse_request(asked), request_id="req-1")
+    assert setup.limits.reserved() == {}
+    setup.ledger.flush()
+    (record,) = setup.store.recent_usage(EVER, limit=10)
+    assert (record.status, record.error_code, record.cost_nanos) == ("gateway_error", "internal_error", 0)
 
 
 async def test_requests_at_once(setup: Setup) -> None:

@@ -14,10 +14,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 from inferxgate.canonical.usage import Usage
 from inferxgate.gateway.ledger import Ledger
 from inferxgate.gateway.recovery import Presence, Recovery
 from inferxgate.gateway.settling import Settling
+from inferxgate.store.lines import build_line
 from inferxgate.store.records import UsageRecord
 from inferxgate.store.sqlite import SQLiteStore
 from inferxgate.workers.metrics import Metrics
@@ -165,6 +168,35 @@ def test_a_start_waits_for_whoever_imports_a_journal(tmp_path: Path) -> None:
         assert books.limits.reserved() == {}
         now_ms = books.records()["settled"].started_at_ms
         assert books.limits.spent("key", "key_1", now_ms)["total"] == sum(COSTS.values())
+
+
+def test_a_start_waits_also_where_only_settled_records_are_on_their_way(tmp_path: Path) -> None:
+    """Else the sums that are put in the place of the workers' would lack them, and nobody would add them later."""
+    now_ms = time.time_ns() // 1_000_000
+    dead = tmp_path / "journal" / "worker_dead.jsonl"
+    dead.parent.mkdir()
+    dead.write_bytes(build_line(new_record(key_id="key_1", cost_nanos=7, started_at_ms=now_ms)))
+    with dead.open("ab") as journal, ThreadPoolExecutor(1) as threads:
+        fcntl.flock(journal, fcntl.LOCK_EX)
+        with opened(tmp_path) as books:
+            starting = threads.submit(books.recovery.at_start, alone=True)
+            time.sleep(0.2)
+            assert not books.limits.counted()
+            fcntl.flock(journal, fcntl.LOCK_UN)
+            starting.result()
+            assert books.limits.spent("key", "key_1", now_ms)["total"] == 7
+
+
+def test_a_start_waits_for_nobody_who_lives_and_has_carried_all(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with opened(tmp_path) as books:
+        living = Ledger(books.store, tmp_path / "journal")
+        living.start()
+        books.recovery.at_start(alone=True)
+        living.close()
+        assert caplog.messages == []
+        assert books.limits.counted()
 
 
 def test_the_living_are_left_alone(tmp_path: Path) -> None:

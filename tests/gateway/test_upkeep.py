@@ -10,8 +10,6 @@ from inferxgate.gateway.upkeep import Upkeep
 from inferxgate.store.retention import Retention, RetentionLimits
 from inferxgate.store.sqlite import SQLiteStore
 from inferxgate.workers.election import Election
-from inferxgate.workers.shared import SharedMemory
-from inferxgate.workers.shared_limits import SharedLimits
 from tests.support.stores import DAY_MS, EVER, new_record
 
 
@@ -21,16 +19,14 @@ def test_old_records_go_and_new_ones_stay(tmp_path: Path) -> None:
     old = [new_record(started_at_ms=now_ms - 9 * DAY_MS, key_id="key_1") for _ in range(2_500)]
     new = new_record(started_at_ms=now_ms, key_id="key_1")
     store.add_usage([*old, new], ())
-    shared = SharedMemory.open(tmp_path / "workers")
-    limits = SharedLimits(shared, "worker_1")
     retention = Retention(store, RetentionLimits(keep_days=7, keep_rollup_days=None, max_bytes=None))
-    idle = Upkeep(retention, limits, taken := Election(tmp_path / "office"))
+    idle = Upkeep(retention, taken := Election(tmp_path / "office"))
     election = Election(tmp_path / "office")
     assert election.won()
     idle.step()
     assert len(store.recent_usage(EVER, limit=9_999)) == 2_501, "it is not its turn"
     ledger = Ledger(store, tmp_path / "journal")
-    ledger.also(Upkeep(retention, limits, election).step)
+    ledger.also(Upkeep(retention, election).step)
     ledger.start()
     deadline = time.monotonic() + 30
     while len(store.recent_usage(EVER, limit=9)) > 1 and time.monotonic() < deadline:
@@ -40,5 +36,4 @@ def test_old_records_go_and_new_ones_stay(tmp_path: Path) -> None:
     ledger.close()
     election.close()
     taken.close()
-    shared.close()
     store.close()

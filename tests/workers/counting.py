@@ -49,19 +49,19 @@ class Counting:
     def now_ms(self) -> int:
         return round(self.wall() * 1000)
 
-    def ask(self, *scopes: Scope, tokens: int = 0, cost: int = 0) -> UsageRecord | Refused:
+    def ask(self, *scopes: Scope, tokens: int = 0, cost: int = 0, spare: int = 0) -> UsageRecord | Refused:
         """Ask for one request: its record as far as it is known, or why not."""
         record = new_record(id=f"use_{next(_names)}", started_at_ms=self.now_ms, usage=Usage(), cost_nanos=0)
-        refused = self.limits.admit(scopes, Claim(record.id, record.started_at_ms, tokens, cost, record))
+        refused = self.limits.admit(scopes, Claim(record.id, record.started_at_ms, tokens, cost, record, spare))
         return record if refused is None else refused
 
-    def admitted(self, *scopes: Scope, tokens: int = 0, cost: int = 0) -> UsageRecord:
-        record = self.ask(*scopes, tokens=tokens, cost=cost)
+    def admitted(self, *scopes: Scope, tokens: int = 0, cost: int = 0, spare: int = 0) -> UsageRecord:
+        record = self.ask(*scopes, tokens=tokens, cost=cost, spare=spare)
         assert isinstance(record, UsageRecord), record
         return record
 
-    def refused(self, *scopes: Scope, tokens: int = 0, cost: int = 0) -> Refused:
-        refused = self.ask(*scopes, tokens=tokens, cost=cost)
+    def refused(self, *scopes: Scope, tokens: int = 0, cost: int = 0, spare: int = 0) -> Refused:
+        refused = self.ask(*scopes, tokens=tokens, cost=cost, spare=spare)
         assert isinstance(refused, Refused), refused
         return refused
 

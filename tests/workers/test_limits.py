@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -94,7 +94,45 @@ def test_a_crowd_shares_seconds_and_errs_towards_refusing(shared: SharedMemory) 
     assert counting.state(scope).remaining == EXACT_UP_TO + 3
 
 
+def test_what_nobody_comes_back_for_is_forgotten(shared: SharedMemory) -> None:
+    counting, gone = Counting(shared), [new_scope(requests_per_minute=9) for _ in range(7)]
+    for scope in gone:
+        counting.end(counting.admitted(scope), cost=5)
+        counting.end(counting.admitted(scope), cost=5)
+    counting.clock.now += WINDOW_SECONDS - 1
+    stays = new_scope(requests_per_minute=9)
+    counting.end(counting.admitted(stays))
+    counting.clock.now += 1
+    rounds = 1
+    while counting.limits.forget_expired(most=3):
+        rounds += 1
+    assert rounds > len(gone) // 3
+    windows = shared.database("windows")
+    with shared.reading() as transaction:
+        left = [name for name, _ in shared.rows(transaction, windows)]
+    names = [f"{scope.kind}:{scope.id}\0".encode() for scope in (*gone, stays)]
+    assert [sum(key.startswith(name) for key in left) for name in names] == [0] * len(gone) + [1]
+    assert counting.state(stays).remaining == 8
+    assert counting.limits.spent("key", gone[0].id, counting.now_ms)["total"] == 10
+
+
 # --- tokens a minute
+
+
+@settings(deadline=None)
+@given(used=st.lists(st.integers(0, 60), min_size=1, max_size=12), claimed=st.integers(1, 100))
+def test_the_wait_for_tokens_is_no_longer_than_it_has_to_be(
+    shared: SharedMemory, used: list[int], claimed: int
+) -> None:
+    counting, scope, unlimited = Counting(shared), new_scope(tokens_per_minute=100), 10**9
+    for tokens in used:
+        counting.end(counting.admitted(replace(scope, tokens_per_minute=unlimited)), tokens=tokens)
+        counting.clock.now += 1
+    if sum(used) + claimed > 100:
+        left_after = [sum(used[place + 1 :]) for place in range(len(used))]
+        first = next(place for place, left in enumerate(left_after) if left + claimed <= 100)
+        wait = counting.refused(scope, tokens=claimed).wait_seconds
+        assert wait == pytest.approx(WINDOW_SECONDS - len(used) + first)
 
 
 @settings(deadline=None)
@@ -141,6 +179,20 @@ def test_requests_and_tokens_are_windows_of_their_own(shared: SharedMemory) -> N
     counting.admitted(scope, tokens=20)
     assert counting.refused(scope, tokens=1).limit == "requests"
     assert counting.state(scope).remaining == 0
+
+
+def test_who_can_do_without_gets_what_is_left(shared: SharedMemory) -> None:
+    counting, scope = Counting(shared), new_scope(tokens_per_minute=100)
+    user = Scope("user", scope.id, tokens_per_minute=80)
+    first = counting.admitted(scope, user, tokens=1_000, spare=990)
+    assert counting.refused(scope, user, tokens=1_000, spare=990).used == 80, "the user's minute is the smaller one"
+    counting.end(first, tokens=30)
+    second = counting.admitted(scope, user, tokens=60, spare=50)
+    assert counting.refused(scope, tokens=21).used == 80
+    counting.end(second, tokens=0)
+    refused = counting.refused(scope, user, tokens=1_000, spare=940)
+    assert (refused.scope, refused.used) == (user, 30), "what it cannot do without must fit"
+    counting.admitted(new_scope(), tokens=10, spare=10)
 
 
 def test_what_ends_after_its_minute_leaves_the_window_alone(shared: SharedMemory) -> None:
@@ -290,37 +342,6 @@ def test_the_order_of_ends_does_not_matter(shared: SharedMemory, orders: list[in
     assert counting.limits.spent("key", scope.id, counting.now_ms)["total"] == 15
     assert counting.refused(scope, tokens=851).used == 150
     assert ("key", scope.id) not in counting.limits.reserved()
-
-
-# --- what nobody asks for any more
-
-
-def test_windows_of_callers_that_left_are_swept(folder: Path) -> None:
-    memory = SharedMemory.open(folder)
-    counting = Counting(memory)
-    gone = [new_scope(requests_per_minute=5) for _ in range(7)]
-    for scope in gone:
-        for _ in range(3):
-            counting.end(counting.admitted(scope, cost=5), cost=5)
-    counting.clock.now += WINDOW_SECONDS / 2
-    new = new_scope(requests_per_minute=5)
-    counting.admitted(new)
-    counting.clock.now += WINDOW_SECONDS / 2
-    assert entries(memory) == 3 * 7 + 1
-    place, portions = b"", 0
-    while place or not portions:
-        place, portions = counting.limits.sweep(place, most=3), portions + 1
-    assert portions == 3
-    assert entries(memory) == 1, "what still counts stays"
-    assert counting.state(new).remaining == 4
-    assert counting.state(gone[0]).remaining == 5
-    assert counting.limits.spent("key", gone[0].id, counting.now_ms)["total"] == 15
-    memory.close()
-
-
-def entries(memory: SharedMemory) -> int:
-    with memory.reading() as transaction:
-        return len(list(memory.rows(transaction, memory.database("windows"))))
 
 
 # --- those without limits
