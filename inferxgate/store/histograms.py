@@ -51,7 +51,7 @@ def histogram_of(values: dict[int, int]) -> int:
 def percentiles(histogram: int, shares: Sequence[float]) -> list[float]:
     """For each share (0 to 1, rising) the value at or below which so many of the counted ones lie, within a tenth.
 
-    Nothing where nothing was counted. Values up to 10 ms are exact; those beyond four hours come out as four hours.
+    Nothing where nothing was counted. Values below 10 ms are exact; those beyond four hours come out as four hours.
     """
     counts = list(_counts(histogram))
     total = sum(count for _, count in counts)

@@ -16,12 +16,14 @@ nothing younger than ``LEAST_AGE_MS`` is deleted, however large the database is.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from inferxgate.store.periods import DAY_MS, HOUR_MS
+
+if TYPE_CHECKING:
+    import sqlite3  # the store's protocol is read by commands that open no store
 
 BATCH_ROWS = 1_000
 """Rows that one step deletes."""

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from typing import get_args
 
 import pytest
 
 from inferxgate.cli import values
 from inferxgate.cli.failures import WrongUsage
+from inferxgate.cli.options import Period
+from inferxgate.store.records import BudgetPeriod
 
 DAY_MS = 86_400_000
 
@@ -124,3 +127,7 @@ def test_an_expiry_that_no_calendar_can_write(text: str) -> None:
 def test_an_expiry_before_all_calendars() -> None:
     with pytest.raises(WrongUsage, match="has passed already"):
         values.parse_expiry("0001-01-01T00:00:00+14:00")
+
+
+def test_the_periods_of_the_options_are_those_of_the_store() -> None:
+    assert get_args(Period) == get_args(BudgetPeriod)
