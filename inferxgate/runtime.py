@@ -82,6 +82,8 @@ async def open_runtime(
             presence = _open_presence(stack, loaded)
             limits = shared = _open_limits(stack, loaded, ledger)
             metrics.watch_part("limits", lambda: shared.failure)
+            election = Election(shared_folder(loaded) / "upkeep.lock")
+            stack.callback(election.close)  # after the ledger is closed, whose thread asks it
         ledger.start()
         stack.callback(ledger.close)
         catalog = build_catalog(settings, loaded.data_dir)
@@ -107,8 +109,6 @@ async def open_runtime(
             recovery = Recovery(store, shared, ledger, gateway.settling)
             _put_in_order(recovery, presence)
             ledger.also(recovery.watch)
-            election = Election(shared_folder(loaded) / "upkeep.lock")
-            stack.callback(election.close)
             ledger.also(Upkeep(Retention(store, retention_limits(loaded)), election).step)
         notes = asyncio.create_task(gateway.keep_notes(), name="notes")
         stack.callback(notes.cancel)
