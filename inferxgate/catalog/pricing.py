@@ -37,7 +37,7 @@ PARENTS: Mapping[str, str] = {
 
 _amounts = attrgetter(*BUCKETS)
 _INPUT = BUCKETS.index("input_tokens")
-_MEDIA = [BUCKETS.index(name) for name in ("input_tokens", "audio_input_tokens", "image_input_tokens")]
+_IMAGE, _AUDIO = BUCKETS.index("image_input_tokens"), BUCKETS.index("audio_input_tokens")
 _OUTPUTS = [BUCKETS.index(name) for name in BUCKETS if PARENTS.get(name, name) == "output_tokens"]
 
 
@@ -80,15 +80,18 @@ class Price:
         total = sum(map(mul, _amounts(usage), rates))
         return _divide_half_even(self._scaled_request + total, self._denominator)
 
-    def worst_case_nanos(self, text_tokens: int, output_tokens: int, *, media_tokens: int = 0) -> int:
+    def worst_case_nanos(
+        self, text_tokens: int, output_tokens: int, *, image_tokens: int = 0, audio_tokens: int = 0
+    ) -> int:
         """What a request costs that uses this much and nothing cached, in nano-dollars, rounded up.
 
-        The rates are those of the tier that the prompt reaches: of input for text, and of the dearest kind for media
-        (which may be audio) and for the answer (which may be all thought, speech or images).
+        The rates are those of the tier that the prompt reaches: of input for text, of images and of audio where these
+        are dearer, and of the dearest kind for the answer (which may be all thought, speech or images).
         """
-        rates = self._rates(text_tokens + media_tokens)
-        media, output = (max(rates[kind] for kind in kinds) for kinds in (_MEDIA, _OUTPUTS))
-        total = self._scaled_request + text_tokens * rates[_INPUT] + media_tokens * media + output_tokens * output
+        rates = self._rates(text_tokens + image_tokens + audio_tokens)
+        text, image, audio = rates[_INPUT], max(rates[_INPUT], rates[_IMAGE]), max(rates[_INPUT], rates[_AUDIO])
+        total = self._scaled_request + text_tokens * text + image_tokens * image + audio_tokens * audio
+        total += output_tokens * max(rates[kind] for kind in _OUTPUTS)
         return -(-total // self._denominator)
 
     def discounted(self, discount: Dollars) -> Price:

@@ -27,6 +27,8 @@ class PromptSize:
     messages: int
     images: int
     """Images, and files and audio of every other kind, whose bytes say little about their tokens."""
+    audio: int = 0
+    """How many of them are sound, which may have a price of its own."""
 
     @property
     def most_text_tokens(self) -> int:
@@ -34,14 +36,19 @@ class PromptSize:
         return self.text_bytes + MESSAGE_BYTES * self.messages
 
     @property
-    def media_tokens(self) -> int:
-        """What budgets take for all that is no text."""
-        return IMAGE_BYTES * self.images
+    def image_tokens(self) -> int:
+        """What budgets take for images and files."""
+        return IMAGE_BYTES * (self.images - self.audio)
+
+    @property
+    def audio_tokens(self) -> int:
+        """What budgets take for sound."""
+        return IMAGE_BYTES * self.audio
 
     @property
     def most_tokens(self) -> int:
-        """Both together."""
-        return self.most_text_tokens + self.media_tokens
+        """All of it together."""
+        return self.most_text_tokens + self.image_tokens + self.audio_tokens
 
     @property
     def text_tokens(self) -> int:
@@ -57,7 +64,7 @@ class PromptSize:
 def measure(body: Mapping[str, Any]) -> PromptSize:
     """The size of a request's prompt. ``body`` has passed ``openai_chat.parse_request``."""
     messages = body["messages"]
-    text = images = 0
+    text = images = audio = 0
     for message in messages:
         content = message.get("content")
         if isinstance(content, str):
@@ -67,12 +74,13 @@ def measure(body: Mapping[str, Any]) -> PromptSize:
                 part_text, part_images = _part(part)
                 text += part_text
                 images += part_images
+                audio += isinstance(part, dict) and part.get("type") == "input_audio"
         if len(message) > 2:  # more than role and content
             text += _calls(message)
     for name in ("tools", "functions", "response_format"):
         if name in body:
             text += _json(body[name])
-    return PromptSize(text, len(messages), images)
+    return PromptSize(text, len(messages), images, audio)
 
 
 def most_output_tokens(body: Mapping[str, Any]) -> int | None:

@@ -144,7 +144,9 @@ class Admission:
         tokens = size.likely_tokens + output
         price, cost = admitted.price, 0
         if price is not None:
-            cost = price.worst_case_nanos(size.most_text_tokens, output, media_tokens=size.media_tokens)
+            cost = price.worst_case_nanos(
+                size.most_text_tokens, output, image_tokens=size.image_tokens, audio_tokens=size.audio_tokens
+            )
         return Claim(
             id=admitted.record_id,
             at_ms=admitted.started_at_ms,

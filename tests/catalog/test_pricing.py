@@ -118,7 +118,7 @@ def test_the_worst_case_covers_every_kind_of_answer_and_of_media(
     text, audio, image = prompt
     usage = Usage(**dict(zip(names, (*prompt, *output), strict=True)))
     made = price(**dict(zip(names, dollars, strict=True)))
-    assert made.worst_case_nanos(text, sum(output), media_tokens=audio + image) >= made.cost_nanos(usage)
+    assert made.worst_case_nanos(text, sum(output), image_tokens=image, audio_tokens=audio) >= made.cost_nanos(usage)
 
 
 def test_a_part_of_a_nano_dollar_is_reserved_whole() -> None:

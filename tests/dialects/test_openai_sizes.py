@@ -66,7 +66,8 @@ def test_text_messages_and_images() -> None:
     ],
 )
 def test_parts(part: object, text: int, images: int) -> None:
-    assert size_of(user([part])) == PromptSize(text, 1, images)
+    audio = int(isinstance(part, dict) and part.get("type") == "input_audio")
+    assert size_of(user([part])) == PromptSize(text, 1, images, audio)
 
 
 def test_calls_and_definitions_are_text() -> None:
