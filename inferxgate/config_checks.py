@@ -9,7 +9,9 @@ import ipaddress
 import os
 import re
 import stat
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
 from pydantic import SecretStr
@@ -19,6 +21,14 @@ from inferxgate.providers.registry import ALL_ROWS, ROWS
 
 SECRET_BYTES = 32
 _HOST_NAME = re.compile(r"[\w-]+(\.[\w-]+)*\.?")
+
+
+class _Named(Protocol):
+    @property
+    def model(self) -> str: ...
+
+
+_Target = TypeVar("_Target", bound=_Named)
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 _OURS = {"host", "content-length", "content-type", "transfer-encoding", "connection", "accept-encoding"}
@@ -97,10 +107,46 @@ def model_name(text: str) -> str:
     return text
 
 
-def one_target(targets: list[str]) -> list[str]:
-    if len(targets) > 1:
-        raise ValueError("must hold one model: aliases with several targets are not available in this version")
+_NOT_OF_TARGETS = {"model", "messages", "stream", "stream_options", "n"}
+
+
+def target(value: object) -> object:
+    """A target that is written as its model alone."""
+    return {"model": value} if isinstance(value, str) else value
+
+
+def params(values: dict[str, object]) -> dict[str, object]:
+    """Fields to be set in a request for one target."""
+    for name in values:
+        if name in _NOT_OF_TARGETS:
+            raise ValueError(f"must not hold {name}, which is the request's own")
+    return values
+
+
+def unlike_targets(targets: list[_Target]) -> list[_Target]:
+    """Each model once: a second try is not a matter of writing it twice."""
+    names = [target.model for target in targets]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ValueError(f"must not hold {twice} twice")
     return targets
+
+
+def alias(name: str, targets: Sequence[str]) -> None:
+    """The name of an alias, against its targets."""
+    model_name(name)
+    if name.count("*") > 1:
+        raise ValueError("must have one * at most")
+    if "*" not in name and any("*" in each for each in targets):
+        raise ValueError("has a target with a *, which stands for what a * in the alias's own name stood for")
+    if any(each.count("*") > 1 for each in targets):
+        raise ValueError("must have one * at most in each target")
+
+
+def api_keys(secrets: list[SecretStr]) -> list[SecretStr]:
+    if len({secret.get_secret_value() for secret in secrets}) < len(secrets):
+        raise ValueError("must not hold one credential twice")
+    return secrets
 
 
 def api_key(secret: SecretStr) -> SecretStr:

@@ -12,6 +12,7 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from inferxgate.config import Loaded, Settings, leaves
+from inferxgate.config_sections import TargetSettings
 from inferxgate.config_sources import Loc, dotted, entry_of, environment_name, plain, quoted
 from inferxgate.providers.addresses import has_vendors_models
 from inferxgate.providers.registry import ROWS
@@ -82,7 +83,9 @@ def _type_in_words(annotation: Any) -> str:
     if get_origin(kind) is Literal:
         return " | ".join(get_args(kind))
     if get_origin(kind) is list:
-        return "list of numbers" if plain(get_args(kind)[0]) is float else "list of text"
+        item = plain(get_args(kind)[0])
+        words_of = {float: "list of numbers", SecretStr: "list of secrets", TargetSettings: "list of text or tables"}
+        return words_of.get(item, "list of text")
     if entry_of(kind) is not None:
         return "table of text"
     words: dict[object, str] = {
@@ -129,6 +132,9 @@ def _implied(loaded: Loaded, loc: Loc) -> object:
 def masked(value: object) -> object:
     """The value as JSON has it, without secrets: ``****`` in their place, also inside URLs."""
     match value:
+        case TargetSettings():
+            said = value.model_dump(exclude_unset=True)
+            return masked(said if len(said) > 1 else value.model)
         case SecretStr():
             return MASK
         case Path():

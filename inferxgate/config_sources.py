@@ -264,7 +264,12 @@ class _Resolver:
             return value
         if isinstance(value, list):
             item = next(iter(get_args(plain(annotation))), None)
-            return [self._text(loc, each, item) if isinstance(each, str) else each for each in value]
+            return [self._item(loc, each, item) for each in value]
+        return self._text(loc, value, annotation) if isinstance(value, str) else value
+
+    def _item(self, loc: Loc, value: object, annotation: Any) -> object:
+        if isinstance(value, dict):
+            return self.resolve(loc, value, annotation)
         return self._text(loc, value, annotation) if isinstance(value, str) else value
 
     def _text(self, loc: Loc, text: str, annotation: Any) -> object:

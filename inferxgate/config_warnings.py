@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from urllib.parse import urlsplit
 
-from inferxgate.config import Loaded, ProviderSettings, Settings
+from inferxgate.config import Loaded, Settings
 from inferxgate.config_mistakes import near
+from inferxgate.config_sections import ProviderSettings
 from inferxgate.config_sources import dotted
 from inferxgate.providers.addresses import default_path, has_vendors_models, settled
 from inferxgate.providers.provider import Row
@@ -35,7 +36,7 @@ def provider_warnings(loaded: Loaded, environ: Mapping[str, str]) -> Iterator[st
 def _key_warnings(
     loaded: Loaded, name: str, section: ProviderSettings, row: Row, environ: Mapping[str, str]
 ) -> Iterator[str]:
-    if section.api_key is None and not section.headers and _needs_key(name, section, row):
+    if section.api_key is None and not section.api_keys and not section.headers and _needs_key(name, section, row):
         variable = f" ({_or(row.key_variables)} gives it one)" if name == row.type else ""
         yield f"{dotted(('providers', name))} has no api_key{variable}: it is asked without a credential"
     taken = loaded.origins[dotted(("providers", name, "api_key"))].removeprefix("environment ")

@@ -225,7 +225,7 @@ def test_a_provider_can_be_configured_without_a_file(folder: Folder) -> None:
     provider = loaded.settings.providers["my-vllm"]
     assert (provider.type, provider.base_url) == ("openai", "http://127.0.0.1:8000/v1")
     assert provider.headers == {"X-One": SecretStr("1")}
-    assert loaded.settings.models["smart"].targets == ["my-vllm/llama"]
+    assert [each.model for each in loaded.settings.models["smart"].targets] == ["my-vllm/llama"]
     assert (loaded.settings.pricing["llama"].input, loaded.settings.pricing["llama"].output) == (0.5, 1)
     assert loaded.origins["providers.my-vllm.headers.X-One"] == "environment INFERXGATE_PROVIDERS__MY_VLLM__HEADERS"
 
@@ -611,7 +611,16 @@ def test_paths_of_the_file_start_from_its_folder(folder: Folder) -> None:
         ("[server]\nworkers = 1000", "line 2: server.workers must be 256 or less"),
         # settings of later versions
         ("[providers.bedrock]", "line 1: providers.bedrock is of no type that this version has"),
-        ("[models.a]\ntargets = ['a/b', 'c/d']", "aliases with several targets are not available in this version"),
+        ("[models.a]\ntargets = ['a/b', 'a/b']", "line 2: models.a.targets must not hold a/b twice"),
+        ("[models.a]\ntargets = ['a/*']", "line 1: models.a has a target with a *, which stands for what a * in"),
+        ("[models.'a*b*']\ntargets = ['a/*']", "must have one * at most"),
+        ("[models.a]\ntargets = ['a', {weight = 2}]", "line 2: models.a.targets.model is missing"),
+        ("[models.a]\ntargets = [{model = 'a', weight = 0}]", "line 2: models.a.targets.weight must be 1 or more"),
+        ("[models.a]\ntargets = [{model = 'a', wait = 1}]", "line 2: models.a.targets.wait is not a setting"),
+        ("[models.a]\ntargets = [{model = 'a', params = {stream = true}}]", "must not hold stream, which is the"),
+        ("[models.a]\ntargets = ['a']\nstrategy = 'best'", "line 3: models.a.strategy must be 'ordered', 'weighted'"),
+        ("[providers.openai]\napi_key = 'a'\napi_keys = ['b']", "line 3: providers.openai.api_keys must not stand"),
+        ("[providers.openai]\napi_keys = ['b', 'b']", "line 2: providers.openai.api_keys must not hold one cred"),
         ("[storage]\ndatabase_url = 'postgresql://u:p@h/d'", "other databases are not available in this version"),
     ],
 )

@@ -32,7 +32,7 @@ def test_every_setting_has_a_help_and_is_declared_once() -> None:
 
 
 def test_every_setting_can_be_set_by_its_environment_name(folder: Folder) -> None:
-    as_json = ("list of text", "list of numbers", "table of text")
+    as_json = ("list of text", "list of numbers", "list of secrets", "list of text or tables", "table of text")
     by_hand: Mapping[str, Callable[[Any], str]] = dict.fromkeys(as_json, json.dumps)
     (folder.path / "some.pem").write_text("")
     environ = {"INFERXGATE_PROVIDERS__NAME__TYPE": "openai"}
@@ -42,11 +42,13 @@ def test_every_setting_can_be_set_by_its_environment_name(folder: Folder) -> Non
             text = by_hand.get(setting.type, str)(value)
             environ[setting.environment] = str(folder.path / "some.pem") if setting.type == "path" else text
     environ["INFERXGATE_AUTH__JWT_SECRET"] = SECRET
-    environ["INFERXGATE_PROVIDERS__NAME__API_KEY"] = "sk-1"
     environ["INFERXGATE_PROVIDERS__NAME__TYPE"] = "azure"  # the one that takes every setting
-    loaded = folder.load(environ=environ)
-    assert all(origin.startswith("environment ") for origin in loaded.origins.values())
-    assert len(loaded.origins) == sum(len(table.settings) for table in tables())
+    both = environ.pop("INFERXGATE_PROVIDERS__NAME__API_KEY"), environ.pop("INFERXGATE_PROVIDERS__NAME__API_KEYS")
+    for name, text in zip(("API_KEY", "API_KEYS"), both, strict=True):  # either, but not the two together
+        loaded = folder.load(environ={**environ, f"INFERXGATE_PROVIDERS__NAME__{name}": text})
+        set_by_name = {name for name, origin in loaded.origins.items() if origin.startswith("environment ")}
+        assert loaded.origins.keys() - set_by_name <= {"providers.name.api_key", "providers.name.api_keys"}
+        assert len(set_by_name) == sum(len(table.settings) for table in tables()) - 1
 
 
 def test_nothing_secret_is_in_the_list_of_settings_in_force(folder: Folder) -> None:

@@ -179,13 +179,13 @@ def _warnings(loaded: Loaded) -> Iterator[str]:
     yield from provider_warnings(loaded, os.environ)
     for name, provider in loaded.settings.providers.items():
         url = urlsplit(provider.base_url or "")
-        if url.scheme == "http" and provider.api_key and not is_loopback(url.hostname or ""):
+        if url.scheme == "http" and (provider.api_key or provider.api_keys) and not is_loopback(url.hostname or ""):
             yield f"providers.{name}.base_url is http: its api_key crosses the network in the clear"
     for name, alias in loaded.settings.models.items():
         for target in alias.targets:
-            host, slash, _ = target.partition("/")
+            host, slash, _ = target.model.partition("/")
             if slash and host not in loaded.settings.providers and host not in _BUILT_IN:
-                yield f"models.{name}.targets names {target}, and there is no provider {host}"
+                yield f"models.{name}.targets names {target.model}, and there is no provider {host}"
     yield from pattern_warnings(loaded.settings)
     yield from _loose_secrets(loaded)
 

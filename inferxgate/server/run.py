@@ -24,7 +24,8 @@ import uvicorn
 import uvloop
 
 from inferxgate.accounts.tokens import Tokens, load_or_create_secret
-from inferxgate.config import Loaded, ServerSettings
+from inferxgate.config import Loaded
+from inferxgate.config_sections import ServerSettings
 from inferxgate.runtime import Runtime, open_runtime
 from inferxgate.server.accepting import Acceptor
 from inferxgate.server.addresses import Addresses
