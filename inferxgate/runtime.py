@@ -13,13 +13,14 @@ from pathlib import Path
 
 from inferxgate.catalog.catalog import Catalog
 from inferxgate.catalog.price_list import FILE_NAME, PACKAGED, read_price_list
-from inferxgate.config import Loaded, PriceSettings, ProviderSettings, Settings
+from inferxgate.config import Loaded, Settings
+from inferxgate.config_sections import AliasSettings, PriceSettings, ProviderSettings, TargetSettings
 from inferxgate.errors import StartError, StoreUnavailable
-from inferxgate.gateway.admission import Policy
 from inferxgate.gateway.ledger import Ledger
 from inferxgate.gateway.pipeline import Gateway
 from inferxgate.gateway.recovery import Presence, Recovery
-from inferxgate.gateway.routing import Router
+from inferxgate.gateway.routing import Alias, AliasTarget, Router
+from inferxgate.gateway.setup import Policy, Setup
 from inferxgate.gateway.upkeep import Upkeep
 from inferxgate.providers.addresses import has_vendors_models, settled
 from inferxgate.providers.echo import ECHO
@@ -35,6 +36,7 @@ from inferxgate.upstream.media import HttpsFetch, MediaFetcher, NoFetch
 from inferxgate.upstream.protocol import Upstream
 from inferxgate.workers.attempts import Attempts, NoAttempts
 from inferxgate.workers.election import Election
+from inferxgate.workers.health import HealthPolicy, LocalHealth
 from inferxgate.workers.limits import Limits, NoLimits
 from inferxgate.workers.metrics import Metrics
 from inferxgate.workers.reasoning import NoReasoning, ReasoningMemory
@@ -42,6 +44,7 @@ from inferxgate.workers.shared import SharedMemory
 from inferxgate.workers.shared_attempts import SharedAttempts
 from inferxgate.workers.shared_limits import SharedLimits
 from inferxgate.workers.shared_reasoning import SharedReasoning, forget_reasoning
+from inferxgate.workers.slots import LocalSlots
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,18 +106,13 @@ async def open_runtime(
         upstream = await _open_upstream(stack, settings, providers)
         media: MediaFetcher = HttpsFetch() if settings.media.fetch_urls else NoFetch()
         stack.push_async_callback(media.close)
+        health = LocalHealth(build_health_policy(settings))
+        slots = LocalSlots()
+        setup = Setup(router, catalog, upstream, media, build_policy(settings))
         gateway = Gateway(
-            router=router,
-            catalog=catalog,
-            upstream=upstream,
-            limits=limits,
-            ledger=ledger,
-            metrics=metrics,
-            reasoning=reasoning,
-            media=media,
-            policy=Policy(settings.limits.reserve_output_tokens, settings.limits.allow_unpriced),
-            strict=settings.params.unsupported == "strict",
+            setup, limits=limits, ledger=ledger, metrics=metrics, reasoning=reasoning, health=health, slots=slots
         )
+        slots.configure(build_bounds(settings))
         ledger.also(gateway.settling.retry, without_store=True)
         if serving:
             recovery = Recovery(store, shared, ledger, gateway.settling)
@@ -157,6 +155,40 @@ def _put_in_order(recovery: Recovery, presence: Presence) -> None:
         raise StartError(f"the store cannot be read, so nobody's budget is known: {error}") from error
 
 
+def build_policy(settings: Settings) -> Policy:
+    """What the configuration says about single requests."""
+    routing = settings.routing
+    return Policy(
+        reserve_output_tokens=settings.limits.reserve_output_tokens,
+        allow_unpriced=settings.limits.allow_unpriced,
+        strict=settings.params.unsupported == "strict",
+        retries=routing.retries,
+        retry_within_seconds=routing.retry_within_seconds,
+        max_wait_seconds=routing.max_wait_seconds,
+        queue_seconds=routing.queue_seconds,
+        max_queued=routing.max_queued_requests,
+    )
+
+
+def build_health_policy(settings: Settings) -> HealthPolicy:
+    """What it says about when a target is left alone."""
+    routing = settings.routing
+    return HealthPolicy(
+        window_seconds=routing.window_seconds,
+        min_failures=routing.min_failures,
+        failure_ratio=routing.failure_ratio,
+        cooldown_seconds=routing.cooldown_seconds,
+        max_cooldown_seconds=routing.max_cooldown_seconds,
+        set_aside_seconds=routing.set_aside_seconds,
+    )
+
+
+def build_bounds(settings: Settings) -> dict[str, int]:
+    """How many requests may be under way at once: by provider, and in the whole gateway under the empty name."""
+    bounds = {name: section.max_parallel_requests for name, section in settings.providers.items()}
+    return {**bounds, "": settings.routing.max_parallel_requests}
+
+
 def build_catalog(settings: Settings, data_dir: Path | None = None) -> Catalog:
     """The catalogue with the configuration's prices and facts, and the price file of the data folder if there is one.
 
@@ -192,13 +224,28 @@ def build_router(settings: Settings, catalog: Catalog, providers: list[Provider]
     """The names that this configuration serves."""
     if providers is None:
         providers = [build_provider(name, section) for name, section in settings.providers.items()]
-    aliases = {name: alias.targets[0] for name, alias in settings.models.items()}
-    return Router(providers, aliases, catalog)
+    return Router(providers, {name: _alias(section) for name, section in settings.models.items()}, catalog)
+
+
+def _alias(section: AliasSettings) -> Alias:
+    return Alias(tuple(map(_alias_target, section.targets)), section.strategy, frozenset(section.fallback_on))
+
+
+def _alias_target(section: TargetSettings) -> AliasTarget:
+    timeouts = {
+        "total_seconds": section.timeout_seconds,
+        "connect_seconds": section.connect_timeout_seconds,
+        "first_byte_seconds": section.first_byte_timeout_seconds,
+        "idle_seconds": section.idle_timeout_seconds,
+    }
+    said = {name: seconds for name, seconds in timeouts.items() if seconds is not None}
+    return AliasTarget(section.model, section.weight, said, section.params)
 
 
 def build_provider(name: str, section: ProviderSettings) -> Provider:
     """One configured provider as a value."""
     row = ROWS[section.type or name]
+    keys = [key.get_secret_value() for key in (section.api_key, *section.api_keys) if key is not None]
     base_url = settled(row, section.base_url)
     version = section.api_version or row.api_version
     vendors = has_vendors_models(row, name, section.base_url, said=section.vendor_models)
@@ -207,7 +254,8 @@ def build_provider(name: str, section: ProviderSettings) -> Provider:
         name=name,
         row=row,
         base_url=base_url,
-        api_key=section.api_key.get_secret_value() if section.api_key else None,
+        api_key=keys[0] if keys else None,
+        other_keys=tuple(keys[1:]),
         headers={header: value.get_secret_value() for header, value in section.headers.items()},
         timeouts=Timeouts(
             connect_seconds=section.connect_timeout_seconds,

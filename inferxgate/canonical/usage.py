@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,10 @@ class Usage:
     reasoning_tokens: int = 0
     audio_output_tokens: int = 0
     image_output_tokens: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        """Bucket by bucket."""
+        return Usage(*(one + another for one, another in zip(astuple(self), astuple(other), strict=True)))
 
     @property
     def prompt_tokens(self) -> int:

@@ -16,13 +16,13 @@ from inferxgate.accounts.callers import Caller
 from inferxgate.canonical.chat import ChatRequest
 from inferxgate.canonical.usage import Usage
 from inferxgate.catalog.abilities import Abilities
-from inferxgate.catalog.catalog import Catalog, UnpricedWarnings
 from inferxgate.catalog.pricing import Price, plain_dollars
 from inferxgate.dialects import openai_sizes
 from inferxgate.dialects.openai_sizes import PromptSize
 from inferxgate.errors import GatewayError
 from inferxgate.gateway.ledger import Ledger
-from inferxgate.gateway.routing import Router, Target
+from inferxgate.gateway.routing import Plan, Target
+from inferxgate.gateway.setup import Policy, Setup
 from inferxgate.ids import new_id
 from inferxgate.workers.limits import Claim, Limits, Refused
 from inferxgate.workers.metrics import Metrics
@@ -41,83 +41,61 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
+class Offer:
+    """One of the targets that may serve a request, and what is known of it."""
+
+    target: Target
+    abilities: Abilities
+    price: Price | None
+    output_tokens: int
+    """What the answer may have at most."""
+    worst_nanos: int
+    """What the request may cost there at most; 0 where the price is unknown."""
+
+
+@dataclass(frozen=True, slots=True)
 class Admitted:
-    """A request that may go on to its provider, and what was found out about it on the way."""
+    """A request that may go on to its providers, and what was found out about it on the way."""
 
     record_id: str
     """Of its claim, and of the usage record that it will have."""
     started_at_ms: int
-    target: Target
-    abilities: Abilities
-    price: Price | None
+    plan: Plan
+    offers: tuple[Offer, ...]
+    """The targets of the plan that its caller may use, in the plan's order; at least one."""
     size: PromptSize
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """What the configuration says about claims."""
-
-    reserve_output_tokens: int = 4096
-    """What an answer may have where neither the request nor the model says."""
-    allow_unpriced: bool = False
-    """Whether a caller with a budget may use a model without a price."""
 
 
 class Admission:
     """Decides whether a request may go on to a provider."""
 
-    def __init__(
-        self, router: Router, catalog: Catalog, limits: Limits, ledger: Ledger, metrics: Metrics, policy: Policy
-    ) -> None:
-        self._router = router
-        self._catalog = catalog
+    def __init__(self, limits: Limits, ledger: Ledger, metrics: Metrics) -> None:
         self._limits = limits
         self._ledger = ledger
         self._metrics = metrics
-        self._policy = policy
-        self._unpriced = UnpricedWarnings()
 
-    def admit(self, caller: Caller, request: ChatRequest, request_id: str) -> Admitted:
-        """The target of an admitted request, which now counts against its caller's limits.
+    def admit(self, setup: Setup, caller: Caller, request: ChatRequest, request_id: str) -> Admitted:
+        """The targets of an admitted request, which now counts against its caller's limits.
 
         Raises ``GatewayError``: 404 ``model_not_found``, 403 ``model_not_allowed``, 400 ``price_unknown``, 429
         ``rate_limit_exceeded``, ``token_limit_exceeded``, ``too_many_parallel_requests`` and ``budget_exceeded``, 503
         ``store_unavailable`` where the request could not be counted or recorded.
         """
         try:
-            return self._admit(caller, request, request_id)
+            return self._admit(setup, caller, request, request_id)
         except GatewayError as error:
             reason = error.kind.code
             self._metrics.refusals.labels(reason).inc()
             self._ledger.refused(caller.key_id, caller.user_id, reason)
             raise
 
-    def _admit(self, caller: Caller, request: ChatRequest, request_id: str) -> Admitted:
-        target = self._router.resolve(request.model)
-        if not self._router.allowed(caller, request.model, target):
-            raise GatewayError(
-                errors.MODEL_NOT_ALLOWED, f"This credential may not use the model '{request.model}'.", param="model"
-            )
+    def _admit(self, setup: Setup, caller: Caller, request: ChatRequest, request_id: str) -> Admitted:
+        plan = setup.router.plan(request.model)
+        size = openai_sizes.measure(request.source.body)
+        offers = offers_of(setup, caller, request, plan, size)
         self._ledger.require_writable()
-        provider = target.provider
-        price = self._catalog.price(target.name, provider.price_id, target.vendor_model)
-        budgeted = any(scope.budget_nanos is not None for scope in caller.scopes)
-        if price is None and budgeted and not self._policy.allow_unpriced:
-            raise GatewayError(
-                errors.PRICE_UNKNOWN,
-                f"The price of '{target.name}' is not known, and this credential has a budget. Use another model, or"
-                f' ask the operator of this gateway for a price ([pricing."{target.name}"]).',
-                param="model",
-            )
-        admitted = Admitted(
-            record_id=new_id("use_"),
-            started_at_ms=time.time_ns() // 1_000_000,
-            target=target,
-            abilities=self._catalog.abilities(target.name, provider.row.type, target.vendor_model),
-            price=price,
-            size=openai_sizes.measure(request.source.body),
-        )
-        claim = self._claim(caller, request, request_id, admitted)
+        admitted = Admitted(new_id("use_"), time.time_ns() // 1_000_000, plan, offers, size)
+        claim = claim_of(caller, request, request_id, admitted)
         try:
             refused = self._limits.admit(caller.scopes, claim)
         except SharedUnavailable as error:
@@ -130,32 +108,71 @@ class Admission:
         if refused is not None:
             self._metrics.limit_hit(refused.scope.kind, refused.limit)
             raise _refusal(refused, claim)
-        self._unpriced.note(target.name, price)
         return admitted
 
-    def _claim(self, caller: Caller, request: ChatRequest, request_id: str, admitted: Admitted) -> Claim:
-        """What the request may use at most, as far as any limit of its caller asks."""
-        size, body = admitted.size, request.source.body
-        said = openai_sizes.most_output_tokens(body)
-        output = said
-        if output is None:
-            most = admitted.abilities.max_output_tokens or self._policy.reserve_output_tokens
-            output = most * openai_sizes.choices(body)
-        tokens = size.likely_tokens + output
-        price, cost = admitted.price, 0
-        if price is not None:
-            cost = price.worst_case_nanos(
-                size.most_text_tokens, output, image_tokens=size.image_tokens, audio_tokens=size.audio_tokens
-            )
-        return Claim(
-            id=admitted.record_id,
-            at_ms=admitted.started_at_ms,
-            tokens=min(tokens, _MOST_TOKENS),
-            cost_nanos=min(cost, _MOST_NANOS),
-            lost=_lost(caller, request, request_id, admitted),
-            # Nobody asked for that much: what the minute has left will do, where it is enough for the prompt.
-            spare_tokens=min(tokens, _MOST_TOKENS) - size.likely_tokens if said is None else 0,
+
+def offers_of(setup: Setup, caller: Caller, request: ChatRequest, plan: Plan, size: PromptSize) -> tuple[Offer, ...]:
+    """The targets that this caller may use for this request, in the plan's order.
+
+    Raises ``GatewayError``: 403 ``model_not_allowed``, 400 ``price_unknown``.
+    """
+    targets = setup.router.permitted(caller, plan)
+    if not targets:
+        raise GatewayError(
+            errors.MODEL_NOT_ALLOWED, f"This credential may not use the model '{request.model}'.", param="model"
         )
+    offers = tuple(_offer(setup, target, request, size) for target in targets)
+    if setup.policy.allow_unpriced or all(scope.budget_nanos is None for scope in caller.scopes):
+        return offers
+    priced = tuple(offer for offer in offers if offer.price is not None)
+    if not priced:
+        name = targets[0].name
+        raise GatewayError(
+            errors.PRICE_UNKNOWN,
+            f"The price of '{name}' is not known, and this credential has a budget. Use another model, or"
+            f' ask the operator of this gateway for a price ([pricing."{name}"]).',
+            param="model",
+        )
+    return priced
+
+
+def _offer(setup: Setup, target: Target, request: ChatRequest, size: PromptSize) -> Offer:
+    provider, catalog = target.provider, setup.catalog
+    vendor_model, worst_nanos = target.vendor_model, 0
+    abilities = catalog.abilities(target.name, provider.row.type, vendor_model)
+    price = catalog.price(target.name, provider.price_id, vendor_model)
+    output = _output_tokens(setup.policy, target, abilities, request)
+    if price is not None:
+        worst_nanos = price.worst_case_nanos(
+            size.most_text_tokens, output, image_tokens=size.image_tokens, audio_tokens=size.audio_tokens
+        )
+    return Offer(target, abilities, price, output, worst_nanos)
+
+
+def _output_tokens(policy: Policy, target: Target, abilities: Abilities, request: ChatRequest) -> int:
+    """What the answer of one target may have at most."""
+    body = {**request.source.body, **target.params} if target.params else request.source.body
+    said = openai_sizes.most_output_tokens(body)
+    if said is not None:
+        return said
+    most = abilities.max_output_tokens or policy.reserve_output_tokens
+    return most * openai_sizes.choices(body)
+
+
+def claim_of(caller: Caller, request: ChatRequest, request_id: str, admitted: Admitted) -> Claim:
+    """What the request may use at most, wherever it ends up, as far as any limit of its caller asks."""
+    size, offers = admitted.size, admitted.offers
+    said = openai_sizes.most_output_tokens(request.source.body)
+    tokens = size.likely_tokens + max(offer.output_tokens for offer in offers)
+    return Claim(
+        id=admitted.record_id,
+        at_ms=admitted.started_at_ms,
+        tokens=min(tokens, _MOST_TOKENS),
+        cost_nanos=min(max(offer.worst_nanos for offer in offers), _MOST_NANOS),
+        lost=_lost(caller, request, request_id, admitted),
+        # Nobody asked for that much: what the minute has left will do, where it is enough for the prompt.
+        spare_tokens=min(tokens, _MOST_TOKENS) - size.likely_tokens if said is None else 0,
+    )
 
 
 def _lost(caller: Caller, request: ChatRequest, request_id: str, admitted: Admitted) -> Mapping[str, object]:
@@ -163,7 +180,8 @@ def _lost(caller: Caller, request: ChatRequest, request_id: str, admitted: Admit
 
     Only its fields: hardly any is ever read, and making records takes longer than deciding on the request.
     """
-    tokens, price = admitted.size.text_tokens, admitted.price
+    first, tokens = admitted.offers[0], admitted.size.text_tokens
+    price = first.price
     return {
         "id": admitted.record_id,
         "request_id": request_id,
@@ -175,8 +193,8 @@ def _lost(caller: Caller, request: ChatRequest, request_id: str, admitted: Admit
         "user_id": caller.user_id,
         "end_user": request.end_user,
         "model_asked": request.model,
-        "model": admitted.target.model,
-        "provider": admitted.target.provider.name,
+        "model": first.target.model,
+        "provider": first.target.provider.name,
         "stream": request.stream,
         "usage": {"input_tokens": tokens},
         "usage_source": "estimated",

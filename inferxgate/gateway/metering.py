@@ -15,7 +15,7 @@ from inferxgate.canonical.chat import ChatRequest, Chunk, ReasoningDelta, Refusa
 from inferxgate.canonical.chat import UsageReport as ProviderUsage
 from inferxgate.canonical.usage import Usage
 from inferxgate.catalog.pricing import FREE
-from inferxgate.gateway.admission import LOST, Admitted
+from inferxgate.gateway.admission import LOST, Admitted, Offer
 from inferxgate.store.records import Status, UsageRecord, UsageSource
 
 _BYTES_PER_TOKEN = 4
@@ -36,7 +36,9 @@ class Meter:
         self._request = request
         self._admitted = admitted
         self._request_id = request_id
-        self._price = admitted.price
+        self._offer = admitted.offers[0]
+        self._before = Usage()
+        self._cost_before = 0
         self._started = time.monotonic()
         self._first_token: float | None = None
         self._reported: Usage | None = None
@@ -49,6 +51,16 @@ class Meter:
         """Whether the provider may have begun to work."""
         self.answered = False
         """Whether the provider said that it will not do the work: an error with a status of its own."""
+
+    def tries(self, offer: Offer) -> None:
+        """The request goes to a target now. What an earlier one reported to have used is kept, and counts as well."""
+        if self.sent and self._reported is not None:
+            self._before += self._reported
+            self._cost_before += self._offer.price.cost_nanos(self._reported) if self._offer.price is not None else 0
+        self._offer = offer
+        self._reported = self._first_token = None
+        self._text_bytes = self._reasoning_bytes = 0
+        self.sent = self.answered = False
 
     def observe(self, chunks: Sequence[Chunk]) -> None:
         """Take note of what came."""
@@ -105,12 +117,16 @@ class Meter:
     def record(self, status: Status, http_status: int, *, error_code: str | None = None) -> UsageRecord:
         """The record of this request, which has just ended."""
         usage, source = self._usage(status)
+        price = self._offer.price
         priced = usage.total_tokens > 0 or source == "provider"
         cost: int | None = 0
         if priced:
-            cost = self._price.cost_nanos(usage) if self._price is not None else None
-        elif self.sent and not self.answered and self._price is not FREE:
+            cost = price.cost_nanos(usage) if price is not None else None
+        elif self.sent and not self.answered and price is not FREE:
             cost = None  # it broke off in silence: the provider may have done the work, and nobody knows how much
+        if self._before.total_tokens:
+            usage, cost = usage + self._before, None if cost is None else cost + self._cost_before
+            source = "provider" if source == "none" else source
         now = time.monotonic()
         return UsageRecord(
             id=self._admitted.record_id,
@@ -123,13 +139,13 @@ class Meter:
             user_id=self._caller.user_id,
             end_user=self._request.end_user,
             model_asked=self._request.model,
-            model=self._admitted.target.model,
-            provider=self._admitted.target.provider.name,
+            model=self._offer.target.model,
+            provider=self._offer.target.provider.name,
             stream=self._request.stream,
             usage=usage,
             usage_source=source,
             cost_nanos=cost,
-            price_version=self._price.version if self._price is not None and priced else None,
+            price_version=price.version if price is not None and priced else None,
             first_token_ms=None if self._first_token is None else round((self._first_token - self._started) * 1000),
             duration_ms=round((now - self._started) * 1000),
         )

@@ -1,51 +1,59 @@
 """A request's way from a known caller to its last byte and its record.
 
-Strategy: ``Gateway.chat`` admits the request, opens the exchange with its target and returns a reply once there is
+Strategy: ``Gateway.chat`` admits the request and asks its targets, one after the other as ``tries`` says, until one has
 something to say: a whole answer, or a stream whose first event has come. Everything before that is raised, so that it
-can become a status code. Whatever the end, exactly one record of an admitted request goes to the ledger: for answers
-before their last bytes are handed over, for failures and departures when they happen.
+can become a status code. Once something was said there is no other try. Whatever the end, exactly one record of an
+admitted request goes to the ledger: for answers before their last bytes are handed over, for failures and departures
+when they happen.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
+import random
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from inferxgate import errors
 from inferxgate.accounts.callers import Caller
-from inferxgate.canonical.chat import ChatRequest, ChatResponse, Chunk, ReasoningDelta, ReasoningSeal, ToolCallDelta
-from inferxgate.catalog.catalog import Catalog
-from inferxgate.dialects.protocol import Event, FailedAnswer, MediaNeeded
+from inferxgate.canonical.chat import ChatRequest, Chunk, Finish
+from inferxgate.catalog.catalog import UnpricedWarnings
+from inferxgate.dialects.protocol import Event, FailedAnswer
 from inferxgate.errors import GatewayError
-from inferxgate.gateway.admission import Admission, Admitted, Policy
-from inferxgate.gateway.exchange import Exchange
+from inferxgate.gateway.admission import Admission, Admitted, Offer
+from inferxgate.gateway.attempt import Attempt, OpenStream
 from inferxgate.gateway.ledger import Ledger
 from inferxgate.gateway.metering import Meter
-from inferxgate.gateway.reasoning import restored, turn_of
-from inferxgate.gateway.routing import ModelEntry, Router, Target
+from inferxgate.gateway.queueing import FairQueue
+from inferxgate.gateway.routing import ModelEntry, Target
+from inferxgate.gateway.selection import Selection
 from inferxgate.gateway.settling import Settling
+from inferxgate.gateway.setup import Setup
+from inferxgate.gateway.tries import GiveUp, Go, Tries, Wait, goes_on
 from inferxgate.store.records import Status, UsageRecord
-from inferxgate.upstream.media import MediaFetcher, NoFetch
-from inferxgate.upstream.protocol import HttpResponse, Upstream
+from inferxgate.workers.health import Health, LocalHealth
 from inferxgate.workers.limits import Limits, RateState, Scope
 from inferxgate.workers.metrics import Metrics
 from inferxgate.workers.reasoning import ReasoningMemory
 from inferxgate.workers.shared import SharedUnavailable
+from inferxgate.workers.slots import LocalSlots, Slots
 
 CLIENT_GONE = "client gone"
 """The message with which whoever serves a client cancels its request when the client leaves."""
 CLIENT_CLOSED_STATUS = 499
 """What a record says where the client left before it was told anything (nginx's convention)."""
 
-_MAX_ANSWER_BYTES = 256 * 1024 * 1024
-_MAX_ERROR_BYTES = 1024 * 1024
-_DRAIN_SECONDS = 1.0
 _FAULT = errors.INTERNAL_ERROR.code
 _NOTE_EVERY_SECONDS = 2.0
 _NOTES_AT_ONCE = 100
+_NO_RETRY = {"x-should-retry": "false"}
+_WHOLE = ""
+"""The name of the bound on all that is under way, beside the providers' own."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -95,40 +103,36 @@ class Gateway:
 
     def __init__(
         self,
+        setup: Setup,
         *,
-        router: Router,
-        catalog: Catalog,
-        upstream: Mapping[str, Upstream],
         limits: Limits,
         ledger: Ledger,
         metrics: Metrics,
         reasoning: ReasoningMemory,
-        media: MediaFetcher | None = None,
-        policy: Policy | None = None,
-        strict: bool = False,
+        health: Health | None = None,
+        slots: Slots | None = None,
     ) -> None:
-        """``upstream``: the engine for each provider by its name; ``media``: fetches what clients name by URLs, by
-        default nothing; ``strict``: see ``Exchange``."""
-        self._router = router
+        """``health`` and ``slots`` are those of this process alone where none are given."""
+        self.setup = setup
+        """For the requests that come from now on; assign another one when the configuration changes."""
         self._limits = limits
-        self._admission = Admission(router, catalog, limits, ledger, metrics, policy or Policy())
+        self._admission = Admission(limits, ledger, metrics)
         self.settling = Settling(limits, ledger, metrics)
         self._under_way: set[Meter] = set()
-        self.catalog = catalog
-        self.upstream = upstream
         self.ledger = ledger
         self.metrics = metrics
         self.reasoning = reasoning
-        self.media = media or NoFetch()
-        self.strict = strict
+        self.selection = Selection(health or LocalHealth())
+        self.queue = FairQueue(slots or LocalSlots(), most_waiting=setup.policy.max_queued)
+        self.unpriced = UnpricedWarnings()
 
     def models(self, caller: Caller) -> list[ModelEntry]:
         """The models that a caller may use."""
-        return self._router.models(caller)
+        return self.setup.router.models(caller)
 
     def model(self, caller: Caller, name: str) -> ModelEntry:
         """One of them. Raises ``GatewayError`` (404)."""
-        return self._router.entry(caller, name)
+        return self.setup.router.entry(caller, name)
 
     async def chat(
         self, caller: Caller, request: ChatRequest, *, request_id: str, told: Told | None = None
@@ -138,13 +142,11 @@ class Gateway:
         Raises ``GatewayError`` for refusals and for everything that fails before the first event. Cancel with
         ``CLIENT_GONE`` when the client leaves: the provider's request ends at once, and the record says so.
         """
-        admitted = self._admission.admit(caller, request, request_id)
-        attempt = _Attempt(admitted, caller, request, request_id, told=told or Told(), gateway=self)
-        with attempt.recorded():
-            attempt.restore()
-            if request.stream:
-                return await attempt.stream()
-            return await attempt.whole()
+        setup = self.setup
+        admitted = self._admission.admit(setup, caller, request, request_id)
+        under_way = _Request(admitted, caller, request, request_id, told=told or Told(), gateway=self, setup=setup)
+        with under_way.recorded():
+            return await under_way.answer()
 
     def began(self, meter: Meter) -> None:
         """A request is under way from now on."""
@@ -172,8 +174,8 @@ class Gateway:
             self._limits.note(records)
 
 
-class _Attempt:
-    """One admitted request at one target."""
+class _Request:
+    """One admitted request."""
 
     def __init__(
         self,
@@ -184,32 +186,25 @@ class _Attempt:
         *,
         told: Told,
         gateway: Gateway,
+        setup: Setup,
     ) -> None:
-        target = admitted.target
-        provider = target.provider
-        self._target = target
         self._admitted = admitted
-        self._upstream = gateway.upstream[provider.name]
-        self._reasoning = gateway.reasoning
-        self._tenant = caller.tenant
-        self._answer: ChatResponse | None = None
-        """What the model thought and called, where a client of another dialect may leave it out next time."""
-        if provider.row.dialect != request.source.dialect:
-            self._answer = ChatResponse()
         self._request = request
-        self._media = gateway.media
         self._request_id = request_id
         self._gateway = gateway
+        self._setup = setup
+        self._tenant = caller.tenant
         self._scopes = caller.scopes
-        self._exchange = self._exchange_of(request)
         self._meter = Meter(caller, request, admitted, request_id=request_id)
         gateway.began(self._meter)
-        self._active = gateway.metrics.active.labels(provider.name)
-        self._active.inc()
         self._told = told
         self._ended: Status = "client_closed"
         """What it means when the stream is closed before its end."""
         self._recorded = False
+        self._attempt: Attempt | None = None
+        """The one that is under way."""
+        self._begun = 0.0
+        self._slots: list[str] = []
 
     @contextlib.contextmanager
     def recorded(self) -> Iterator[None]:
@@ -217,10 +212,7 @@ class _Attempt:
         try:
             yield
         except GatewayError as error:
-            if isinstance(error, FailedAnswer):
-                self._meter.observe(error.chunks)
-            self._exchange.name(error)
-            self._meter.answered = error.upstream_status is not None or self._meter.answered
+            self._note_failure(error)
             status: Status = "gateway_error" if error.kind.fault is errors.Fault.GATEWAY else "provider_error"
             self._record(status, self._told.status or error.status, error_code=error.code)
             raise
@@ -240,43 +232,74 @@ class _Attempt:
             self._record("gateway_error", self._told.status or 500, error_code=_FAULT)
             raise
 
-    def restore(self) -> None:
-        """Put back the thoughts that a client of another dialect left out; what goes wrong with that is recorded."""
-        if self._answer is not None:
-            name = self._target.provider.name
-            request = restored(self._request, name, lambda call: self._reasoning.recall(self._tenant, call))
-            if request is not self._request:
-                self._exchange = self._exchange_of(request)
+    async def answer(self) -> WholeReply | StreamReply:
+        """Ask one target after the other, until one answers or nothing is left to be tried."""
+        offers = self._gateway.selection.order(self._admitted, stream=self._request.stream)
+        tries = self._tries(offers)
+        failure: GatewayError | None = None
+        while True:
+            match tries.next(time.monotonic()):
+                case Go(offer):
+                    try:
+                        reply = await self._ask(offer, tries)
+                    except GatewayError as error:
+                        self._note_failure(error)
+                        if not goes_on(error, self._admitted.plan.fallback_on):
+                            raise
+                        tries.failed(offer, error, time.monotonic())
+                        failure = error
+                    else:
+                        if reply is not None:
+                            return reply
+                case Wait(seconds):
+                    await asyncio.sleep(seconds)
+                case GiveUp(ready_seconds):
+                    raise self._given_up(failure, tries, ready_seconds)
 
-    def _exchange_of(self, request: ChatRequest) -> Exchange:
-        seed = self._admitted.record_id.removeprefix("use_")
-        return Exchange(request, self._target, self._admitted.abilities, strict=self._gateway.strict, seed=seed)
+    def _tries(self, offers: Sequence[Offer]) -> Tries:
+        selection = self._gateway.selection
+        return Tries(
+            offers,
+            self._setup.policy,
+            began=time.monotonic(),
+            ready_in=selection.ready_in,
+            is_aside=selection.is_aside,
+            random=random.random,
+        )
 
-    async def whole(self) -> WholeReply:
-        """Ask, and wait for the whole answer."""
-        response = await self._send()
+    async def _ask(self, offer: Offer, tries: Tries) -> WholeReply | StreamReply | None:
+        """What one target answers; None: it may not be asked just now. Raises for whatever else goes wrong."""
+        attempt = Attempt(
+            offer,
+            self._request,
+            setup=self._setup,
+            meter=self._meter,
+            recall=lambda call: self._gateway.reasoning.recall(self._tenant, call),
+            seed=self._admitted.record_id.removeprefix("use_"),
+            request_id=self._request_id,
+        )
+        await self._take_slots(offer)
+        if not self._begin(attempt):
+            tries.not_asked(offer)
+            return None
+        if not self._request.stream:
+            data, chunks = await attempt.whole()
+            self._go_on_for_filter(chunks, tries)
+            self._answered()
+            self._ended_well()
+            cost_nanos, rate = self._record("ok", 200, scopes=self._scopes)
+            return WholeReply(offer.target, data, chunks, cost_nanos, attempt.exchange.dropped, rate)
+        opened = await attempt.stream()
         try:
-            with self._meter.waiting():
-                data = await response.read(limit=_MAX_ANSWER_BYTES)
-        finally:
-            await response.close()
-        data, chunks = self._exchange.whole(data)
-        self._observe(chunks)
-        as_it_came = data if self._exchange.verbatim else None
-        cost_nanos, rate = self._record("ok", 200, scopes=self._scopes)
-        return WholeReply(self._target, as_it_came, chunks, cost_nanos, self._exchange.dropped, rate)
-
-    async def stream(self) -> StreamReply:
-        """Ask, and wait for the first event."""
-        response = await self._send()
-        try:
-            data = self._meter.timed(response.chunks())
-            batches = self._batches(data)
-            first: list[Event] = await anext(batches, [])
-        except BaseException:  # also a cancellation must not leave the provider working
-            await response.close()
+            self._go_on_for_filter([chunk for event in opened.first for chunk in event.chunks], tries)
+        except GatewayError:
+            await opened.close(done=False)
             raise
-        events = self._events(first, batches)
+        self._answered()
+        return self._stream_reply(attempt, opened)
+
+    def _stream_reply(self, attempt: Attempt, opened: OpenStream) -> StreamReply:
+        events = self._events(opened)
 
         async def close(end: Status | GatewayError) -> None:
             try:
@@ -286,82 +309,114 @@ class _Attempt:
                 else:
                     self._ended = end
                     await events.aclose()
-                if self._exchange.done:
-                    await _drain(data)
             finally:
-                await response.close()
+                await opened.close(done=attempt.exchange.done)
 
-        return StreamReply(self._target, self._exchange.dropped, events, close)
+        return StreamReply(attempt.target, attempt.exchange.dropped, events, close)
 
-    async def _send(self) -> HttpResponse:
-        """The provider's answer with status 200. Raises ``GatewayError`` for any other."""
-        try:
-            http_request = self._exchange.http_request()
-        except MediaNeeded as needed:
-            fetched = await self._media.fetch(needed, request_id=self._request_id)
-            http_request = self._exchange.http_request(fetched)
-        self._meter.sent = True
-        with self._meter.waiting():
-            response = await self._upstream.send(http_request)
-        if 200 <= response.status < 300:
-            return response
-        try:
-            data = await response.read(limit=_MAX_ERROR_BYTES)
-        finally:
-            await response.close()
-        raise self._exchange.error(response.status, response.headers, data, now_s=time.time())
-
-    async def _batches(self, data: AsyncIterator[bytes]) -> AsyncIterator[list[Event]]:
-        """The events of each read that brought any; raises ``GatewayError`` where the stream fails."""
-        exchange = self._exchange
-        beginning = b""
-        async for piece in self._until_complete(data):
-            if not beginning:
-                beginning = piece.lstrip()
-                if exchange.is_document(beginning):
-                    raise exchange.not_a_stream(beginning + await _rest(data, limit=_MAX_ERROR_BYTES))
-            events = exchange.events(piece)
-            if events:
-                yield self._observed(events)
-            if exchange.failure is not None:
-                raise exchange.failure
-            if exchange.done:
-                break
-        events = exchange.last_events()
-        if events:
-            yield self._observed(events)
-        if exchange.failure is not None:
-            raise exchange.failure
-
-    async def _until_complete(self, data: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """The pieces of a body. Where it breaks off after the answer was finished, nothing is missing."""
-        try:
-            async for piece in data:
-                yield piece
-        except GatewayError:
-            if not self._exchange.complete:
-                raise
-
-    def _observed(self, events: list[Event]) -> list[Event]:
-        for event in events:
-            self._observe(event.chunks)
-        return events
-
-    def _observe(self, chunks: Sequence[Chunk]) -> None:
-        self._meter.observe(chunks)
-        if self._answer is not None:
-            for chunk in chunks:
-                if isinstance(chunk, ReasoningDelta | ReasoningSeal | ToolCallDelta):
-                    self._answer.add(chunk)
-
-    async def _events(
-        self, first: list[Event], batches: AsyncIterator[list[Event]]
-    ) -> AsyncGenerator[list[Event], None]:
+    async def _events(self, opened: OpenStream) -> AsyncGenerator[list[Event], None]:
         with self.recorded():
-            yield first
-            async for events in batches:
+            yield opened.first
+            async for events in opened.batches:
                 yield events
+            self._ended_well()
             self._record("ok", 200)
+
+    # --- one attempt's beginning and end
+
+    async def _take_slots(self, offer: Offer) -> None:
+        """Wait for a place at the provider and in the gateway. Raises ``GatewayError`` (503) where there is none."""
+        queue, seconds = self._gateway.queue, self._setup.policy.queue_seconds
+        for name in (offer.target.provider.name, _WHOLE):
+            if not queue.enter_now(name):
+                try:
+                    await queue.enter(name, self._tenant, seconds=seconds)
+                except BaseException:  # a cancellation too must give back the place that was taken before
+                    self._leave_slots()
+                    raise
+            self._slots.append(name)
+
+    def _leave_slots(self) -> None:
+        while self._slots:
+            self._gateway.queue.leave(self._slots.pop())
+
+    def _begin(self, attempt: Attempt) -> bool:
+        """Whether the target may be asked, which is begun then."""
+        offer = attempt.offer
+        if not self._gateway.selection.enter(offer):
+            self._leave_slots()
+            return False
+        self._attempt = attempt
+        self._begun = time.monotonic()
+        self._meter.tries(offer)
+        self._gateway.unpriced.note(offer.target.name, offer.price)
+        self._active = self._gateway.metrics.active.labels(offer.target.provider.name)
+        self._active.inc()
+        return True
+
+    def _answered(self) -> None:
+        """Its target has answered, or begun to: it works."""
+        if self._attempt is not None:
+            self._gateway.selection.succeeded(
+                self._attempt.offer,
+                begun=self._begun,
+                seconds=time.monotonic() - self._begun,
+                stream=self._request.stream,
+            )
+
+    def _ended_well(self) -> None:
+        attempt = self._attempt
+        if attempt is not None:
+            if turns := attempt.turns():
+                self._gateway.reasoning.remember(self._tenant, turns)
+            self._left(attempt)
+
+    def _note_failure(self, error: GatewayError) -> None:
+        """Put down to its target what an attempt failed of."""
+        attempt = self._attempt
+        if attempt is None:
+            return
+        if isinstance(error, FailedAnswer):
+            self._meter.observe(error.chunks)
+        attempt.exchange.name(error)
+        self._meter.answered = error.upstream_status is not None or self._meter.answered
+        self._gateway.selection.failed(attempt.offer, error, begun=self._begun)
+        self._left(attempt)
+
+    def _abandoned(self) -> None:
+        attempt = self._attempt
+        if attempt is not None:
+            self._gateway.selection.abandoned(attempt.offer, begun=self._begun)
+            self._left(attempt)
+
+    def _left(self, attempt: Attempt) -> None:
+        """The attempt is over, however it ended."""
+        self._attempt = None
+        self._gateway.selection.left(attempt.offer)
+        self._active.dec()
+        self._leave_slots()
+
+    def _go_on_for_filter(self, chunks: Sequence[Chunk], tries: Tries) -> None:
+        """Raise where the answer is that the content was filtered, and the alias wants another target asked then."""
+        if "content_filter" not in self._admitted.plan.fallback_on or not tries.has_untried():
+            return
+        if any(isinstance(chunk, Finish) and chunk.reason == "content_filter" for chunk in chunks):
+            raise FailedAnswer(_filtered(), ())
+
+    def _given_up(self, failure: GatewayError | None, tries: Tries, ready_seconds: float | None) -> GatewayError:
+        """What the client is told when nothing is left to be tried: the last failure, and when to come back."""
+        if failure is None:
+            names = " and ".join(dict.fromkeys(offer.target.name for offer in self._admitted.offers))
+            return GatewayError(
+                errors.NO_TARGET_AVAILABLE,
+                f"{names} failed lately and is left alone for now.",
+                retry_after_seconds=ready_seconds,
+            )
+        if failure.status in (429, 503) and ready_seconds is not None:
+            failure.retry_after_seconds = ready_seconds
+        if tries.count > 1:
+            failure.headers = {**failure.headers, **_NO_RETRY}  # it was tried again already, and often enough
+        return failure
 
     def _record(
         self, status: Status, http_status: int, *, error_code: str | None = None, scopes: Sequence[Scope] = ()
@@ -370,29 +425,16 @@ class _Attempt:
         if self._recorded:
             return None, None
         self._recorded = True
-        self._active.dec()
-        if status == "ok" and self._answer is not None:
-            name = self._target.provider.name
-            turns = [turn for choice in self._answer.choices.values() if (turn := turn_of(choice, name))]
-            if turns:
-                self._reasoning.remember(self._tenant, turns)
+        self._abandoned()
+        self._leave_slots()
         record = self._meter.record(status, http_status, error_code=error_code)
         return record.cost_nanos, self._gateway.ended(self._meter, record, scopes)
 
 
-async def _rest(data: AsyncIterator[bytes], *, limit: int) -> bytes:
-    """What is left of a body, up to about ``limit`` bytes."""
-    rest = bytearray()
-    async for piece in data:
-        rest += piece
-        if len(rest) > limit:
-            break
-    return bytes(rest)
-
-
-async def _drain(data: AsyncIterator[bytes]) -> None:
-    """Read a finished stream to the end of its body, so that the connection can be used again."""
-    with contextlib.suppress(GatewayError, TimeoutError):
-        async with asyncio.timeout(_DRAIN_SECONDS):
-            async for _ in data:
-                pass
+def _filtered() -> GatewayError:
+    return GatewayError(
+        errors.INVALID_VALUE,
+        "The provider refused the content.",
+        code="content_filter",
+        upstream_status=200,
+    )

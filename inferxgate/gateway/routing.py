@@ -1,8 +1,10 @@
-"""From the name that a client asks for to the target that serves it.
+"""From the name that a client asks for to the targets that can serve it.
 
-The order is the contract's: an alias; ``provider/rest`` where the provider is configured; a bare name to its own
-vendor; the first configured provider known to serve it; the only configured provider besides echo. Adding a provider
-therefore never moves a name that already had a vendor.
+The order is the contract's: an alias, then one with a ``*`` that fits; ``provider/rest`` where the provider is
+configured; a bare name to its own vendor; the first configured provider known to serve it; the only configured provider
+besides echo. Adding a provider therefore never moves a name that already had a vendor.
+
+What a name leads to does not depend on how its targets fare: see ``selection`` for which of them is asked first.
 """
 
 from __future__ import annotations
@@ -10,7 +12,8 @@ from __future__ import annotations
 import difflib
 import fnmatch
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 from inferxgate import errors
 from inferxgate.accounts.callers import Caller
@@ -23,14 +26,22 @@ from inferxgate.providers.echo import ECHO
 from inferxgate.providers.provider import Provider
 from inferxgate.providers.registry import ROWS
 
+Strategy = Literal["ordered", "weighted", "least_busy", "lowest_latency", "cheapest"]
+FallbackOn = Literal["context_length", "content_filter"]
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
     """One model at one provider."""
 
     provider: Provider
+    """With the credential to be used, and with this target's own timeouts."""
     model: str
     """The provider's own name for it."""
+    weight: int = 1
+    """Its part among the targets of an alias that goes by weights."""
+    params: Mapping[str, Any] = field(default_factory=dict)
+    """Fields that are set in every request to it, whatever the client says."""
 
     @property
     def name(self) -> str:
@@ -40,6 +51,60 @@ class Target:
     def vendor_model(self) -> str | None:
         """The vendor's name for it, by which it is known; None where that is not known."""
         return self.provider.vendor_model(self.model)
+
+    def with_each_key(self) -> tuple[Target, ...]:
+        """This target once for each credential of its provider, the preferred one first."""
+        if not self.provider.other_keys:
+            return (self,)
+        return tuple(replace(self, provider=provider) for provider in self.provider.with_each_key())
+
+
+@dataclass(frozen=True, slots=True)
+class AliasTarget:
+    """A target as an alias names it."""
+
+    model: str
+    """``provider/model`` or a bare name. A ``*`` stands for what the alias's own stood for."""
+    weight: int = 1
+    timeouts: Mapping[str, float] = field(default_factory=dict)
+    """Fields of ``Timeouts`` that are not the provider's."""
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+    def laid_over(self, target: Target) -> Target:
+        """A target with what is said here."""
+        provider = target.provider
+        if self.timeouts:
+            said = dict(self.timeouts)
+            total = said.pop("total_seconds", provider.total_seconds)
+            provider = replace(provider, timeouts=replace(provider.timeouts, **said), total_seconds=total)
+        return Target(provider, target.model, self.weight, self.params)
+
+
+@dataclass(frozen=True, slots=True)
+class Alias:
+    """A name of the configuration's own."""
+
+    targets: tuple[AliasTarget, ...]
+    """In order of preference."""
+    strategy: Strategy = "ordered"
+    fallback_on: frozenset[FallbackOn] = frozenset()
+
+    @classmethod
+    def of(cls, *models: str, strategy: Strategy = "ordered") -> Alias:
+        """One that says no more than its targets."""
+        return cls(tuple(AliasTarget(model) for model in models), strategy)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a name leads to."""
+
+    name: str
+    """As it was asked for."""
+    targets: tuple[Target, ...]
+    """At least one, in order of preference."""
+    strategy: Strategy = "ordered"
+    fallback_on: frozenset[FallbackOn] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +116,10 @@ class ModelEntry:
     owned_by: str
     provider: str
     target: str
-    """``provider/model`` that serves it."""
+    """``provider/model`` that serves it; of several, the preferred one."""
+    targets: tuple[str, ...]
+    """All of them, in order of preference."""
+    strategy: Strategy
     context_window: int | None
     """Tokens; None where unknown."""
     price: Price | None
@@ -61,69 +129,104 @@ class ModelEntry:
 class Router:
     """The names that this gateway serves."""
 
-    def __init__(self, providers: Iterable[Provider], aliases: Mapping[str, str], catalog: Catalog) -> None:
-        """``aliases``: name to ``provider/model`` or bare model name, each naming exactly one target."""
+    def __init__(self, providers: Iterable[Provider], aliases: Mapping[str, Alias], catalog: Catalog) -> None:
+        """``aliases``: by their names; of those with a ``*`` the first that fits holds."""
         self._providers = {provider.name: provider for provider in (*providers, ECHO)}
         self._aliases = aliases
+        self._wild = [(name, alias) for name, alias in aliases.items() if "*" in name]
         self._catalog = catalog
+        self._plans: dict[str, Plan] = {}
 
     @property
     def providers(self) -> tuple[Provider, ...]:
         """All providers in the order of the configuration, echo last."""
         return tuple(self._providers.values())
 
-    def resolve(self, name: str) -> Target:
-        """The target of a name. Raises ``GatewayError`` (404, ``model_not_found``) with near matches."""
-        target = self._find(self._aliases.get(name, name))
-        if target is None:
-            raise GatewayError(errors.MODEL_NOT_FOUND, self._not_found(name), param="model")
-        return target
+    def plan(self, name: str) -> Plan:
+        """What a name leads to. Raises ``GatewayError`` (404, ``model_not_found``) with near matches."""
+        found = self._plans.get(name)
+        if found is None:
+            found = self._made_plan(name)
+            if found is None:
+                raise GatewayError(errors.MODEL_NOT_FOUND, self._not_found(name), param="model")
+            if len(self._plans) >= _MAX_PLANS:  # names are the clients' to choose
+                self._plans.clear()
+            self._plans[name] = found
+        return found
 
-    def allowed(self, caller: Caller, name: str, target: Target) -> bool:
-        """Whether a caller's list of models lets them use this name.
+    def permitted(self, caller: Caller, plan: Plan) -> tuple[Target, ...]:
+        """The targets of a plan that a caller's list of models lets them use.
 
-        A rule matches the name that was asked for, or the target as ``provider/model``. A rule without a provider also
-        matches the target's model where the bare name leads to this very target.
+        A rule that matches the name that was asked for grants all of them; one that matches a target as
+        ``provider/model`` grants that. A rule without a provider also matches a target's model where the bare name
+        leads to this very target.
         """
-        if caller.allowed_models is None:
-            return True
-        names = {name, target.name}
-        bare = self._find(target.model)
-        if bare is not None and bare.name == target.name:
-            names.add(target.model)
-        return any(fnmatch.fnmatchcase(each, rule) for rule in caller.allowed_models for each in names)
+        rules = caller.allowed_models
+        if rules is None or any(fnmatch.fnmatchcase(plan.name, rule) for rule in rules):
+            return plan.targets
+        return tuple(target for target in plan.targets if any(_fits(self._names(target), rule) for rule in rules))
 
     def models(self, caller: Caller) -> list[ModelEntry]:
         """Every model that can be listed and that the caller may use, by name."""
         entries: dict[str, ModelEntry] = {}
         for name in self._listed_names():
-            target = self._find(self._aliases.get(name, name))
-            if target is not None and self.allowed(caller, name, target):
-                entries.setdefault(name, self._entry(name, target))
+            plan = None if name in entries else self._made_plan(name)
+            if plan is not None and (targets := self.permitted(caller, plan)):
+                entries[name] = self._entry(plan, targets)
         return sorted(entries.values(), key=lambda entry: entry.id)
 
     def entry(self, caller: Caller, name: str) -> ModelEntry:
         """One model, listed or not. Raises ``GatewayError``: 404 also for one that the caller may not use."""
-        target = self.resolve(name)
-        if not self.allowed(caller, name, target):
+        plan = self.plan(name)
+        targets = self.permitted(caller, plan)
+        if not targets:
             raise GatewayError(
                 errors.MODEL_NOT_FOUND, f"There is no model '{name}' for this credential.", param="model"
             )
-        return self._entry(name, target)
+        return self._entry(plan, targets)
 
-    def _entry(self, name: str, target: Target) -> ModelEntry:
+    def _entry(self, plan: Plan, targets: tuple[Target, ...]) -> ModelEntry:
+        target = targets[0]
         provider, row = target.provider, target.provider.row
         priced = provider.price_id is not None
         facts = self._catalog.facts(target.name, row.type, row.price_id, target.vendor_model, priced=priced)
         return ModelEntry(
-            name,
+            plan.name,
             row.owner,
             provider.name,
             target.name,
+            tuple(each.name for each in targets),
+            plan.strategy,
             facts.context_window,
             facts.price,
             facts.abilities,
         )
+
+    def _made_plan(self, name: str) -> Plan | None:
+        alias, stood_for = self._alias(name)
+        if alias is None:
+            target = self._find(name)
+            return None if target is None else Plan(name, (target,))
+        found = [(each, self._find(each.model.replace("*", stood_for))) for each in alias.targets]
+        targets = tuple(each.laid_over(target) for each, target in found if target is not None)
+        return Plan(name, targets, alias.strategy, alias.fallback_on) if targets else None
+
+    def _alias(self, name: str) -> tuple[Alias | None, str]:
+        """The alias of a name, and what its ``*`` stands for."""
+        if (exact := self._aliases.get(name)) is not None and "*" not in name:
+            return exact, ""
+        for pattern, alias in self._wild:
+            head, _, tail = pattern.partition("*")
+            if len(name) >= len(head) + len(tail) and name.startswith(head) and name.endswith(tail):
+                return alias, name[len(head) : len(name) - len(tail)]
+        return None, ""
+
+    def _names(self, target: Target) -> Iterable[str]:
+        """What a rule may call a target."""
+        yield target.name
+        bare = self._find(target.model)
+        if bare is not None and bare.name == target.name:
+            yield target.model
 
     def _find(self, name: str) -> Target | None:
         prefix, slash, rest = name.partition("/")
@@ -153,16 +256,21 @@ class Router:
         return (*provider.models, *self._catalog.chat_models(provider.listed_id))
 
     def _listed_names(self) -> Iterable[str]:
-        yield from self._aliases
+        yield from (name for name in self._aliases if "*" not in name)
         for provider in self._providers.values():
             for model in self._models_of(provider):
+                alias, _ = self._alias(model)
+                if alias is not None:
+                    yield model
                 bare = self._find(model)
                 same = bare is not None and bare.provider is provider and bare.model == model
-                yield model if same and model not in self._aliases else f"{provider.name}/{model}"
+                yield model if same and alias is None else f"{provider.name}/{model}"
 
     def _not_found(self, name: str) -> str:
-        if name in self._aliases:
-            return f"The alias '{name}' leads to '{self._aliases[name]}', which no configured provider serves."
+        alias, stood_for = self._alias(name)
+        if alias is not None:
+            leads = " and ".join(f"'{each.model.replace('*', stood_for)}'" for each in alias.targets)
+            return f"The alias '{name}' leads to {leads}, which no configured provider serves."
         near = self._near_of_providers(name) or _alike(name, self._listed_names())
         hint = f" Did you mean {' or '.join(near)}?" if near else ""
         prefix, slash, _ = name.partition("/")
@@ -187,6 +295,11 @@ class Router:
 
 
 _MOST_NEAR = 3
+_MAX_PLANS = 10_000
+
+
+def _fits(names: Iterable[str], rule: str) -> bool:
+    return any(fnmatch.fnmatchcase(name, rule) for name in names)
 
 
 def _alike(name: str, listed: Iterable[str]) -> list[str]:

@@ -6,9 +6,10 @@ provider: a row with its own name, address and credential. There is no inheritan
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -114,6 +115,8 @@ class Provider:
     base_url: str
     """Without a slash at the end."""
     api_key: str | None = field(default=None, repr=False)
+    other_keys: tuple[str, ...] = field(default=(), repr=False)
+    """Further credentials, each of which would do as well."""
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Sent with every request; may hold secrets."""
     timeouts: Timeouts = field(default_factory=Timeouts)
@@ -132,11 +135,24 @@ class Provider:
     """The vendor's name of the model behind a name that is the operator's own."""
     bearer: bool = False
     """Whether the credential is a token to be sent as ``Authorization: Bearer``, whatever the row says of keys."""
+    credential: str = field(init=False)
+    """What the credential goes by where it must not be seen: a short digest; empty where there is none."""
+
+    def __post_init__(self) -> None:
+        digest = hashlib.blake2b(self.api_key.encode(), digest_size=6).hexdigest() if self.api_key else ""
+        object.__setattr__(self, "credential", digest)
 
     @property
     def listed_id(self) -> str | None:
         """The id in the price package under which its models are listed; None: it has other models, or names."""
         return None if self.row.own_names else self.price_id
+
+    def with_each_key(self) -> tuple[Provider, ...]:
+        """This provider once for each of its credentials, the preferred one first."""
+        keys = (self.api_key or "", *self.other_keys)
+        if len(keys) == 1:
+            return (self,)
+        return tuple(replace(self, api_key=key, other_keys=tuple(each for each in keys if each != key)) for key in keys)
 
     def vendor_model(self, model: str) -> str | None:
         """The vendor's name of a model, by which its price and abilities are known; None: nobody knows."""
@@ -158,7 +174,7 @@ class Provider:
 
     def secrets(self) -> tuple[str, ...]:
         """What must never appear in a message or a log."""
-        values = {self.api_key or "", *self.headers.values()}
+        values = {self.api_key or "", *self.other_keys, *self.headers.values()}
         values |= {value.partition(" ")[2] for value in values}  # what follows "Bearer" or another scheme
         return tuple(sorted((value for value in values if len(value) >= 8), key=len, reverse=True))
 

@@ -140,14 +140,11 @@ async def world(provider: FakeProvider, tmp_path: Path) -> AsyncIterator[World]:
 def around(runtime: Runtime, fetcher: HttpsFetch) -> Gateway:
     """The runtime's gateway, but for its fetcher."""
     return Gateway(
-        router=runtime.router,
-        catalog=runtime.catalog,
-        upstream=runtime.gateway.upstream,
+        replace(runtime.gateway.setup, media=fetcher),
         limits=runtime.limits,
         ledger=runtime.ledger,
         metrics=runtime.metrics,
         reasoning=runtime.gateway.reasoning,
-        media=fetcher,
     )
 
 

@@ -16,10 +16,11 @@ from inferxgate.catalog.catalog import Catalog
 from inferxgate.dialects.openai_chat import parse_request
 from inferxgate.dialects.openai_sizes import IMAGE_BYTES, MESSAGE_BYTES
 from inferxgate.errors import GatewayError
-from inferxgate.gateway.admission import Policy
+from inferxgate.gateway import setup as routing
 from inferxgate.gateway.ledger import Ledger
 from inferxgate.gateway.pipeline import Gateway, StreamReply, WholeReply
 from inferxgate.gateway.routing import Router
+from inferxgate.gateway.setup import Policy
 from inferxgate.providers.openai import ROW
 from inferxgate.providers.provider import Provider
 from inferxgate.providers.registry import ROWS
@@ -78,7 +79,7 @@ class Setup:
 
 @pytest.fixture
 def policy() -> Policy:
-    return Policy(reserve_output_tokens=1_000)
+    return Policy(reserve_output_tokens=1_000, retries=0)
 
 
 @pytest.fixture
@@ -98,14 +99,16 @@ async def setup(tmp_path: Path, policy: Policy) -> AsyncIterator[Setup]:
         unpriced = replace(provider, name="unpriced")
         yield Setup(
             Gateway(
-                router=Router([provider, unpriced], {}, catalog),
-                catalog=catalog,
-                upstream={"openai": upstream, "unpriced": upstream, "echo": EchoUpstream()},
+                routing.Setup(
+                    Router([provider, unpriced], {}, catalog),
+                    catalog,
+                    {"openai": upstream, "unpriced": upstream, "echo": EchoUpstream()},
+                    policy=policy,
+                ),
                 limits=limits,
                 ledger=ledger,
                 metrics=metrics,
                 reasoning=NoReasoning(),
-                policy=policy,
             ),
             fake,
             limits,
@@ -143,7 +146,7 @@ async def test_images_and_the_models_own_maximum_are_reserved(setup: Setup) -> N
     picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
     content = [{"type": "text", "text": TEXT}, picture]
     asked = {"messages": [{"role": "user", "content": content}], "max_tokens": None}
-    most = setup.gateway.catalog.abilities("openai/gpt-4o", "openai", "gpt-4o").max_output_tokens or 1_000
+    most = setup.gateway.setup.catalog.abilities("openai/gpt-4o", "openai", "gpt-4o").max_output_tokens or 1_000
     needed = (len(TEXT) + MESSAGE_BYTES + IMAGE_BYTES) * 2_000 + most * 10_000
     assert (await setup.refusal(new_scope(budget_nanos=needed - 1), **asked)).code == "budget_exceeded"
     assert await setup.ask(new_scope(budget_nanos=needed), **asked) is None
@@ -164,7 +167,7 @@ async def test_without_a_price_there_is_no_budget(setup: Setup) -> None:
     assert await setup.ask(new_scope(budget_nanos=1), model="echo") is None, "free is a price"
 
 
-@pytest.mark.parametrize("policy", [Policy(allow_unpriced=True)])
+@pytest.mark.parametrize("policy", [Policy(allow_unpriced=True, retries=0)])
 async def test_where_it_is_allowed_what_has_no_price_is_not_counted(setup: Setup) -> None:
     key = new_scope(budget_nanos=1)
     assert await setup.ask(key, model="unpriced/nobody-knows") is None
@@ -244,9 +247,7 @@ async def test_a_fault_before_the_provider_is_asked_frees_what_was_reserved(setu
         name="openai", row=ROWS["anthropic"], base_url=setup.provider.base_url, api_key="sk-canary-2f1c"
     )
     gateway = Gateway(
-        router=Router([provider], {}, setup.gateway.catalog),
-        catalog=setup.gateway.catalog,
-        upstream=setup.gateway.upstream,
+        replace(setup.gateway.setup, router=Router([provider], {}, setup.gateway.setup.catalog)),
         limits=setup.limits,
         ledger=setup.ledger,
         metrics=setup.gateway.metrics,

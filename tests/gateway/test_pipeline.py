@@ -16,6 +16,7 @@ from inferxgate.canonical.usage import Usage
 from inferxgate.catalog.catalog import Catalog
 from inferxgate.dialects.openai_chat import parse_request
 from inferxgate.errors import UPSTREAM_INVALID_RESPONSE, GatewayError
+from inferxgate.gateway import setup as routing
 from inferxgate.gateway.ledger import Ledger
 from inferxgate.gateway.pipeline import CLIENT_GONE, Gateway, StreamReply, Told, WholeReply
 from inferxgate.gateway.routing import Router
@@ -36,6 +37,7 @@ from tests.support.provider import HANG, RESET, FakeProvider, Reply, head, sse_b
 SECRET = "sk-canary-7d1e5a90"
 CALLER = replace(OPERATOR, kind="key", role="user", scopes=(Scope("key", "k1", requests_per_minute=3),))
 HELLO: dict[str, Any] = {"model": "gpt-4o", "messages": [{"role": "user", "content": "Hello"}], "user": "ann"}
+ONCE = routing.Policy(retries=0)
 DELTA = {"id": "c", "choices": [{"index": 0, "delta": {"content": "Hello!"}, "finish_reason": None}]}
 FINISH = {"id": "c", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
 USAGE = {"id": "c", "choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9}}
@@ -86,16 +88,9 @@ async def setup(tmp_path: Path) -> AsyncIterator[Setup]:
         claude = Provider(name="claude", row=anthropic.ROW, base_url=fake.url, api_key=SECRET)
         google = Provider(name="google", row=gemini.ROW, base_url=fake.url, api_key=SECRET)
         router = Router([provider, unpriced, claude, google], {}, catalog)
+        engines = dict.fromkeys(["openai", "unpriced", "claude", "google"], upstream)
         gateway = Gateway(
-            router=router,
-            catalog=catalog,
-            upstream={
-                "openai": upstream,
-                "unpriced": upstream,
-                "claude": upstream,
-                "google": upstream,
-                "echo": EchoUpstream(),
-            },
+            routing.Setup(router, catalog, {**engines, "echo": EchoUpstream()}, policy=ONCE),
             limits=limits,
             ledger=ledger,
             metrics=metrics,

@@ -9,7 +9,7 @@ import pytest
 from inferxgate.accounts.callers import OPERATOR, Caller
 from inferxgate.catalog.catalog import Catalog
 from inferxgate.errors import GatewayError
-from inferxgate.gateway.routing import Router
+from inferxgate.gateway.routing import Alias, Router
 from inferxgate.providers.openai import ROW
 from inferxgate.providers.provider import Provider
 from inferxgate.providers.registry import ROWS
@@ -38,7 +38,7 @@ VLLM = Provider(name="my-vllm", row=ROW, base_url="http://127.0.0.1:8000/v1", mo
 
 
 def router(*providers: Provider, **aliases: str) -> Router:
-    return Router(providers, aliases, CATALOG)
+    return Router(providers, {name: Alias.of(target) for name, target in aliases.items()}, CATALOG)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def router(*providers: Provider, **aliases: str) -> Router:
     ],
 )
 def test_names_lead_to_targets(providers: tuple[Provider, ...], name: str, target: str) -> None:
-    assert router(*providers).resolve(name).name == target
+    assert router(*providers).plan(name).targets[0].name == target
 
 
 @pytest.mark.parametrize(
@@ -87,18 +87,18 @@ def test_no_vendor_serves_a_name_with_a_prefix_that_nobody_has(model: str) -> No
         if not row.own_names
     ]
     with pytest.raises(GatewayError, match=f"There is no model 'dead/{model}'"):
-        router(*everyone).resolve(f"dead/{model}")
+        router(*everyone).plan(f"dead/{model}")
 
 
 def test_an_alias_comes_first() -> None:
-    assert router(OPENAI, VLLM, **{"gpt-4o": "my-vllm/llama3"}).resolve("gpt-4o").name == "my-vllm/llama3"
-    assert router(OPENAI, smart="gpt-5").resolve("smart").name == "openai/gpt-5"
+    assert router(OPENAI, VLLM, **{"gpt-4o": "my-vllm/llama3"}).plan("gpt-4o").targets[0].name == "my-vllm/llama3"
+    assert router(OPENAI, smart="gpt-5").plan("smart").targets[0].name == "openai/gpt-5"
 
 
 def test_adding_a_provider_does_not_move_a_name() -> None:
     for name in ("gpt-4o", "o3"):
-        assert router(OPENAI).resolve(name) == router(OPENAI, VLLM, WORK).resolve(name)
-    assert router(VLLM).resolve("llama3") == router(VLLM, OPENAI).resolve("llama3")
+        assert router(OPENAI).plan(name) == router(OPENAI, VLLM, WORK).plan(name)
+    assert router(VLLM).plan("llama3") == router(VLLM, OPENAI).plan("llama3")
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_a_name_that_leads_nowhere_is_told_so_with_near_matches(
     providers: tuple[Provider, ...], name: str, hint: str
 ) -> None:
     with pytest.raises(GatewayError) as caught:
-        router(*providers).resolve(name)
+        router(*providers).plan(name)
     assert (caught.value.status, caught.value.code, caught.value.param) == (404, "model_not_found", "model")
     assert hint in caught.value.message
 
@@ -159,7 +159,7 @@ def only(*rules: str) -> Caller:
 )
 def test_a_callers_rules_match_names_and_targets(rules: tuple[str, ...], name: str, allowed: bool) -> None:
     names = router(OPENAI, VLLM, smart="openai/gpt-5")
-    assert names.allowed(only(*rules), name, names.resolve(name)) is allowed
+    assert bool(names.permitted(only(*rules), names.plan(name))) is allowed
 
 
 def test_lists_show_what_a_caller_may_use() -> None:
@@ -173,7 +173,7 @@ def test_lists_show_what_a_caller_may_use() -> None:
 def test_every_listed_name_leads_to_what_the_list_says() -> None:
     names = router(WORK, OPENAI, VLLM, smart="openai/gpt-5", **{"gpt-4o": "my-vllm/llama3"})
     for entry in names.models(OPERATOR):
-        assert names.resolve(entry.id).name == entry.target
+        assert names.plan(entry.id).targets[0].name == entry.target
 
 
 def test_deployments_are_listed_by_the_operators_names() -> None:

@@ -104,7 +104,7 @@ NEW = Row(
 def test_a_new_host_is_one_row() -> None:
     router = Router([configured(NEW)], {}, Catalog())
     body = {"model": "new-host/m", "messages": [{"role": "user", "content": "x"}], "seed": 1, "stream": True}
-    target = router.resolve("new-host/m")
+    [target] = router.plan("new-host/m").targets
     exchange = Exchange(openai_chat.parse_request(body), target, Abilities(), strict=False)
     request = exchange.http_request()
     assert request.url == "https://new-host.example/v1/chat/completions"

@@ -1,0 +1,206 @@
+"""One request at one target, from the first byte out to the last byte in.
+
+An attempt raises ``GatewayError`` for whatever goes wrong; whether that is the end of the request is for ``pipeline``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
+
+from inferxgate import errors
+from inferxgate.canonical.chat import ChatRequest, ChatResponse, Chunk, ReasoningDelta, ReasoningSeal, ToolCallDelta
+from inferxgate.dialects.protocol import Event, MediaNeeded
+from inferxgate.errors import GatewayError
+from inferxgate.gateway.admission import Offer
+from inferxgate.gateway.exchange import Exchange
+from inferxgate.gateway.metering import Meter
+from inferxgate.gateway.reasoning import restored, turn_of
+from inferxgate.gateway.setup import Setup
+from inferxgate.upstream.protocol import HttpResponse
+from inferxgate.workers.reasoning import Thoughts, Turn
+
+_MAX_ANSWER_BYTES = 256 * 1024 * 1024
+_MAX_ERROR_BYTES = 1024 * 1024
+_DRAIN_SECONDS = 1.0
+
+
+class Attempt:
+    """One try at one target."""
+
+    def __init__(
+        self,
+        offer: Offer,
+        request: ChatRequest,
+        *,
+        setup: Setup,
+        meter: Meter,
+        recall: Callable[[str], Thoughts | None],
+        seed: str,
+        request_id: str,
+    ) -> None:
+        """``recall``: the thoughts of a tool call, for clients of another dialect that left them out; ``seed``: see
+        ``Exchange``."""
+        self.offer = offer
+        target = self.target = offer.target
+        self._setup = setup
+        self._meter = meter
+        self._request_id = request_id
+        self._answer: ChatResponse | None = None
+        """What the model thought and called, where a client of another dialect may leave it out next time."""
+        if target.params:
+            body = {**request.source.body, **target.params}
+            request = replace(request, source=replace(request.source, body=body))
+        if target.provider.row.dialect != request.source.dialect:
+            self._answer = ChatResponse()
+            request = restored(request, target.provider.name, recall)
+        self.exchange = Exchange(request, target, offer.abilities, strict=setup.policy.strict, seed=seed)
+
+    async def whole(self) -> tuple[bytes | None, tuple[Chunk, ...]]:
+        """Ask, and wait for the whole answer: as it came, where the client speaks its dialect, and its meaning."""
+        response = await self._send()
+        try:
+            with self._meter.waiting():
+                data = await response.read(limit=_MAX_ANSWER_BYTES)
+        finally:
+            await response.close()
+        data, chunks = self.exchange.whole(data)
+        self._observe(chunks)
+        return (data if self.exchange.verbatim else None), chunks
+
+    async def stream(self) -> OpenStream:
+        """Ask, and wait for the first event. Raises for streams that fail before it."""
+        times = self.target.provider.timeouts
+        deadline = asyncio.get_running_loop().time() + times.connect_seconds + times.first_byte_seconds
+        response = await self._send()
+        try:
+            data = self._meter.timed(response.chunks())
+            batches = self._batches(data)
+            try:
+                async with asyncio.timeout_at(deadline):
+                    first: list[Event] = await anext(batches, [])
+            except TimeoutError:  # comments alone, which a proxy may send for ever, are no beginning
+                seconds = times.first_byte_seconds
+                raise GatewayError(
+                    errors.UPSTREAM_TIMEOUT, f"The provider did not begin to answer within {seconds:g} seconds."
+                ) from None
+        except BaseException:  # also a cancellation must not leave the provider working
+            await response.close()
+            raise
+        return OpenStream(first, batches, data, response)
+
+    def turns(self) -> list[Turn]:
+        """What has to come back with the tool calls of the answer."""
+        if self._answer is None:
+            return []
+        name = self.target.provider.name
+        return [turn for choice in self._answer.choices.values() if (turn := turn_of(choice, name))]
+
+    async def _send(self) -> HttpResponse:
+        """The provider's answer with status 200. Raises ``GatewayError`` for any other."""
+        exchange = self.exchange
+        try:
+            http_request = exchange.http_request()
+        except MediaNeeded as needed:
+            fetched = await self._setup.media.fetch(needed, request_id=self._request_id)
+            http_request = exchange.http_request(fetched)
+        self._meter.sent = True
+        with self._meter.waiting():
+            response = await self._setup.upstream[self.target.provider.name].send(http_request)
+        if 200 <= response.status < 300:
+            return response
+        try:
+            data = await response.read(limit=_MAX_ERROR_BYTES)
+        finally:
+            await response.close()
+        raise exchange.error(response.status, response.headers, data, now_s=time.time())
+
+    async def _batches(self, data: AsyncIterator[bytes]) -> AsyncIterator[list[Event]]:
+        """The events of each read that brought any; raises ``GatewayError`` where the stream fails."""
+        exchange = self.exchange
+        beginning = b""
+        async for piece in self._until_complete(data):
+            if not beginning:
+                beginning = piece.lstrip()
+                if exchange.is_document(beginning):
+                    raise exchange.not_a_stream(beginning + await _rest(data, limit=_MAX_ERROR_BYTES))
+            events = exchange.events(piece)
+            if events:
+                yield self._observed(events)
+            if exchange.failure is not None:
+                raise exchange.failure
+            if exchange.done:
+                break
+        events = exchange.last_events()
+        if events:
+            yield self._observed(events)
+        if exchange.failure is not None:
+            raise exchange.failure
+
+    async def _until_complete(self, data: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """The pieces of a body. Where it breaks off after the answer was finished, nothing is missing."""
+        try:
+            async for piece in data:
+                yield piece
+        except GatewayError:
+            if not self.exchange.complete:
+                raise
+
+    def _observed(self, events: list[Event]) -> list[Event]:
+        for event in events:
+            self._observe(event.chunks)
+        return events
+
+    def _observe(self, chunks: Sequence[Chunk]) -> None:
+        self._meter.observe(chunks)
+        if self._answer is not None:
+            for chunk in chunks:
+                if isinstance(chunk, ReasoningDelta | ReasoningSeal | ToolCallDelta):
+                    self._answer.add(chunk)
+
+
+class OpenStream:
+    """A stream whose first event has come."""
+
+    def __init__(
+        self,
+        first: list[Event],
+        batches: AsyncIterator[list[Event]],
+        data: AsyncIterator[bytes],
+        response: HttpResponse,
+    ) -> None:
+        self.first = first
+        """What came first; nothing where the stream ended properly without any event."""
+        self.batches = batches
+        """What comes after it."""
+        self._data = data
+        self._response = response
+
+    async def close(self, *, done: bool) -> None:
+        """End it. ``done``: the provider has said all, so that its connection can be used again."""
+        try:
+            if done:
+                await _drain(self._data)
+        finally:
+            await self._response.close()
+
+
+async def _rest(data: AsyncIterator[bytes], *, limit: int) -> bytes:
+    """What is left of a body, up to about ``limit`` bytes."""
+    rest = bytearray()
+    async for piece in data:
+        rest += piece
+        if len(rest) > limit:
+            break
+    return bytes(rest)
+
+
+async def _drain(data: AsyncIterator[bytes]) -> None:
+    """Read a finished stream to the end of its body, so that the connection can be used again."""
+    with contextlib.suppress(GatewayError, TimeoutError):
+        async with asyncio.timeout(_DRAIN_SECONDS):
+            async for _ in data:
+                pass

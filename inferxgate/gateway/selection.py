@@ -1,0 +1,156 @@
+"""In which order the targets of one request are asked, and what their ends say about them.
+
+The order is that of the alias's strategy; health does not change it, but says which of them are passed over for now
+(see ``tries``). The keys of one provider stay together, the preferred one first: a provider caches prompts by key.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+
+from inferxgate import errors
+from inferxgate.canonical.usage import Usage
+from inferxgate.errors import Fault, GatewayError
+from inferxgate.gateway.admission import Admitted, Offer
+from inferxgate.gateway.latency import Latencies
+from inferxgate.gateway.routing import Target
+from inferxgate.workers.health import CircuitKey, Health
+
+_COOL_SECONDS = 1.0
+"""How long a target is left alone that limits our rate without saying how long."""
+_REFUSED = frozenset({errors.UPSTREAM_AUTH_ERROR, errors.UPSTREAM_QUOTA_EXCEEDED})
+
+log = logging.getLogger(__name__)
+
+
+def circuit_of(target: Target) -> CircuitKey:
+    """What a target's own failures are counted by."""
+    return CircuitKey(target.provider.name, target.model, target.provider.credential)
+
+
+def credential_of(target: Target) -> CircuitKey:
+    """What a refusal of its credential is kept by, whatever the model."""
+    return CircuitKey(target.provider.name, "", target.provider.credential)
+
+
+class Selection:
+    """One worker's view of its targets."""
+
+    def __init__(self, health: Health, *, chance: Callable[[], float] = random.random) -> None:
+        """``chance`` gives numbers from 0 to 1."""
+        self.health = health
+        self._latencies = Latencies()
+        self._busy: Counter[str] = Counter()
+        self._chance = chance
+
+    def order(self, admitted: Admitted, *, stream: bool) -> list[Offer]:
+        """The targets that may serve a request, once for each credential, in the order in which to ask them."""
+        offers: Sequence[Offer] = admitted.offers
+        if len(offers) > 1:
+            offers = self._sorted(admitted, stream=stream)
+        return [each for offer in offers for each in _with_each_key(offer)]
+
+    def _sorted(self, admitted: Admitted, *, stream: bool) -> Sequence[Offer]:
+        offers = admitted.offers
+        match admitted.plan.strategy:
+            case "ordered":
+                return offers
+            case "weighted":
+                # The largest of random()^(1/weight) comes first as often as its weight says, and so on down the list.
+                drawn = [(self._chance() ** (1 / offer.target.weight), offer) for offer in offers]
+                return [offer for _, offer in sorted(drawn, key=lambda draw: -draw[0])]
+            case "least_busy":
+                return sorted(offers, key=lambda offer: self._busy[offer.target.name])
+            case "lowest_latency":
+                return sorted(offers, key=lambda offer: self._latencies.estimate(offer.target.name, stream=stream))
+            case "cheapest":
+                return _cheapest_first(offers, admitted.size.likely_tokens)
+
+    # --- whether a target may be asked
+
+    def ready_in(self, offer: Offer) -> float:
+        """For how many seconds a target is left alone yet; 0: it may be asked."""
+        return self.health.wait_seconds(circuit_of(offer.target))
+
+    def is_aside(self, offer: Offer) -> bool:
+        """Whether its credential is to be used only where nothing else is left."""
+        return self.health.wait_seconds(credential_of(offer.target)) > 0
+
+    def enter(self, offer: Offer) -> bool:
+        """Begin to ask it. False: somebody else has just begun the one attempt that a target on probation may have."""
+        target = offer.target
+        if self.health.enter(circuit_of(target)) > 0:
+            return False
+        self.health.enter(credential_of(target))  # one that is set aside is asked all the same where it is the last
+        self._busy[target.name] += 1
+        return True
+
+    # --- how it ended; once for each time it was entered
+
+    def left(self, offer: Offer) -> None:
+        """It is no longer busy with this request."""
+        name = offer.target.name
+        self._busy[name] -= 1
+        if not self._busy[name]:
+            del self._busy[name]
+
+    def succeeded(self, offer: Offer, *, begun: float, seconds: float, stream: bool) -> None:
+        """It answered, after ``seconds``. ``begun``: by the monotonic clock."""
+        self.health.succeeded(circuit_of(offer.target), begun=begun)
+        self.health.succeeded(credential_of(offer.target), begun=begun)
+        self._latencies.observe(offer.target.name, seconds, stream=stream)
+
+    def failed(self, offer: Offer, error: GatewayError, *, begun: float) -> None:
+        """It failed. What the caller caused says nothing about the target."""
+        target = offer.target
+        circuit, credential = circuit_of(target), credential_of(target)
+        code = error.kind.code
+        if error.kind in _REFUSED:
+            self.health.abandoned(circuit, begun=begun)
+            self._set_aside(target, credential, code)
+            return
+        self.health.abandoned(credential, begun=begun)
+        if error.kind is errors.UPSTREAM_RATE_LIMITED:
+            seconds = error.retry_after_seconds
+            self.health.cool(circuit, code, _COOL_SECONDS if seconds is None else seconds)
+        elif error.kind.fault is Fault.PROVIDER and error.kind is not errors.UPSTREAM_NOT_FOUND:
+            self.health.failed(circuit, code, retry_after_seconds=error.retry_after_seconds, begun=begun)
+        else:
+            self.health.abandoned(circuit, begun=begun)
+
+    def abandoned(self, offer: Offer, *, begun: float) -> None:
+        """Nothing is known of its end: the client left."""
+        self.health.abandoned(circuit_of(offer.target), begun=begun)
+        self.health.abandoned(credential_of(offer.target), begun=begun)
+
+    def _set_aside(self, target: Target, credential: CircuitKey, code: str) -> None:
+        provider = target.provider
+        if provider.other_keys and self.health.wait_seconds(credential) <= 0:
+            log.error(
+                "the provider %s refused the credential %s (%s): it is set aside, and %d others are used",
+                provider.name,
+                provider.credential,
+                code,
+                len(provider.other_keys),
+            )
+        self.health.set_aside(credential, code)
+
+
+def _with_each_key(offer: Offer) -> Iterable[Offer]:
+    if not offer.target.provider.other_keys:
+        return (offer,)
+    return (replace(offer, target=target) for target in offer.target.with_each_key())
+
+
+def _cheapest_first(offers: Sequence[Offer], prompt_tokens: int) -> Sequence[Offer]:
+    """By what the same answer costs; what has no known price comes last."""
+    usage = Usage(input_tokens=prompt_tokens, output_tokens=min(offer.output_tokens for offer in offers))
+
+    def cost(offer: Offer) -> float:
+        return float("inf") if offer.price is None else offer.price.cost_nanos(usage)
+
+    return sorted(offers, key=cost)

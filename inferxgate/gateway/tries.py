@@ -1,0 +1,191 @@
+"""Which target one request is sent to next, and when: order, retries, waits and their bounds. Pure: no clock, no wait.
+
+The rule. Of the targets that were not tried yet the first that may be asked now is asked at once. Where there is none,
+what becomes ready first is waited for: a target that is left alone for now (see ``workers.health``), or one that has
+failed this request and may be tried again, after a pause that grows and never ends before the provider's own
+``Retry-After``. A request waits ``max_wait_seconds`` in all, tries again ``retries`` times and not when it is older
+than ``retry_within_seconds``; targets not tried yet are no retries and have no such bound.
+
+Each credential of a provider is a target of its own here, but another one is asked in the place of the first only where
+the failure was the credential's: a host that is down is down for all of them.
+
+Credentials that were set aside come when nothing else is left, so that the last one is always tried.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from inferxgate import errors
+from inferxgate.errors import Fault, GatewayError
+from inferxgate.gateway.admission import Offer
+from inferxgate.gateway.routing import FallbackOn
+from inferxgate.gateway.setup import Policy
+
+_FIRST_PAUSE_SECONDS = 0.25
+_LONGEST_PAUSE_SECONDS = 8.0
+_RATE_PAUSE_SECONDS = 1.0
+"""After a 429 that does not say how long to wait."""
+_OF_THE_CREDENTIAL = frozenset(
+    {errors.UPSTREAM_RATE_LIMITED, errors.UPSTREAM_QUOTA_EXCEEDED, errors.UPSTREAM_AUTH_ERROR}
+)
+_NOT_HERE = frozenset({errors.UPSTREAM_QUOTA_EXCEEDED, errors.UPSTREAM_AUTH_ERROR, errors.UPSTREAM_NOT_FOUND})
+"""What no second try at the same target mends."""
+
+
+def fallback_reason(error: GatewayError) -> FallbackOn | None:
+    """What an alias has to name in ``fallback_on`` for this error to go on to the next target; None: nothing."""
+    if error.upstream_status is None or error.kind.fault is not Fault.CALLER:
+        return None
+    if error.code == "context_length_exceeded" or error.kind is errors.REQUEST_TOO_LARGE:
+        return "context_length"
+    return "content_filter" if error.code == "content_filter" else None
+
+
+def goes_on(error: GatewayError, fallback_on: frozenset[FallbackOn]) -> bool:
+    """Whether another target may succeed where one has failed so.
+
+    Every failure but one: what a provider says of the caller's own doing, which any other would say too. Of that only a
+    model that this one does not have goes on, and what the alias names.
+    """
+    if error.upstream_status is None or error.kind.fault is Fault.PROVIDER or error.kind is errors.MODEL_NOT_FOUND:
+        return True
+    return fallback_reason(error) in fallback_on
+
+
+@dataclass(frozen=True, slots=True)
+class Go:
+    """Send it to this target now."""
+
+    offer: Offer
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Ask again after this time."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """Nothing is left to be done within the bounds."""
+
+    ready_seconds: float | None
+    """When the first target may be asked again; None: never, as far as this request goes."""
+
+
+@dataclass(slots=True)
+class _Candidate:
+    offer: Offer
+    tried: bool = False
+    failed: int = 0
+    ready_at: float = 0.0
+    out: bool = False
+
+
+class Tries:
+    """One request's way through its targets. Times are in seconds of any one clock."""
+
+    def __init__(
+        self,
+        offers: Sequence[Offer],
+        policy: Policy,
+        *,
+        began: float,
+        ready_in: Callable[[Offer], float],
+        is_aside: Callable[[Offer], bool],
+        random: Callable[[], float],
+    ) -> None:
+        """``offers``: in the order in which they are to be asked, one for each credential.
+
+        ``ready_in``: how long a target is left alone yet, 0.0 where it may be asked; ``is_aside``: whether its
+        credential is to be used last; ``random``: from 0 to 1.
+        """
+        self._candidates = [_Candidate(offer) for offer in offers]
+        self._policy = policy
+        self._began = began
+        self._ready_in = ready_in
+        self._is_aside = is_aside
+        self._random = random
+        self._retries = 0
+        self._waited = 0.0
+        self.count = 0
+        """How often a target was asked."""
+
+    def next(self, now: float) -> Go | Wait | GiveUp:
+        """What to do now."""
+        live = [each for each in self._candidates if not each.out]
+        usual = [each for each in live if not self._is_aside(each.offer)]
+        for each in usual:
+            if not each.tried and self._ready_in(each.offer) <= 0:
+                return self._go(each)
+        waits = [(self._wait(each, now), each) for each in usual if self._may_still(each, now)]
+        if waits:
+            seconds, first = min(waits, key=lambda wait: wait[0])
+            if seconds <= 0:
+                return self._go(first)
+            if self._waited + seconds <= self._policy.max_wait_seconds:
+                self._waited += seconds
+                return Wait(seconds)
+        last = next((each for each in live if each not in usual and not each.tried), None)
+        if last is not None:
+            return self._go(last)
+        ready = [self._wait(each, now) for each in usual]
+        return GiveUp(min(ready) if ready else None)
+
+    def failed(self, offer: Offer, error: GatewayError, now: float) -> None:
+        """Take note that a target has failed in a way that another try or target may mend (see ``goes_on``)."""
+        here = self._of(offer)
+        here.failed += 1
+        if error.kind in _NOT_HERE or error.kind.fault is not Fault.PROVIDER:
+            here.out = True
+            return
+        pause = error.retry_after_seconds
+        if pause is None:
+            least = _RATE_PAUSE_SECONDS if error.kind is errors.UPSTREAM_RATE_LIMITED else _FIRST_PAUSE_SECONDS
+            pause = min(least * 2 ** (here.failed - 1), _LONGEST_PAUSE_SECONDS) * (0.5 + self._random() / 2)
+        else:
+            pause *= 1 + self._random() / 20  # not all who were told the same time come back at once, and none early
+        here.ready_at = now + pause
+        if error.kind in _OF_THE_CREDENTIAL:
+            return
+        for each in self._candidates:
+            if each.offer.target.name == offer.target.name:
+                each.tried, each.ready_at = True, max(each.ready_at, here.ready_at)
+
+    def not_asked(self, offer: Offer) -> None:
+        """It could not be asked after all: somebody else has just taken the one attempt that it may have."""
+        here = self._of(offer)
+        self.count -= 1
+        if here.failed:
+            self._retries -= 1
+        else:
+            here.tried = False
+
+    def has_untried(self) -> bool:
+        """Whether there is a target that could be asked now and was not."""
+        return any(
+            not each.tried and not each.out and self._ready_in(each.offer) <= 0 and not self._is_aside(each.offer)
+            for each in self._candidates
+        )
+
+    def _of(self, offer: Offer) -> _Candidate:
+        return next(each for each in self._candidates if each.offer is offer)
+
+    def _go(self, candidate: _Candidate) -> Go:
+        if candidate.tried:
+            self._retries += 1
+        candidate.tried = True
+        self.count += 1
+        return Go(candidate.offer)
+
+    def _wait(self, candidate: _Candidate, now: float) -> float:
+        return max(candidate.ready_at - now, self._ready_in(candidate.offer))
+
+    def _may_still(self, candidate: _Candidate, now: float) -> bool:
+        if not candidate.tried:
+            return True
+        young = now - self._began <= self._policy.retry_within_seconds
+        return young and self._retries < self._policy.retries
