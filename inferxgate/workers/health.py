@@ -267,7 +267,7 @@ class Circuit:
         self.prober, self.probe_until, self.changed = "", 0.0, now
 
     def _note(self, now: float, code: str) -> None:
-        self.code, self.changed = code[:_MOST_CODE], now
+        self.code, self.changed = code[:_MOST_CODE].encode(errors="replace").decode(), now
 
 
 class Successes:
