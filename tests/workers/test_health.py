@@ -17,6 +17,7 @@ from inferxgate.workers.health import (
     CircuitKey,
     CircuitState,
     HealthPolicy,
+    LocalHealth,
 )
 from inferxgate.workers.shared import SharedMemory
 from tests.workers.circuits import MakeHealth, World, maker, new_key, state_of
@@ -62,7 +63,9 @@ def test_only_what_the_window_holds_counts(make: MakeHealth) -> None:
     world.sleep(30)
     world.fail(4)
     assert world.wait() == 0
-    assert (world.state() or pytest.fail()).failures == 4
+    state = world.state()
+    assert state is not None
+    assert state.failures == 4
     world.fail()
     assert world.wait() == 5
 
@@ -419,7 +422,7 @@ def test_names_and_codes_of_any_kind(make: MakeHealth) -> None:
     world = World(make)
     world.key = CircuitKey(world.key.provider, 'a/b:"c"\0\n ü🙂', "")
     world.fail(5, "lone \ud800 " + "x" * 1_000)
-    state = state_of(world.worker(), world.key) if make is not maker(None) else world.state()
+    state = world.state() if make is LocalHealth else state_of(world.worker(), world.key)
     assert state is not None
     assert state.code.startswith("lone ? xxx")
     assert len(state.code) == 100
