@@ -87,6 +87,7 @@ UPSTREAM_INVALID_RESPONSE = _provider("upstream_invalid_response", 502, "upstrea
 UPSTREAM_AUTH_ERROR = _provider("upstream_auth_error", 502, "upstream_error", retryable=False)
 # 503: not now
 UPSTREAM_OVERLOADED = _provider("upstream_overloaded", 503, "service_unavailable")
+NO_TARGET_AVAILABLE = _provider("no_target_available", 503, "service_unavailable")
 STORE_UNAVAILABLE = Kind("store_unavailable", 503, "service_unavailable", Fault.GATEWAY, retryable=True)
 DRAINING = Kind("draining", 503, "service_unavailable", Fault.GATEWAY, retryable=True)
 # 504

@@ -24,6 +24,8 @@ _COUNT = struct.Struct("<q")
 class SharedSlots:
     """``inferxgate.workers.slots.Slots`` for one worker among several. Usable from any thread."""
 
+    shared = True
+
     def __init__(self, shared: SharedMemory, owner: str) -> None:
         """``owner``: this worker's name, under which its slots stand."""
         self._shared = shared

@@ -13,6 +13,9 @@ from typing import Protocol
 class Slots(Protocol):
     """Counts requests under way, up to a bound for each name."""
 
+    shared: bool
+    """Whether other workers take from the same bounds."""
+
     def configure(self, bounds: Mapping[str, int]) -> None:
         """From now on at most so many at once; names that are missing here, or have 0, have no bound.
 
@@ -34,6 +37,8 @@ class Slots(Protocol):
 
 class LocalSlots:
     """``Slots`` of a process that has no others beside it."""
+
+    shared = False
 
     def __init__(self) -> None:
         self._bounds: dict[str, int] = {}
