@@ -297,6 +297,13 @@ def test_the_later_deadline_stands_in_any_order(
         assert world.wait() == max(0.0, latest - now)
 
 
+def test_to_set_aside_ends_no_longer_cool_down(make: MakeHealth) -> None:
+    world = World(make, cooldown_seconds=60, set_aside_seconds=20)
+    world.open()
+    world.health.set_aside(world.key, "invalid_api_key")
+    assert world.wait() == 60
+
+
 def test_a_refused_credential_is_set_aside(make: MakeHealth) -> None:
     world = World(make)
     whole = world.key._replace(model="")
@@ -446,8 +453,8 @@ def test_what_is_kept_of_a_circuit_is_bounded() -> None:
     circuit = Circuit(CircuitKey("provider"), 0.0)
     for second in range(500):
         circuit.count(second, 0, 1)
+        assert len(circuit.buckets) < 70
     assert circuit.counts(499, HealthPolicy()) == (0, 30)
-    assert len(circuit.buckets) < 70
 
 
 @pytest.mark.parametrize("model", ["m" * 10_000, "lone \ud800"])
