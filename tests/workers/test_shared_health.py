@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from inferxgate.errors import StartError
 from inferxgate.workers.health import LOOK_AGAIN_SECONDS, PROBE_SECONDS, CircuitKey, HealthPolicy
-from inferxgate.workers.shared import SharedMemory, SharedUnavailable, Transaction
+from inferxgate.workers.shared import SharedMemory, SharedUnavailable, Transaction, read_values
 from inferxgate.workers.shared_health import SharedHealth, read_states
 from tests.workers.circuits import World, maker, new_key, state_of
 
@@ -69,6 +69,50 @@ def test_what_one_worker_finds_all_know_at_their_next_look(shared: SharedMemory)
     others[1].cool(world.key, "rate_limited", 7)
     world.health.cool(world.key, "rate_limited", 3)
     assert [world.wait(), others[0].wait_seconds(world.key)] == [7, 7]
+
+
+def test_what_one_worker_writes_hides_nothing_that_another_wrote(shared: SharedMemory) -> None:
+    world = World(maker(shared))
+    other, elsewhere = world.worker(), new_key()
+    other.set_aside(elsewhere, "x")
+    world.fail()
+    assert world.health.enter(elsewhere) == 600
+
+
+def test_what_others_have_changed_is_not_pushed_out(shared: SharedMemory) -> None:
+    world = World(maker(shared), max_circuits=20)
+    other = world.worker()
+    world.fail()
+    world.sleep(1)
+    other.set_aside(world.key, "x")
+    for _ in range(20):
+        world.health.failed(new_key(), "x")
+    assert [each.enter(world.key) for each in (world.health, other, world.worker())] == [600] * 3
+
+
+def test_what_one_worker_has_pushed_out_the_others_forget_too(shared: SharedMemory) -> None:
+    world = World(maker(shared), max_circuits=20)
+    other = SharedHealth(shared, clock=world.clock, wall_clock=world.wall)
+    other.failed(world.key, "x")
+    for _ in range(40):
+        key = new_key()
+        world.health.enter(key)
+        world.health.failed(key, "x")
+    other.succeeded(world.key)
+    assert state_of(other, world.key) is None
+    other.failed(world.key, "x")
+    state = state_of(world.health, world.key)
+    assert state is not None
+    assert (state.failures, state.requests) == (1, 2), "its successes wait for the next one"
+
+
+def test_a_circuit_takes_no_more_space_the_more_happens(folder: Path) -> None:
+    memory = SharedMemory.open(folder)
+    health = SharedHealth(memory)
+    for _ in range(50):
+        health.failed(KEY, "x")
+    memory.close()
+    assert [len(read_values(folder, name)) for name in ("health", "health_order")] == [1, 1]
 
 
 def test_a_worker_that_comes_later_knows_it_too(shared: SharedMemory) -> None:
@@ -213,6 +257,7 @@ def test_where_nothing_can_be_written_each_worker_goes_on(folder: Path, caplog: 
     world = World(maker(memory))
     other, cooled = world.worker(), new_key()
     other.cool(cooled, "x", 5)
+    other.failed(world.key, "x")
     world.succeed(2)
     with nothing_can_be_written():
         world.open()
@@ -227,6 +272,9 @@ def test_where_nothing_can_be_written_each_worker_goes_on(folder: Path, caplog: 
     assert seen == [5, 0, 30], "each by itself"
     assert probes == [0, LOOK_AGAIN_SECONDS]
     assert len([each for each in caplog.messages if "by itself" in each]) == 2, "each tells once"
+    other.cool(cooled, "x", 1)
+    seen = [each.wait_seconds(cooled) for each in (other, world.health)]
+    assert seen == [25, 55], "nobody forgets an own deadline for one that is written"
     world.health.sync()
     other.sync()
     assert "shared by all workers again" in caplog.text
