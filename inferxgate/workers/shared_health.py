@@ -101,9 +101,7 @@ class SharedHealth(LocalHealth):
     def _change(self, key: CircuitKey, change: Callable[[Circuit, float], T]) -> T:
         try:
             with self._writing() as rows:
-                now = (
-                    self._clock()
-                )  # read while nobody else can write, so that changes come in the order of their times
+                now = self._clock()  # read while nobody else can write, so that times come in the order of changes
                 circuit = self._newest(rows, key) or Circuit(key, now)
                 self._count(circuit, now)
                 result = change(circuit, now)
