@@ -276,6 +276,7 @@ def test_where_nothing_can_be_written_each_worker_goes_on(folder: Path, caplog: 
     seen = [each.wait_seconds(cooled) for each in (other, world.health)]
     assert seen == [25, 55], "nobody forgets an own deadline for one that is written"
     world.health.sync()
+    assert other.wait_seconds(cooled) == 55, "what it has written by now, others may change"
     other.sync()
     assert "shared by all workers again" in caplog.text
     assert other.enter(world.key) == LOOK_AGAIN_SECONDS, "what happened last"
