@@ -8,7 +8,7 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from inferxgate.workers.health import LOOK_AGAIN_SECONDS, PROBE_SECONDS, Circuit
 from inferxgate.workers.shared import SharedMemory, SharedUnavailable, Transaction, read_values
 from inferxgate.workers.shared_health import SharedHealth, read_states
 from tests.workers.circuits import World, maker, new_key, state_of
+from tests.workers.counting import Clock
 
 KEY = CircuitKey("provider", "model", "c0ffee")
 
@@ -113,6 +114,49 @@ def test_a_circuit_takes_no_more_space_the_more_happens(folder: Path) -> None:
         health.failed(KEY, "x")
     memory.close()
     assert [len(read_values(folder, name)) for name in ("health", "health_order")] == [1, 1]
+
+
+class Meddling(Clock):
+    """Something happens elsewhere while the clock is read."""
+
+    meanwhile: Callable[[], object] | None = None
+
+    def __call__(self) -> float:
+        happen, self.meanwhile = self.meanwhile, None
+        if happen is not None:
+            happen()
+        return self.now
+
+
+def test_of_two_that_found_the_probe_free_one_has_it(shared: SharedMemory) -> None:
+    world = World(maker(shared))
+    clock = Meddling()
+    slower = SharedHealth(shared, clock=clock)
+    world.open()
+    world.sleep(5)
+    clock.now = world.clock()
+    first: list[float] = []
+    clock.meanwhile = lambda: first.append(world.enter())
+    assert slower.enter(world.key) == LOOK_AGAIN_SECONDS
+    assert first == [0]
+
+
+def test_news_of_a_probe_that_has_expired_ends_no_other(shared: SharedMemory) -> None:
+    world = World(maker(shared))
+    slower = world.worker()
+    world.open()
+    world.sleep(5)
+    assert slower.enter(world.key) == 0
+    world.sleep(PROBE_SECONDS)
+    assert world.enter() == 0
+    slower.succeeded(world.key)
+    slower.abandoned(world.key)
+    slower.failed(world.key, "late")
+    assert [slower.enter(world.key), world.enter()] == [LOOK_AGAIN_SECONDS] * 2
+    world.sleep(PROBE_SECONDS)
+    assert slower.enter(world.key) == 0
+    world.health.abandoned(world.key)
+    assert slower.enter(world.key) == LOOK_AGAIN_SECONDS
 
 
 def test_a_worker_that_comes_later_knows_it_too(shared: SharedMemory) -> None:
