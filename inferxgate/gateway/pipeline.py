@@ -122,9 +122,9 @@ class Gateway:
         self.media = media or NoFetch()
         self.strict = strict
 
-    def models(self, caller: Caller) -> list[ModelEntry]:
-        """The models that a caller may use."""
-        return self._router.models(caller)
+    def models(self, caller: Caller) -> list[tuple[str, Target]]:
+        """The names of the models that a caller may use, and where they lead."""
+        return self._router.listed(caller)
 
     def model(self, caller: Caller, name: str) -> ModelEntry:
         """One of them. Raises ``GatewayError`` (404)."""

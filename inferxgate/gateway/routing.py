@@ -3,13 +3,18 @@
 The order is the contract's: an alias; ``provider/rest`` where the provider is configured; a bare name to its own
 vendor; the first configured provider known to serve it; the only configured provider besides echo. Adding a provider
 therefore never moves a name that already had a vendor.
+
+What providers list themselves comes after all of that: it gives a name a target only where there would be none, so a
+list that changes moves no name that leads somewhere without it. Where several providers list such a name, the one that
+has listed it longest without a break has it, so that it stays there when another one begins to list it.
 """
 
 from __future__ import annotations
 
 import difflib
 import fnmatch
-from collections.abc import Iterable, Mapping
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from inferxgate import errors
@@ -56,16 +61,31 @@ class ModelEntry:
     """Tokens; None where unknown."""
     price: Price | None
     abilities: Abilities
+    discovered: bool = False
+    """Whether it is known from its provider's own list alone."""
 
 
 class Router:
     """The names that this gateway serves."""
 
-    def __init__(self, providers: Iterable[Provider], aliases: Mapping[str, str], catalog: Catalog) -> None:
-        """``aliases``: name to ``provider/model`` or bare model name, each naming exactly one target."""
+    def __init__(
+        self,
+        providers: Iterable[Provider],
+        aliases: Mapping[str, str],
+        catalog: Catalog,
+        discovered: Callable[[Provider], Mapping[str, int]] = lambda _: {},
+    ) -> None:
+        """``aliases``: name to ``provider/model`` or bare model name, each naming exactly one target.
+
+        ``discovered``: what a provider's own list has, each with the Unix second since when; asked for each name that
+        leads nowhere else, so it must answer from memory.
+        """
         self._providers = {provider.name: provider for provider in (*providers, ECHO)}
         self._aliases = aliases
         self._catalog = catalog
+        self._discovered = discovered
+        self._listed: dict[str, frozenset[str]] = {}
+        """By provider, the models that it is known to have without its own list."""
 
     @property
     def providers(self) -> tuple[Provider, ...]:
@@ -87,20 +107,29 @@ class Router:
         """
         if caller.allowed_models is None:
             return True
-        names = {name, target.name}
+        rules = caller.allowed_models
+        if any(fnmatch.fnmatchcase(each, rule) for rule in rules for each in (name, target.name)):
+            return True
+        if not any(fnmatch.fnmatchcase(target.model, rule) for rule in rules):
+            return False
         bare = self._find(target.model)
-        if bare is not None and bare.name == target.name:
-            names.add(target.model)
-        return any(fnmatch.fnmatchcase(each, rule) for rule in caller.allowed_models for each in names)
+        return bare is not None and bare.name == target.name
 
     def models(self, caller: Caller) -> list[ModelEntry]:
-        """Every model that can be listed and that the caller may use, by name."""
-        entries: dict[str, ModelEntry] = {}
+        """Every model that can be listed and that the caller may use, by name, with what is known of it."""
+        return [self._entry(name, target) for name, target in self.listed(caller)]
+
+    def listed(self, caller: Caller) -> list[tuple[str, Target]]:
+        """The names of those models and where they lead; looking up what is known of thousands would take seconds."""
+        targets: dict[str, Target] = {}
         for name in self._listed_names():
             target = self._find(self._aliases.get(name, name))
             if target is not None and self.allowed(caller, name, target):
-                entries.setdefault(name, self._entry(name, target))
-        return sorted(entries.values(), key=lambda entry: entry.id)
+                targets.setdefault(name, target)
+        for name, target in self._discovered_names():
+            if self.allowed(caller, name, target):
+                targets.setdefault(name, target)
+        return sorted(targets.items(), key=lambda item: item[0])
 
     def entry(self, caller: Caller, name: str) -> ModelEntry:
         """One model, listed or not. Raises ``GatewayError``: 404 also for one that the caller may not use."""
@@ -123,6 +152,7 @@ class Router:
             facts.context_window,
             facts.price,
             facts.abilities,
+            discovered=target.model in self._discovered(provider) and target.model not in self._listed_of(provider),
         )
 
     def _find(self, name: str) -> Target | None:
@@ -139,7 +169,11 @@ class Router:
         for provider in configured:
             if self._serves(provider, name):
                 return Target(provider, name)
-        return Target(configured[0], name) if len(configured) == 1 else None
+        if len(configured) == 1:
+            return Target(configured[0], name)
+        listing = [provider for provider in configured if name in self._discovered(provider)]
+        longest = min(listing, key=lambda provider: self._discovered(provider).get(name, 0), default=None)
+        return Target(longest, name) if longest is not None else None
 
     def _serves(self, provider: Provider, model: str) -> bool:
         """Whether a provider is known to have a model of this name."""
@@ -152,6 +186,24 @@ class Router:
     def _models_of(self, provider: Provider) -> Iterable[str]:
         return (*provider.models, *self._catalog.chat_models(provider.listed_id))
 
+    def _listed_of(self, provider: Provider) -> frozenset[str]:
+        if provider.name not in self._listed:
+            self._listed[provider.name] = frozenset(self._models_of(provider))
+        return self._listed[provider.name]
+
+    def _discovered_of(self, provider: Provider) -> Iterator[str]:
+        """The models that only a provider's own list tells of."""
+        for model in self._discovered(provider):
+            if model not in self._listed_of(provider) and self._catalog.may_chat(provider.listed_id, model):
+                yield model
+
+    def _discovered_names(self) -> Iterator[tuple[str, Target]]:
+        """They are listed as ``provider/model``, which means the same whatever other lists come to say."""
+        for provider in self._providers.values():
+            for model in self._discovered_of(provider):
+                if (name := f"{provider.name}/{model}") not in self._aliases:
+                    yield name, Target(provider, model)
+
     def _listed_names(self) -> Iterable[str]:
         yield from self._aliases
         for provider in self._providers.values():
@@ -163,13 +215,15 @@ class Router:
     def _not_found(self, name: str) -> str:
         if name in self._aliases:
             return f"The alias '{name}' leads to '{self._aliases[name]}', which no configured provider serves."
-        near = self._near_of_providers(name) or _alike(name, self._listed_names())
+        discovered = itertools.islice(self._discovered_names(), _MOST_COMPARED)
+        names = itertools.chain(self._listed_names(), (each for each, _ in discovered))
+        near = self._near_of_providers(name) or _alike(name, names)
         hint = f" Did you mean {' or '.join(near)}?" if near else ""
         prefix, slash, _ = name.partition("/")
         absent = f" The provider {prefix} is not configured here." if slash and prefix in ROWS else ""
-        names = ", ".join(self._providers)
+        configured = ", ".join(self._providers)
         return (
-            f"There is no model '{name}'.{absent}{hint} Configured providers: {names}; "
+            f"There is no model '{name}'.{absent}{hint} Configured providers: {configured}; "
             "GET /v1/models lists what can be asked for, and 'provider/model' reaches any model of a provider."
         )
 
@@ -181,12 +235,15 @@ class Router:
         near = []
         for each in difflib.get_close_matches(prefix, self._providers, n=_MOST_NEAR):
             provider = self._providers[each]
-            models = [rest] if self._serves(provider, rest) else _alike(rest, self._models_of(provider))
+            known = self._serves(provider, rest) or rest in self._discovered(provider)
+            models = [rest] if known else _alike(rest, self._models_of(provider))
             near += [f"{each}/{model}" for model in models or ["..."]]
         return near[:_MOST_NEAR]
 
 
 _MOST_NEAR = 3
+_MOST_COMPARED = 1_000
+"""Of the names that providers list, how many an unknown name is compared with: that takes time, and anybody may ask."""
 
 
 def _alike(name: str, listed: Iterable[str]) -> list[str]:

@@ -170,6 +170,113 @@ def test_lists_show_what_a_caller_may_use() -> None:
     assert [entry.id for entry in names.models(only("llama3", "smart"))] == ["llama3", "smart"]
 
 
+class Listed:
+    """What providers list themselves: by provider, names and since when."""
+
+    def __init__(self, **lists: dict[str, int]) -> None:
+        self.lists = lists
+
+    def __call__(self, provider: Provider) -> dict[str, int]:
+        return self.lists.get(provider.name.replace("-", "_"), {})
+
+
+def discovering(listed: Listed, *providers: Provider, **aliases: str) -> Router:
+    return Router(providers, aliases, CATALOG, listed)
+
+
+def test_what_a_provider_lists_itself_is_listed_with_its_provider() -> None:
+    listed = Listed(my_vllm={"llama3": 1, "qwen/qwen9": 1}, openai={"gpt-4o": 1, "gpt-9": 1, "ft:gpt-4o:me::1": 1})
+    names = discovering(listed, OPENAI, VLLM)
+    before = {entry.id: entry for entry in router(OPENAI, VLLM).models(OPERATOR)}
+    entries = {entry.id: entry for entry in names.models(OPERATOR)}
+    more = {"my-vllm/qwen/qwen9", "openai/gpt-9", "openai/ft:gpt-4o:me::1"}
+    assert entries.keys() == before.keys() | more
+    assert {name for name, entry in entries.items() if entry.discovered} == more
+    assert {name: entries[name] for name in before} == before
+    assert all(names.resolve(name).name == entry.target for name, entry in entries.items())
+    assert entries["my-vllm/qwen/qwen9"].target == "my-vllm/qwen/qwen9"
+    assert names.entry(OPERATOR, "qwen/qwen9").discovered
+    assert not names.entry(OPERATOR, "my-vllm/qwen10").discovered
+
+
+def test_an_alias_hides_a_listed_name() -> None:
+    names = discovering(Listed(my_vllm={"x": 1}), OPENAI, VLLM, **{"my-vllm/x": "openai/gpt-4o"})
+    entries = {entry.id: entry.target for entry in names.models(OPERATOR)}
+    assert entries["my-vllm/x"] == "openai/gpt-4o"
+
+
+def test_a_callers_rules_hold_for_what_is_listed() -> None:
+    listed = Listed(my_vllm={"x": 1, "y": 1}, openai={"x": 2})
+    names = discovering(listed, OPENAI, VLLM)
+
+    def seen(*rules: str) -> set[str]:
+        return {entry.id for entry in names.models(only(*rules)) if entry.discovered}
+
+    assert seen("my-vllm/*") == {"my-vllm/x", "my-vllm/y"}
+    assert seen("openai/x") == {"openai/x"}
+    assert seen("x") == {"my-vllm/x"}, "the bare name leads there, and nowhere else"
+    assert seen("gpt-4o") == set()
+    with pytest.raises(GatewayError, match="no model"):
+        names.entry(only("echo"), "my-vllm/x")
+
+
+SAID = {
+    "gpt-4o": 0,
+    "gpt-99-not-yet-known": 0,
+    "claude-next": 0,
+    "llama3": 0,
+    "echo": 0,
+    "smart": 0,
+    "x-ai/grok-4.5": 0,
+    "openai/gpt-4o": 0,
+    "my-vllm/llama3": 0,
+}
+
+
+@pytest.mark.parametrize("name", [*SAID, "my-vllm/whatever"])
+def test_no_list_moves_a_name_that_leads_somewhere(name: str) -> None:
+    everybody = Listed(work=SAID, openai=SAID, my_vllm=SAID, openrouter=SAID)
+    providers = (WORK, OPENAI, VLLM, ROUTER, ANTHROPIC)
+    with_lists = discovering(everybody, *providers, smart="openai/gpt-5")
+    assert with_lists.resolve(name) == router(*providers, smart="openai/gpt-5").resolve(name)
+    assert discovering(Listed(my_vllm=SAID), VLLM).resolve(name) == router(VLLM).resolve(name)
+
+
+def test_a_name_that_would_lead_nowhere_goes_to_who_lists_it_longest() -> None:
+    listed = Listed(work={"x": 20}, my_vllm={"x": 10, "y": 10})
+    names = discovering(listed, OPENAI, WORK, VLLM)
+    assert names.resolve("x").name == "my-vllm/x"
+    assert names.resolve("y").name == "my-vllm/y"
+    listed.lists["openai"] = {"x": 30, "y": 30}
+    assert (names.resolve("x").name, names.resolve("y").name) == ("my-vllm/x", "my-vllm/y"), "another lists it too"
+    del listed.lists["my_vllm"]["x"]
+    assert names.resolve("x").name == "work/x", "who had it lists it no more"
+    listed.lists["my_vllm"] = {"x": 40}
+    assert names.resolve("x").name == "work/x", "and has it not back"
+    listed.lists["openai"]["x"] = 20
+    assert names.resolve("x").name == "openai/x", "of two alike, the first of the configuration"
+    listed.lists.clear()
+    with pytest.raises(GatewayError, match="no model"):
+        names.resolve("x")
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("nemotron-9-larg", "Did you mean my-vllm/nemotron-9-large?"),
+        (
+            "openrouter/nemotron-9-large",
+            "The provider openrouter is not configured here. Did you mean my-vllm/nemotron",
+        ),
+        ("my-vlm/nemotron-9-large", "Did you mean my-vllm/nemotron-9-large?"),
+    ],
+)
+def test_what_is_listed_is_among_the_near_matches(name: str, hint: str) -> None:
+    with pytest.raises(GatewayError) as caught:
+        discovering(Listed(my_vllm={"nemotron-9-large": 1}), OPENAI, VLLM).resolve(name)
+    assert hint in caught.value.message
+
+
 def test_every_listed_name_leads_to_what_the_list_says() -> None:
     names = router(WORK, OPENAI, VLLM, smart="openai/gpt-5", **{"gpt-4o": "my-vllm/llama3"})
     for entry in names.models(OPERATOR):
