@@ -261,6 +261,11 @@ class ProviderSettings(Section):
     models: list[Annotated[str, AfterValidator(checks.model_name)]] = Field(
         [], description="Models to list for it, beside those that are known.", examples=[["llama-3.3-70b"]]
     )
+    discover: Flag = Field(
+        default=False,
+        description="Whether the models that it lists itself are listed too, as provider/model. It is asked in the"
+        " background and never while the gateway starts; 'inferxgate models refresh' asks at once.",
+    )
     deployments: Annotated[dict[str, str], AfterValidator(checks.deployments)] = Field(
         {},
         description="Names of your own, and the vendor's model behind each: for prices, limits and abilities.",
@@ -655,6 +660,9 @@ def _check_against_row(loc: Loc, provider: ProviderSettings, row: Row) -> None:
         _check((*loc, "base_url"), row.check_base_url, provider.base_url)
     if provider.vendor_models and row.price_id is None:
         raise BadSetting((*loc, "vendor_models"), f"is no setting of {row.type}, which has no price list of its own")
+    if provider.discover and row.list_url is None:
+        names = "deployments" if row.own_names else "models"
+        raise BadSetting((*loc, "discover"), f"is no setting of {row.type}, whose {names} cannot be listed; name them")
     if provider.api_version is not None and row.api_version is None:
         raise BadSetting((*loc, "api_version"), f"is no setting of {row.type}, which has no versions to choose from")
 

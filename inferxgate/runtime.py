@@ -16,6 +16,7 @@ from inferxgate.catalog.price_list import FILE_NAME, PACKAGED, read_price_list
 from inferxgate.config import Loaded, PriceSettings, ProviderSettings, Settings
 from inferxgate.errors import StartError, StoreUnavailable
 from inferxgate.gateway.admission import Policy
+from inferxgate.gateway.discovery import Discovery
 from inferxgate.gateway.ledger import Ledger
 from inferxgate.gateway.pipeline import Gateway
 from inferxgate.gateway.recovery import Presence, Recovery
@@ -26,7 +27,14 @@ from inferxgate.providers.echo import ECHO
 from inferxgate.providers.http import Timeouts
 from inferxgate.providers.provider import Provider
 from inferxgate.providers.registry import ROWS
-from inferxgate.storage import journal_folder, open_store, reasoning_folder, retention_limits, shared_folder
+from inferxgate.storage import (
+    journal_folder,
+    model_lists_file,
+    open_store,
+    reasoning_folder,
+    retention_limits,
+    shared_folder,
+)
 from inferxgate.store.protocol import Store
 from inferxgate.store.retention import Retention
 from inferxgate.upstream.echo import EchoUpstream
@@ -37,6 +45,7 @@ from inferxgate.workers.attempts import Attempts, NoAttempts
 from inferxgate.workers.election import Election
 from inferxgate.workers.limits import Limits, NoLimits
 from inferxgate.workers.metrics import Metrics
+from inferxgate.workers.model_lists import ModelLists
 from inferxgate.workers.reasoning import NoReasoning, ReasoningMemory
 from inferxgate.workers.shared import SharedMemory
 from inferxgate.workers.shared_attempts import SharedAttempts
@@ -99,7 +108,8 @@ async def open_runtime(
         stack.callback(ledger.close)
         catalog = build_catalog(settings, loaded.data_dir)
         providers = [build_provider(name, section) for name, section in settings.providers.items()]
-        router = build_router(settings, catalog, providers)
+        lists = read_model_lists(loaded)
+        router = build_router(settings, catalog, providers, lists)
         upstream = await _open_upstream(stack, settings, providers)
         media: MediaFetcher = HttpsFetch() if settings.media.fetch_urls else NoFetch()
         stack.push_async_callback(media.close)
@@ -122,6 +132,8 @@ async def open_runtime(
             ledger.also(recovery.watch)
             ledger.also(shared.sweep)
             ledger.also(Upkeep(Retention(store, retention_limits(loaded)), election).step)
+            _keep_fresh(stack, Discovery(providers, upstream, lists), election)
+            ledger.also(lists.look, without_store=True)
         notes = asyncio.create_task(gateway.keep_notes(), name="notes")
         stack.callback(notes.cancel)
         yield Runtime(loaded, store, ledger, catalog, router, limits, attempts, metrics, gateway)
@@ -146,6 +158,11 @@ def _open_presence(stack: AsyncExitStack, loaded: Loaded) -> Presence:
         raise StartError(f"cannot write in {folder}: {error.strerror}; make the data folder writable") from error
     stack.callback(presence.close)  # after the ledger is closed: until then records of this process are on their way
     return presence
+
+
+def _keep_fresh(stack: AsyncExitStack, discovery: Discovery, election: Election) -> None:
+    if discovery.providers:
+        stack.callback(asyncio.create_task(discovery.keep_fresh(election), name="discovery").cancel)
 
 
 def _put_in_order(recovery: Recovery, presence: Presence) -> None:
@@ -188,12 +205,33 @@ def _by_bucket(price: PriceSettings) -> dict[str, float]:
     return {_BUCKETS.get(name, name): said for name, said in price.model_dump(exclude_none=True).items()}
 
 
-def build_router(settings: Settings, catalog: Catalog, providers: list[Provider] | None = None) -> Router:
-    """The names that this configuration serves."""
+def read_model_lists(loaded: Loaded) -> ModelLists:
+    """What providers said last of the models that they have. Asks nobody."""
+    lists = ModelLists(model_lists_file(loaded))
+    lists.look()
+    return lists
+
+
+@asynccontextmanager
+async def open_discovery(loaded: Loaded) -> AsyncIterator[Discovery]:
+    """What asks the configured providers which models they have. Raises ``StartError``."""
+    async with AsyncExitStack() as stack:
+        providers = [build_provider(name, section) for name, section in loaded.settings.providers.items()]
+        upstream = await _open_upstream(stack, loaded.settings, providers)
+        yield Discovery(providers, upstream, read_model_lists(loaded))
+
+
+def build_router(
+    settings: Settings,
+    catalog: Catalog,
+    providers: list[Provider] | None = None,
+    lists: ModelLists | None = None,
+) -> Router:
+    """The names that this configuration serves; ``lists``: with those that providers list themselves."""
     if providers is None:
         providers = [build_provider(name, section) for name, section in settings.providers.items()]
     aliases = {name: alias.targets[0] for name, alias in settings.models.items()}
-    return Router(providers, aliases, catalog)
+    return Router(providers, aliases, catalog, lists.models) if lists else Router(providers, aliases, catalog)
 
 
 def build_provider(name: str, section: ProviderSettings) -> Provider:
@@ -218,6 +256,7 @@ def build_provider(name: str, section: ProviderSettings) -> Provider:
         quirks=replace(quirks, stream_usage=quirks.stream_usage and section.stream_usage),
         api_version=version,
         models=(*section.models, *section.deployments),
+        discover=section.discover,
         price_id=row.price_id if vendors else None,
         deployments=section.deployments,
         bearer=section.auth == "bearer",
