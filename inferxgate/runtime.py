@@ -16,7 +16,7 @@ from inferxgate.catalog.price_list import FILE_NAME, PACKAGED, read_price_list
 from inferxgate.config import Loaded, PriceSettings, ProviderSettings, Settings
 from inferxgate.errors import StartError, StoreUnavailable
 from inferxgate.gateway.admission import Policy
-from inferxgate.gateway.discovery import Discovery
+from inferxgate.gateway.discovery import USUAL_PACE, Discovery, Pace
 from inferxgate.gateway.ledger import Ledger
 from inferxgate.gateway.pipeline import Gateway
 from inferxgate.gateway.recovery import Presence, Recovery
@@ -74,11 +74,12 @@ class Runtime:
 
 @asynccontextmanager
 async def open_runtime(
-    loaded: Loaded, metrics: Metrics | None = None, *, serving: bool = True
+    loaded: Loaded, metrics: Metrics | None = None, *, serving: bool = True, pace: Pace = USUAL_PACE
 ) -> AsyncIterator[Runtime]:
     """Open every part; ``metrics`` are made where none are given.
 
-    Not ``serving``: for the operator alone, who has no limits to be shared with anybody. Raises ``StartError`` of one
+    Not ``serving``: for the operator alone, who has no limits to be shared with anybody. ``pace``: when providers are
+    asked for their models. Raises ``StartError`` of one
     line for what cannot be opened.
     """
     settings = loaded.settings
@@ -132,7 +133,7 @@ async def open_runtime(
             ledger.also(recovery.watch)
             ledger.also(shared.sweep)
             ledger.also(Upkeep(Retention(store, retention_limits(loaded)), election).step)
-            _keep_fresh(stack, Discovery(providers, upstream, lists), election)
+            _keep_fresh(stack, Discovery(providers, upstream, lists, pace=pace), election)
             ledger.also(lists.look, without_store=True)
         notes = asyncio.create_task(gateway.keep_notes(), name="notes")
         stack.callback(notes.cancel)

@@ -393,7 +393,7 @@ def test_whose_models_they_are_can_be_said(folder: Folder) -> None:
     ):
         mistake = folder.refused(f'[providers.{name}]\nbase_url = "{base_url}"\ndiscover = true')
         assert mistake.endswith(
-            f"line 3: providers.{name}.discover is no setting of {name}, whose {what} cannot be listed; name them"
+            f"line 3: providers.{name}.discover is no setting of {name}: name its {what}, which cannot be listed"
         )
     mistake = folder.refused("[providers.ollama]\nvendor_models = true")
     assert mistake.endswith(

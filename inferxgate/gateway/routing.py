@@ -77,8 +77,8 @@ class Router:
     ) -> None:
         """``aliases``: name to ``provider/model`` or bare model name, each naming exactly one target.
 
-        ``discovered``: what a provider's own list has, each with the Unix second since when; asked for each name that
-        leads nowhere else, so it must answer from memory.
+        ``discovered``: what a provider's own list has, each with a number that is the smaller the longer it has been
+        there; asked for each name that leads nowhere else, so it must answer from memory.
         """
         self._providers = {provider.name: provider for provider in (*providers, ECHO)}
         self._aliases = aliases

@@ -41,7 +41,10 @@ class ModelList:
     fetched_at_s: int
     """Unix seconds."""
     models: Mapping[str, int]
-    """Names, and since when each has been listed without a break, in Unix seconds."""
+    """Names, and the round since which each has been listed without a break.
+
+    Rounds count up with every writing of the file: clocks can be set back, and two answers can fall into one second.
+    """
 
 
 class ModelLists:
@@ -60,7 +63,7 @@ class ModelLists:
             self._look()
 
     def models(self, provider: Provider) -> Mapping[str, int]:
-        """What a provider lists at its address, each with the Unix second since when; nothing where that is off."""
+        """What a provider lists at its address, each with the round since when; nothing where that is off."""
         found = self.of(provider) if provider.discover else None
         return found.models if found is not None else _NOTHING
 
@@ -73,16 +76,18 @@ class ModelLists:
         """Write down what providers said: by the provider's name its address, and names of models.
 
         The lists of others among the configured providers stay, also where another process has just written them.
-        Raises ``OSError``, and ``StartError`` where the folder cannot be used.
+        ``now_s``: Unix seconds. Raises ``OSError``, and ``StartError`` where the folder cannot be used.
         """
         make_private_folder(self._path.parent)
         with locked_folder(self._path.parent):
             self.look()
+            rounds = (since for each in self._lists.values() for since in each.models.values())
+            this = 1 + max(rounds, default=0)
             lists = {name: each for name, each in self._lists.items() if name in among}
             for name, (base_url, models) in said.items():
                 old = lists.get(name)
                 since = old.models if old is not None and old.base_url == base_url else _NOTHING
-                lists[name] = ModelList(base_url, now_s, {model: since.get(model, now_s) for model in models})
+                lists[name] = ModelList(base_url, now_s, {model: since.get(model, this) for model in models})
             _replace(self._path, _build(lists))
             self.look()
 
@@ -149,14 +154,10 @@ def _parse_list(name: str, raw: Any) -> ModelList:
             and isinstance(fetched_at, int)
             and isinstance(models, dict)
             and len(models) <= MAX_NAMES
-            and all(is_name(model) and _is_time(since) for model, since in models.items())
+            and all(is_name(model) and type(since) is int and since > 0 for model, since in models.items())
         ):
             return ModelList(base_url, fetched_at, models)
     raise ValueError(f"its list of {name} is damaged")
-
-
-def _is_time(value: object) -> bool:
-    return type(value) is int and value >= 0
 
 
 def _replace(path: Path, data: bytes) -> None:

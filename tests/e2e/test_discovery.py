@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,10 @@ from typing import Any
 import httpx
 import pytest
 
+from inferxgate.accounts.callers import OPERATOR
+from inferxgate.config import load_settings
+from inferxgate.gateway.discovery import Pace
+from inferxgate.runtime import Runtime, open_runtime
 from tests.support.clients import until
 from tests.support.process import GatewayProcess, provider_section
 from tests.support.provider import FakeProvider
@@ -92,6 +97,28 @@ def test_a_list_that_is_refreshed_reaches_every_worker(tmp_path: Path, host: Fak
         assert len(answered) > 1, "one worker alone proves little"
 
 
+async def test_a_serving_gateway_asks_by_itself(tmp_path: Path, host: FakeProvider, other: FakeProvider) -> None:
+    gateway = prepared(tmp_path, host, other)
+    loaded = load_settings(config_path=None, flags={}, environ=gateway.environment)
+    at_once = Pace(first=0, look=0.02)
+
+    def known(runtime: Runtime) -> list[str]:
+        return [name for name, _ in runtime.gateway.models(OPERATOR)]
+
+    async with open_runtime(loaded, serving=False, pace=at_once) as runtime:
+        await asyncio.sleep(0.2)
+        assert known(runtime) == ["echo"]
+    assert host.connections == 0, "a command asks nobody"
+    async with open_runtime(loaded, pace=at_once) as runtime:
+        await asyncio.to_thread(until, lambda: known(runtime) == ["echo", "local/llama-9"])
+        assert runtime.router.resolve("llama-9").name == "local/llama-9"
+        await asyncio.sleep(0.2)
+    assert [request.target for request in host.requests] == ["/v1/models"], "it is not old yet"
+    assert other.connections == 0
+    async with open_runtime(loaded, serving=False) as runtime:
+        assert known(runtime) == ["echo", "local/llama-9"]
+
+
 def test_a_damaged_file_stops_no_start(tmp_path: Path, host: FakeProvider, other: FakeProvider) -> None:
     gateway = prepared(tmp_path, host, other)
     gateway.data_dir.mkdir(mode=0o700)
@@ -101,6 +128,7 @@ def test_a_damaged_file_stops_no_start(tmp_path: Path, host: FakeProvider, other
         asker = Asker(gateway)
         assert asker.models() == ["echo"]
         assert asker.chat("local/llama-9").status_code == 200
+        assert [request.target for request in host.requests] == ["/v1/chat/completions"], "the start asks nobody"
         until(lambda: f"{file} is ignored: it is damaged" in gateway.log)
         gateway.run("models", "refresh")
         until(lambda: asker.models() == ["echo", "local/llama-9"])

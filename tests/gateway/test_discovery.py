@@ -74,7 +74,7 @@ async def test_a_list_is_asked_for_and_kept(tmp_path: Path, host: FakeProvider) 
     one = provider(host)
     async with discovery(tmp_path, one) as (asking, lists):
         assert await asking.refresh([one]) == [Answer(one, ["gpt-4o-mini", "gpt-4o"])]
-        assert lists.models(one) == {"gpt-4o-mini": 1_000, "gpt-4o": 1_000}
+        assert lists.models(one) == {"gpt-4o-mini": 1, "gpt-4o": 1}
     [request] = host.requests
     assert (request.method, request.target, request.body) == ("GET", "/v1/models", b"")
     assert request.headers["authorization"] == f"Bearer {SECRET}"
@@ -148,7 +148,7 @@ async def test_who_does_not_say_keeps_the_list_of_before(
         assert told in answer.problem
         assert SECRET not in answer.problem
         assert "\n" not in answer.problem
-        assert lists.models(one) == {"old": 1_000}
+        assert lists.models(one) == {"old": 1}
 
 
 async def test_pages_without_end_have_one(tmp_path: Path, host: FakeProvider) -> None:

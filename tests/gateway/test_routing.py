@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from inferxgate.accounts.callers import OPERATOR, Caller
 from inferxgate.catalog.catalog import Catalog
@@ -13,6 +17,7 @@ from inferxgate.gateway.routing import Router
 from inferxgate.providers.openai import ROW
 from inferxgate.providers.provider import Provider
 from inferxgate.providers.registry import ROWS
+from inferxgate.workers.model_lists import ModelLists
 
 CATALOG = Catalog()
 VENDOR = "https://api.openai.com/v1"
@@ -258,6 +263,39 @@ def test_a_name_that_would_lead_nowhere_goes_to_who_lists_it_longest() -> None:
     listed.lists.clear()
     with pytest.raises(GatewayError, match="no model"):
         names.resolve("x")
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sets(st.sampled_from([OPENAI.name, WORK.name, VLLM.name]), min_size=1),
+            st.sets(st.sampled_from("xyz")),
+            st.integers(0, 3),
+        ),
+        max_size=6,
+    )
+)
+def test_a_name_stays_with_its_provider_as_long_as_that_lists_it(answers: list[tuple[set[str], set[str], int]]) -> None:
+    providers = [replace(each, discover=True) for each in (OPENAI, WORK, VLLM)]
+    by_name = {each.name: each for each in providers}
+    with tempfile.TemporaryDirectory() as folder:
+        lists = ModelLists(Path(folder) / "models.json")
+        names = Router(providers, {}, CATALOG, lists.models)
+        leads: dict[str, str] = {}
+        for who, said, now_s in answers:
+            lists.put({name: (by_name[name].base_url, said) for name in who}, among=by_name, now_s=now_s)
+            for name in "xyz":
+                listing = [each.name for each in providers if name in lists.models(each)]
+                try:
+                    now = names.resolve(name).provider.name
+                except GatewayError:
+                    assert not listing
+                    leads.pop(name, None)
+                else:
+                    assert now == leads.get(name) or leads.get(name) not in listing
+                    assert now in listing
+                    leads[name] = now
 
 
 @pytest.mark.parametrize(

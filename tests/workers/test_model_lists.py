@@ -34,24 +34,29 @@ def test_what_is_put_is_seen_by_whoever_looks(tmp_path: Path) -> None:
     others.look()
     assert others.models(HOST) == {}
     put(lists, "host", "b", "a", now_s=10)
-    assert lists.models(HOST) == {"b": 10, "a": 10}
+    assert lists.models(HOST) == {"b": 1, "a": 1}
     assert others.models(HOST) == {}, "it reads nothing before it looks"
     others.look()
-    assert others.models(HOST) == {"b": 10, "a": 10}
+    assert others.models(HOST) == {"b": 1, "a": 1}
     assert at(tmp_path).stat().st_mode & 0o777 == 0o600
     assert [path.name for path in tmp_path.iterdir()] == ["models.json"]
 
 
-def test_a_name_keeps_its_time_as_long_as_it_is_listed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("times", [(10, 20, 30, 40), (10, 10, 10, 10), (40, 30, 20, 10)])
+def test_a_name_keeps_its_round_as_long_as_it_is_listed_whatever_the_clock_says(
+    tmp_path: Path, times: tuple[int, int, int, int]
+) -> None:
     lists = ModelLists(at(tmp_path))
-    put(lists, "host", "a", "b", now_s=10)
-    put(lists, "host", "a", "c", now_s=20)
-    assert lists.models(HOST) == {"a": 10, "c": 20}
-    put(lists, "host", "a", "b", now_s=30)
-    assert lists.models(HOST) == {"a": 10, "b": 30}
+    put(lists, "host", "a", "b", now_s=times[0])
+    put(lists, "host", "a", "c", now_s=times[1])
+    assert lists.models(HOST) == {"a": 1, "c": 2}
+    put(lists, "other", "a", now_s=times[2])
+    assert lists.models(OTHER) == {"a": 3}
+    put(lists, "host", "a", "b", now_s=times[3])
+    assert lists.models(HOST) == {"a": 1, "b": 4}
     known = lists.of(HOST)
     assert known is not None
-    assert known.fetched_at_s == 30
+    assert known.fetched_at_s == times[3]
 
 
 def test_another_address_has_another_list(tmp_path: Path) -> None:
@@ -59,7 +64,7 @@ def test_another_address_has_another_list(tmp_path: Path) -> None:
     put(lists, "host", "a", now_s=10, base_url="https://elsewhere.example")
     assert lists.models(HOST) == {}
     put(lists, "host", "a", now_s=20)
-    assert lists.models(HOST) == {"a": 20}, "that it was listed elsewhere says nothing"
+    assert lists.models(HOST) == {"a": 2}, "that it was listed elsewhere says nothing"
 
 
 def test_a_provider_that_is_not_to_be_discovered_lists_nothing(tmp_path: Path) -> None:
@@ -73,7 +78,7 @@ def test_the_lists_of_others_stay_and_those_of_the_departed_go(tmp_path: Path) -
     put(mine, "host", "a", now_s=10)
     put(another, "other", "b", now_s=20)
     put(mine, "host", "c", now_s=30)
-    assert (mine.models(HOST), mine.models(OTHER)) == ({"c": 30}, {"b": 20})
+    assert (mine.models(HOST), mine.models(OTHER)) == ({"c": 3}, {"b": 2})
     mine.put({"host": (URL, ["c"])}, among=("host",), now_s=40)
     assert mine.models(OTHER) == {}
 
@@ -120,7 +125,8 @@ def written(**wrong: Any) -> bytes:
         written(fetched_at="now"),
         written(models=["a"]),
         written(models={"a": None}),
-        written(models={"a": -1}),
+        written(models={"a": 0}),
+        written(models={"a": True}),
         written(models={"a": 1.5}),
         written(models={"a\x1b[31m": 1}),
         written(models={"a" * 201: 1}),
@@ -143,7 +149,7 @@ def test_a_damaged_or_foreign_file_is_ignored_and_told_once(
     assert str(at(tmp_path)) in record.getMessage()
     assert "models refresh" in record.getMessage()
     put(lists, "host", "b", now_s=5)
-    assert lists.models(HOST) == {"b": 5}, "the next answer takes its place"
+    assert lists.models(HOST) == {"b": 1}, "the next answer takes its place"
 
 
 @pytest.mark.parametrize("kind", ["folder", "link to itself"])
