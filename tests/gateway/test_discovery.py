@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -25,7 +24,6 @@ from tests.support.provider import (
     RESET,
     FakeProvider,
     Reply,
-    SeenRequest,
     body_reply,
     error_body,
     json_reply,
@@ -232,35 +230,29 @@ async def test_only_those_that_are_to_be_discovered_are_asked(tmp_path: Path, ho
     assert len(host.requests) == 1
 
 
-async def test_of_several_workers_one_asks_and_another_takes_its_place(tmp_path: Path) -> None:
-    seen = threading.Semaphore(0)
+async def test_of_several_workers_one_asks_and_another_takes_its_place(tmp_path: Path, host: FakeProvider) -> None:
+    def askers() -> list[str]:
+        return [request.headers["x-worker"] for request in host.requests]
 
-    def handler(_: SeenRequest) -> Reply:
-        seen.release()
-        return listed("a")
-
-    with FakeProvider(handler) as host:
-        one = provider(host)
-        first, second = Election(tmp_path / "office"), Election(tmp_path / "office")
-        quick = Pace(first=0, look=0.01, fresh=-1, again=0)
-        async with (
-            discovery(tmp_path, one, pace=quick) as (asking, _),
-            discovery(tmp_path, one, pace=quick) as (spare, _),
-        ):
-            assert first.won()
-            idle = asyncio.create_task(spare.keep_fresh(second))
-            busy = asyncio.create_task(asking.keep_fresh(first))
-            await asyncio.to_thread(seen.acquire)
-            assert not second.won()
-            busy.cancel()
-            await asyncio.gather(busy, return_exceptions=True)
-            before = len(host.requests)
-            first.close()
-            await host.until(lambda host: len(host.requests) > before + 1)
-            assert second.won()
-            idle.cancel()
-            await asyncio.gather(idle, return_exceptions=True)
-        second.close()
+    busily = Pace(first=0, look=0.01, fresh=-1, again=0)
+    offices = [Election(tmp_path / "office") for _ in range(2)]
+    workers = [replace(provider(host), headers={"x-worker": str(number)}) for number in range(2)]
+    assert offices[0].won()
+    async with (
+        discovery(tmp_path, workers[0], pace=busily) as (first, _),
+        discovery(tmp_path, workers[1], pace=busily) as (second, _),
+    ):
+        idle = asyncio.create_task(second.keep_fresh(offices[1]))
+        busy = asyncio.create_task(first.keep_fresh(offices[0]))
+        await host.until(lambda _: len(askers()) >= 5)
+        busy.cancel()
+        await asyncio.gather(busy, return_exceptions=True)
+        assert set(askers()) == {"0"}, "only who holds the office asks"
+        offices[0].close()
+        await host.until(lambda _: askers()[-1] == "1")
+        idle.cancel()
+        await asyncio.gather(idle, return_exceptions=True)
+    offices[1].close()
 
 
 async def test_the_first_question_comes_well_after_the_start(tmp_path: Path, host: FakeProvider) -> None:
