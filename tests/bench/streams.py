@@ -35,7 +35,7 @@ MODEL = "gpt-4o-mini"
 BACKLOG = 4_096
 WARM_UP = 50
 """Streams before the first measurement: what is loaded, or kept for reuse, is there then."""
-_MEBI = 1024
+_MIB = 1024 * 1024
 
 
 # --- the provider
@@ -180,11 +180,13 @@ class Figures:
     delays_ms: list[float] = field(default_factory=list)
     seconds: float = 0.0
     processor_seconds: float = 0.0
+    most_open: int = 0
+    """Streams that had begun and not ended."""
     memory: list[dict[str, float]] = field(default_factory=list)
-    """Before, with all streams open, and afterwards."""
+    """Before, with the most streams open, and afterwards."""
 
 
-async def ask(port: int, key: str, streams: int, pieces: int, *, half_way: float, pid: int | None) -> Figures:
+async def ask(port: int, key: str, streams: int, pieces: int, *, pid: int | None) -> Figures:
     """Open all streams at once, and see them through."""
     head = (
         "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
@@ -196,12 +198,9 @@ async def ask(port: int, key: str, streams: int, pieces: int, *, half_way: float
     clients = [Client(f"s{number}", head) for number in range(streams)]
     opening = [loop.create_connection(lambda client=client: client, "127.0.0.1", port) for client in clients]
     await asyncio.gather(*opening)
-    await asyncio.sleep(begin + half_way - time.monotonic())
-    opened = sum(bool(client.delays_ns) and not client.ended.done() for client in clients)
-    if opened != streams:
-        print(f"only {opened} streams were open half way: make them longer")
     if pid:
-        figures.memory.append(memory_of(pid))
+        figures.most_open, most = await at_the_most(clients, pid)
+        figures.memory.append(most)
     await asyncio.gather(*(client.ended for client in clients))
     figures.seconds = time.monotonic() - begin
     figures.processor_seconds = processor_seconds(pid) - processor_begin
@@ -212,6 +211,17 @@ async def ask(port: int, key: str, streams: int, pieces: int, *, half_way: float
         await asyncio.sleep(1)
         figures.memory.append(memory_of(pid))
     return figures
+
+
+async def at_the_most(clients: Sequence[Client], pid: int) -> tuple[int, dict[str, float]]:
+    """How many streams were open at once at the most, and what the worker held then."""
+    most_open, most = 0, memory_of(pid)
+    while not all(client.ended.done() for client in clients):
+        await asyncio.sleep(1)
+        opened = sum(bool(client.delays_ns) and not client.ended.done() for client in clients)
+        if opened >= most_open:
+            most_open, most = opened, memory_of(pid)
+    return most_open, most
 
 
 def processor_seconds(pid: int | None) -> float:
@@ -232,17 +242,17 @@ def quantile(values: Sequence[float], share: float) -> float:
 def row(name: str, figures: Figures, streams: int) -> str:
     cells = [f"{figures.whole} of {streams}"]
     for values in (figures.first_ms, figures.delays_ms):
-        cells += [f"{quantile(values, share):,.1f}" for share in (0.5, 0.99, 1.0)]
+        cells += [f"{quantile(values, share):,.2f}" for share in (0.5, 0.99, 1.0)]
     return f"| {name} | " + " | ".join(cells) + " |"
 
 
-def tell_memory(figures: Figures, streams: int) -> None:
+def tell_memory(figures: Figures) -> None:
     before, during, after = figures.memory
-    print(
-        "\n| the worker's memory | before, MiB | all streams open | afterwards | kB a stream |\n|---|---|---|---|---|"
-    )
+    opened = figures.most_open
+    print(f"\n| the worker's memory, MiB | before | {opened} streams open | afterwards | kB a stream |")
+    print("|---|---|---|---|---|")
     for kind in ("rss", "pss", "private_dirty"):
-        each = (during[kind] - before[kind]) * _MEBI / streams
+        each = (during[kind] - before[kind]) * _MIB / 1000 / opened
         print(f"| {kind} | {before[kind]:.1f} | {during[kind]:.1f} | {after[kind]:.1f} | {each:.1f} |")
     pieces = len(figures.delays_ms) + len(figures.first_ms)
     print(
@@ -261,9 +271,9 @@ def measure(asked: argparse.Namespace, port: int, folder: Path) -> None:
         key, pid = gateway.create_key(*limits), gateway.process.pid
 
         def ask_through(streams: int) -> Figures:
-            return uvloop.run(ask(gateway.port, key, streams, asked.pieces, half_way=asked.seconds / 2, pid=pid))
+            return uvloop.run(ask(gateway.port, key, streams, asked.pieces, pid=pid))
 
-        straight = uvloop.run(ask(port, key, asked.streams, asked.pieces, half_way=asked.seconds / 2, pid=None))
+        straight = uvloop.run(ask(port, key, asked.streams, asked.pieces, pid=None))
         ask_through(WARM_UP)
         through = ask_through(asked.streams)
         (folder / "log.txt").write_text(gateway.log)
@@ -273,7 +283,7 @@ def measure(asked: argparse.Namespace, port: int, folder: Path) -> None:
         print("|---|---|---|---|---|---|---|---|")
         print(row("straight at the provider", straight, asked.streams))
         print(row("through the gateway", through, asked.streams))
-        tell_memory(through, asked.streams)
+        tell_memory(through)
         print("exit code", gateway.stop())
 
 
