@@ -21,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import cast
@@ -131,18 +132,17 @@ class Client(asyncio.Protocol):
         self._rest = b""
         self._next = 0
         self._right = True
-        self._asked_ns = 0
+        self.asked_ns = 0
         self._transport: asyncio.Transport | None = None
-        self.first_ns: int | None = None
-        """From the request to the first piece."""
-        self.delays_ns: list[int] = []
-        """Of each piece, from the provider's writing it to its arrival here."""
-        self.ended = asyncio.get_running_loop().create_future()
+        self.pieces: list[tuple[int, int]] = []
+        """When each was sent and when it came, of the machine's monotonic clock."""
+        self.begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is none of asyncio's
         body = json.dumps({"model": MODEL, "stream": True, "messages": [{"role": "user", "content": self._name}]})
-        self._asked_ns = time.monotonic_ns()
+        self.asked_ns = time.monotonic_ns()
         self._transport.write(f"{self._head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
 
     def data_received(self, data: bytes) -> None:
@@ -154,16 +154,17 @@ class Client(asyncio.Protocol):
             name, number, sent_ns = match[1].decode(), int(match[2]), int(match[3])
             self._right = self._right and (name, number) == (self._name, self._next)
             self._next += 1
-            self.delays_ns.append(now_ns - sent_ns)
-            if self.first_ns is None:
-                self.first_ns = now_ns - self._asked_ns
+            self.pieces.append((sent_ns, now_ns))
+        if self.pieces and not self.begun.done():
+            self.begun.set_result(None)
         self._rest = self._rest[end:]
         if self._rest.endswith(b"0\r\n\r\n") and self._transport is not None:
             self._transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if not self.ended.done():
-            self.ended.set_result(None)
+        for future in (self.begun, self.ended):
+            if not future.done():
+                future.set_result(None)
 
     def is_whole(self, pieces: int) -> bool:
         """Whether exactly the answer has arrived."""
@@ -177,9 +178,13 @@ class Figures:
 
     whole: int = 0
     first_ms: list[float] = field(default_factory=list)
+    """Of each stream, from the request to the first piece."""
     delays_ms: list[float] = field(default_factory=list)
+    """Of each piece that was sent when all streams had begun, from the provider's writing it to its arrival."""
     seconds: float = 0.0
-    processor_seconds: float = 0.0
+    piece_us: float = 0.0
+    opening_us: float = 0.0
+    """The worker's processor time for each piece and, beside those, for each stream's beginning; in microseconds."""
     most_open: int = 0
     """Streams that had begun and not ended."""
     memory: list[dict[str, float]] = field(default_factory=list)
@@ -196,21 +201,39 @@ async def ask(port: int, key: str, streams: int, pieces: int, *, pid: int | None
     figures = Figures(memory=[memory_of(pid)] if pid else [])
     begin, processor_begin = time.monotonic(), processor_seconds(pid)
     clients = [Client(f"s{number}", head) for number in range(streams)]
-    opening = [loop.create_connection(lambda client=client: client, "127.0.0.1", port) for client in clients]
+    opening = [loop.create_connection(partial(_given, client), "127.0.0.1", port) for client in clients]
     await asyncio.gather(*opening)
+    opened = processor_begin, 0
     if pid:
+        opened = await when_all_are_open(clients, pid)
         figures.most_open, most = await at_the_most(clients, pid)
         figures.memory.append(most)
     await asyncio.gather(*(client.ended for client in clients))
     figures.seconds = time.monotonic() - begin
-    figures.processor_seconds = processor_seconds(pid) - processor_begin
+    processor_end = processor_seconds(pid)
     figures.whole = sum(client.is_whole(pieces) for client in clients)
-    figures.first_ms = [client.first_ns / 1e6 for client in clients if client.first_ns is not None]
-    figures.delays_ms = [delay / 1e6 for client in clients for delay in client.delays_ns[1:]]
+    begun = [client for client in clients if client.pieces]
+    figures.first_ms = [(client.pieces[0][1] - client.asked_ns) / 1e6 for client in begun]
+    all_open_ns = max(client.pieces[0][1] for client in begun)
+    came = [piece for client in begun for piece in client.pieces]
+    figures.delays_ms = [(at - sent) / 1e6 for sent, at in came if sent > all_open_ns]
+    if len(came) > opened[1]:
+        figures.piece_us = 1e6 * (processor_end - opened[0]) / (len(came) - opened[1])
+        figures.opening_us = 1e6 * (opened[0] - processor_begin) / streams - figures.piece_us * opened[1] / streams
     if pid:
         await asyncio.sleep(1)
         figures.memory.append(memory_of(pid))
     return figures
+
+
+def _given(client: Client) -> Client:
+    return client
+
+
+async def when_all_are_open(clients: Sequence[Client], pid: int) -> tuple[float, int]:
+    """The worker's processor time when the last stream has begun, and the pieces that had come by then."""
+    await asyncio.gather(*(client.begun for client in clients))
+    return processor_seconds(pid), sum(len(client.pieces) for client in clients)
 
 
 async def at_the_most(clients: Sequence[Client], pid: int) -> tuple[int, dict[str, float]]:
@@ -218,7 +241,7 @@ async def at_the_most(clients: Sequence[Client], pid: int) -> tuple[int, dict[st
     most_open, most = 0, memory_of(pid)
     while not all(client.ended.done() for client in clients):
         await asyncio.sleep(1)
-        opened = sum(bool(client.delays_ns) and not client.ended.done() for client in clients)
+        opened = sum(bool(client.pieces) and not client.ended.done() for client in clients)
         if opened >= most_open:
             most_open, most = opened, memory_of(pid)
     return most_open, most
@@ -254,11 +277,9 @@ def tell_memory(figures: Figures) -> None:
     for kind in ("rss", "pss", "private_dirty"):
         each = (during[kind] - before[kind]) * _MIB / 1000 / opened
         print(f"| {kind} | {before[kind]:.1f} | {during[kind]:.1f} | {after[kind]:.1f} | {each:.1f} |")
-    pieces = len(figures.delays_ms) + len(figures.first_ms)
     print(
-        f"\nopen files: {before['fds']:.0f}, {during['fds']:.0f}, {after['fds']:.0f};"
-        f" the worker's processor time: {figures.processor_seconds:.1f} s of {figures.seconds:.1f},"
-        f" {1e6 * figures.processor_seconds / pieces:.0f} microseconds a piece, openings included"
+        f"\nopen files: {before['fds']:.0f}, {during['fds']:.0f}, {after['fds']:.0f}; the worker's processor time,"
+        f" microseconds: {figures.opening_us:.0f} to begin a stream, {figures.piece_us:.0f} for a piece"
     )
 
 
