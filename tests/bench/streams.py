@@ -19,7 +19,7 @@ import random
 import re
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing.connection import Connection
@@ -34,6 +34,7 @@ from tests.support.process import GatewayProcess, provider_section
 
 MODEL = "gpt-4o-mini"
 BACKLOG = 4_096
+LIMITS = ("--rpm", "1000000", "--tpm", "1000000000", "--parallel", "100000", "--budget", "1000000")
 WARM_UP = 50
 """Streams before the first measurement: what is loaded, or kept for reuse, is there then."""
 _MIB = 1024 * 1024
@@ -190,6 +191,11 @@ class Figures:
     memory: list[dict[str, float]] = field(default_factory=list)
     """Before, with the most streams open, and afterwards."""
 
+    def kb_of_each(self, kind: str) -> float:
+        """What the memory grew by for each open stream."""
+        before, during, _ = self.memory
+        return (during[kind] - before[kind]) * _MIB / 1000 / self.most_open
+
 
 async def ask(port: int, key: str, streams: int, pieces: int, *, pid: int | None) -> Figures:
     """Open all streams at once, and see them through."""
@@ -275,21 +281,22 @@ def tell_memory(figures: Figures) -> None:
     print(f"\n| the worker's memory, MiB | before | {opened} streams open | afterwards | kB a stream |")
     print("|---|---|---|---|---|")
     for kind in ("rss", "pss", "private_dirty"):
-        each = (during[kind] - before[kind]) * _MIB / 1000 / opened
-        print(f"| {kind} | {before[kind]:.1f} | {during[kind]:.1f} | {after[kind]:.1f} | {each:.1f} |")
+        each_kb = figures.kb_of_each(kind)
+        print(f"| {kind} | {before[kind]:.1f} | {during[kind]:.1f} | {after[kind]:.1f} | {each_kb:.1f} |")
     print(
         f"\nopen files: {before['fds']:.0f}, {during['fds']:.0f}, {after['fds']:.0f}; the worker's processor time,"
         f" microseconds: {figures.opening_us:.0f} to begin a stream, {figures.piece_us:.0f} for a piece"
     )
 
 
+def config(port: int) -> str:
+    return provider_section("openai", f"http://127.0.0.1:{port}/v1") + '[pricing."openai/*"]\ninput = 1\noutput = 5\n'
+
+
 def measure(asked: argparse.Namespace, port: int, folder: Path) -> None:
-    config = provider_section("openai", f"http://127.0.0.1:{port}/v1")
-    config += '[pricing."openai/*"]\ninput = 1\noutput = 5\n'
-    limits = ("--rpm", "1000000", "--tpm", "1000000000", "--parallel", "100000", "--budget", "1000000")
-    with GatewayProcess(folder, config=config) as gateway:
+    with GatewayProcess(folder, config=config(port)) as gateway:
         assert gateway.process is not None
-        key, pid = gateway.create_key(*limits), gateway.process.pid
+        key, pid = gateway.create_key(*LIMITS), gateway.process.pid
 
         def ask_through(streams: int) -> Figures:
             return uvloop.run(ask(gateway.port, key, streams, asked.pieces, pid=pid))
@@ -308,6 +315,21 @@ def measure(asked: argparse.Namespace, port: int, folder: Path) -> None:
         print("exit code", gateway.stop())
 
 
+@contextlib.contextmanager
+def providing(pieces: int, seconds: float) -> Iterator[int]:
+    """A provider's process; its port."""
+    ours, theirs = multiprocessing.Pipe()
+    arguments = (theirs, pieces, seconds / (pieces - 1))
+    provider = multiprocessing.get_context("spawn").Process(target=provide, args=arguments, daemon=True)
+    provider.start()
+    theirs.close()
+    try:
+        yield ours.recv()
+    finally:
+        ours.close()
+        provider.join(10)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--streams", type=int, default=2_000)
@@ -315,18 +337,11 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=25, help="that an answer takes")
     asked = parser.parse_args()
     raise_open_files()
-    ours, theirs = multiprocessing.Pipe()
-    arguments = (theirs, asked.pieces, asked.seconds / (asked.pieces - 1))
-    provider = multiprocessing.get_context("spawn").Process(target=provide, args=arguments, daemon=True)
-    provider.start()
-    theirs.close()
     print(
         f"{asked.streams} streams at once, {asked.pieces} pieces each over {asked.seconds:g} s, {os.cpu_count()} CPUs"
     )
-    with tempfile.TemporaryDirectory(prefix="streams-") as folder:
-        measure(asked, ours.recv(), Path(folder))
-    ours.close()
-    provider.join(10)
+    with tempfile.TemporaryDirectory(prefix="streams-") as folder, providing(asked.pieces, asked.seconds) as port:
+        measure(asked, port, Path(folder))
 
 
 if __name__ == "__main__":
