@@ -295,13 +295,10 @@ class _Server(uvicorn.Server):
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        if self._line is None:
-            await super().startup(sockets)
-        else:
-            await super().startup([])
-            self._acceptor = Acceptor(
-                sockets or [], self._line, serve=self._connect, connections=lambda: len(self.server_state.connections)
-            )
+        await super().startup([])
+        self._acceptor = Acceptor(
+            sockets or [], self._line, serve=self._connect, connections=lambda: len(self.server_state.connections)
+        )
         self._on_ready()
 
     async def _connect(self, sock: socket.socket) -> None:
@@ -326,8 +323,6 @@ class _Server(uvicorn.Server):
         log.info("stopping: %d requests are running", len(self.server_state.tasks))
         if self._acceptor is not None:
             self._acceptor.close()
-        for server in self.servers:
-            server.close()
         for sock in sockets or []:
             sock.close()
         await self._finish_requests()
