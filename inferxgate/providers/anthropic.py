@@ -1,7 +1,8 @@
 """Anthropic.
 
 Sources: the ``anthropic`` Python package 2.12 (base URL, ``ANTHROPIC_API_KEY``, ``ANTHROPIC_BASE_URL``, ``x-api-key``,
-``anthropic-version``; bearer credential and ``oauth-2025-04-20`` for OAuth tokens).
+``anthropic-version``; bearer credential and ``oauth-2025-04-20`` for OAuth tokens), and its page on extended thinking
+("thinking encryption": signatures are taken on all of its platforms, so that they cannot be bound to a credential).
 """
 
 from __future__ import annotations
@@ -33,4 +34,5 @@ ROW = Row(
     key_variables=("ANTHROPIC_API_KEY",),
     url_variables=("ANTHROPIC_BASE_URL",),
     price_id="anthropic",
+    state_of_any_credential=True,
 )
