@@ -25,6 +25,7 @@ _CARRIERS = frozenset(
         "encrypted_content",
     }
 )  # fmt: skip
+_SIGNED = frozenset({"extra_content", "provider_specific_fields"})
 _THOUGHTS = frozenset({"thinking", "redacted_thinking"})
 
 
@@ -57,14 +58,15 @@ def opaque(message: Json) -> list[Opaque]:
         return found
     for block in _objects(message.get("thinking_blocks")):
         found += _thought(("thinking_blocks",), block)
-    found += _google((), message)
-    for block in _anthropic_blocks(message):
-        if word := block_word(block):
-            found.append(Opaque(("extra_content", "anthropic"), word, ANTHROPIC))
+    if not _SIGNED.isdisjoint(message):
+        found += _google((), message)
+        for block in _anthropic_blocks(message):
+            if word := block_word(block):
+                found.append(Opaque(("extra_content", "anthropic"), word, ANTHROPIC))
     for name in ("tool_calls", "images"):
         items = message.get(name)
         for index, item in enumerate(items if isinstance(items, list) else ()):
-            if isinstance(item, dict):
+            if isinstance(item, dict) and not _SIGNED.isdisjoint(item):
                 found += _google((name, index), item)
     for detail in _objects(message.get("reasoning_details")):
         found += _words(("reasoning_details",), detail, ("signature", "data"), OPENAI)

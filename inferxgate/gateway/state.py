@@ -29,7 +29,7 @@ from typing import Any, TypeVar
 from inferxgate.canonical.chat import ChatRequest, Thought
 from inferxgate.dialects import openai_chat
 from inferxgate.dialects.openai_answers import thinking_block
-from inferxgate.dialects.openai_state import Opaque, opaque, says_nothing, without
+from inferxgate.dialects.openai_state import ANTHROPIC, Opaque, opaque, says_nothing, without
 from inferxgate.gateway.reasoning import mark_of
 from inferxgate.gateway.routing import Target
 from inferxgate.providers.addresses import is_vendors_host
@@ -87,6 +87,7 @@ class Carried:
         self._own = request.source.dialect
         self._targets = targets
         self._providers = {provider.name: provider for provider in providers}
+        self._found: dict[int, list[Opaque]] = {}
         self._recall = _once(recall)
         self._made_by = _once(made_by)
         # Who speaks the client's dialect puts no state into fields that its client does not know.
@@ -96,10 +97,11 @@ class Carried:
         """Who should be asked first; None where there is no state, or only one target."""
         if len(self._targets) == 1 and not self._targets[0].provider.other_keys:
             return None
-        for message in reversed(self._messages):
+        for index in range(len(self._messages) - 1, -1, -1):
+            message = self._messages[index]
             if message.get("role") != "assistant":
                 continue
-            found = opaque(message)
+            found = self._state(index)
             maker = self._maker(message, found)
             if maker is not None:
                 return lambda target: (0 if _is(maker, target) else 1 if self._takes(maker, target) else 2, 0)
@@ -120,7 +122,7 @@ class Carried:
             if message.get("role") != "assistant":
                 messages.append(message)
                 continue
-            new, lost = self._fit(message, target, verbatim=verbatim)
+            new, lost = self._fit(message, self._state(index), target, verbatim=verbatim)
             dropped += [f"messages.{index}.{place}" for place in lost]
             if verbatim and lost and new is not message and says_nothing(new):
                 removed.append(index)
@@ -134,12 +136,20 @@ class Carried:
 
     # --- one message
 
-    def _fit(self, message: Json, target: Target, *, verbatim: bool) -> tuple[Json, list[str]]:
+    def _state(self, index: int) -> list[Opaque]:
+        """The state that is in a message."""
+        found = self._found.get(index)
+        if found is None:
+            found = self._found[index] = opaque(self._messages[index])
+        return found
+
+    def _fit(self, message: Json, found: Sequence[Opaque], target: Target, *, verbatim: bool) -> tuple[Json, list[str]]:
         """An assistant's message for a target, and the places of what it is not sent."""
-        found = opaque(message)
         if found and (maker := self._maker(message, found)) is not None and not self._takes(maker, target):
             return without(message, (each.path for each in found)), [each.place for each in found]
-        return self._mended(message, target, verbatim=verbatim) if self._hidden else (message, [])
+        if not self._hidden or any(map(_is_anthropics_thought, found)):  # with which its calls have nothing besides
+            return message, []
+        return self._mended(message, target, verbatim=verbatim)
 
     def _mended(self, message: Json, target: Target, *, verbatim: bool) -> tuple[Json, list[str]]:
         """A message with the state that its client left out; the places of what is not the target's."""
@@ -231,6 +241,10 @@ def _once(look_up: Callable[[str], _T]) -> Callable[[str], _T]:
         return known[name]
 
     return find
+
+
+def _is_anthropics_thought(state: Opaque) -> bool:
+    return state.dialect == ANTHROPIC and state.path[0] != "extra_content"
 
 
 def _has_thought(blocks: object) -> bool:

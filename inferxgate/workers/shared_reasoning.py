@@ -18,6 +18,7 @@ import logging
 import struct
 import time
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -225,9 +226,8 @@ class _Kept:
     def __init__(self, parts: Sequence[bytes]) -> None:
         self.parts = parts
         self.at_s: float = _HEAD.unpack_from(parts[0])[0]
-        hashes, self._maker, *turn = b"".join(parts)[_HEAD.size :].split(b"\n", 2)
+        self._hashes, self._maker, *turn = b"".join(parts)[_HEAD.size :].split(b"\n", 2)
         self._turn = turn[0] if turn else None
-        self.hashes = [bytes.fromhex(each) for each in orjson.loads(hashes)]
 
     @classmethod
     def build(cls, at_s: float, tenant: str, turn: Turn) -> _Kept:
@@ -240,6 +240,11 @@ class _Kept:
         count = -(-(_HEAD.size + len(content)) // _PART_BYTES)
         data = _HEAD.pack(at_s, count) + content
         return cls([data[begin : begin + _PART_BYTES] for begin in range(0, len(data), _PART_BYTES)])
+
+    @cached_property
+    def hashes(self) -> list[bytes]:
+        """Of its calls, then of its marks."""
+        return [bytes.fromhex(each) for each in orjson.loads(self._hashes)]
 
     @property
     def space(self) -> int:

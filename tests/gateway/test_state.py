@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from random import Random
 from typing import Any
 
 import pytest
@@ -11,13 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inferxgate.canonical.chat import ChatRequest
+from inferxgate.catalog.abilities import Abilities
 from inferxgate.dialects.openai_chat import parse_request
+from inferxgate.dialects.openai_sizes import PromptSize
 from inferxgate.dialects.openai_state import opaque
+from inferxgate.gateway.admission import Admitted, Offer
 from inferxgate.gateway.reasoning import maker_of, mark_of
-from inferxgate.gateway.routing import Target
+from inferxgate.gateway.routing import Plan, Strategy, Target
+from inferxgate.gateway.selection import Selection
 from inferxgate.gateway.state import Carried
 from inferxgate.providers import anthropic, gemini, openai
 from inferxgate.providers.provider import Provider
+from inferxgate.workers.health import LocalHealth
 from inferxgate.workers.reasoning import Block, Maker, Thoughts
 
 PROXY = "http://127.0.0.1:1"
@@ -108,6 +114,17 @@ def test_what_the_client_brought_back_is_left_alone() -> None:
     world = World(turn, thoughts=claudes("call_a"))
     fitted = world.carried.fitted(world.request, CLAUDE)
     assert fitted.request is world.request
+
+
+def test_what_anthropics_own_tools_said_brings_no_thought_back() -> None:
+    extra = {"anthropic": {"blocks": [{"block": {"type": "x_tool_result"}, "before": {}}]}}
+    turn = {"role": "assistant", "content": "x", "extra_content": extra, "tool_calls": [call("call_a")]}
+    assert World(turn, thoughts=claudes("call_a")).sent(CLAUDE) == ([{**turn, "thinking_blocks": BLOCKS}], ())
+
+
+def test_thoughts_among_the_content_are_not_put_back_twice() -> None:
+    turn = {"role": "assistant", "content": BLOCKS, "tool_calls": [call("call_a")]}
+    assert World(turn, thoughts=claudes("call_a")).sent(CLAUDE) == ([turn], ())
 
 
 def test_thought_that_came_back_without_its_signature_is_put_back_whole() -> None:
@@ -280,6 +297,30 @@ def test_one_target_needs_no_order() -> None:
     world = World(turn, targets=(THERE,))
     assert world.carried.rank() is None
     assert not world.asked
+
+
+STRATEGIES: list[Strategy] = ["ordered", "weighted", "least_busy", "lowest_latency", "cheapest"]
+ALIAS = (replace(CLAUDE, weight=100), HERE, replace(GPT, weight=1_000_000), replace(GEMINI, weight=7))
+
+
+@given(st.sampled_from(STRATEGIES), st.randoms(use_true_random=False), st.sampled_from(TARGETS))
+def test_the_maker_comes_first_whatever_the_strategy(strategy: Strategy, random: Random, maker: Target) -> None:
+    """And all others after it, each once, in the order that the strategy gives them without it."""
+    offers = tuple(Offer(target, Abilities(), None, 10, 0) for target in ALIAS)
+    admitted = Admitted("use_1", 0, Plan("alias", ALIAS, strategy), offers, PromptSize(1, 1, 0))
+    state = random.getstate()
+    plain = Selection(LocalHealth(), chance=random.random).order(admitted, stream=False)
+    turn = {"role": "assistant", "content": None, "tool_calls": [call("call_a")]}
+    rank = World(turn, thoughts=claudes("call_a", maker=maker)).carried.rank()
+    random.setstate(state)
+    ranked = Selection(LocalHealth(), chance=random.random).order(admitted, stream=False, rank=rank)
+    first = [offer for offer in plain if maker_of(offer.target) == maker_of(maker)]
+    assert ranked[: len(first)] == first
+    others = [offer for offer in plain if offer not in first]
+    able = [
+        offer for offer in others if maker.provider in (VENDOR, EUROPE) and offer.target.provider.name == "anthropic"
+    ]
+    assert ranked[len(first) :] == able + [offer for offer in others if offer not in able]
 
 
 # --- whatever the conversation
