@@ -39,6 +39,8 @@ class Opaque:
     """The state itself."""
     dialect: str
     """The dialect whose providers make this kind."""
+    whole: bool = False
+    """Whether it is all the state of its answer, whose calls have none of their own."""
 
     @property
     def place(self) -> str:
@@ -119,7 +121,7 @@ def block_word(block: Json) -> str:
 
 
 def _thought(path: Path, block: Json) -> Iterator[Opaque]:
-    yield from _words(path, block, ("signature", "data"), ANTHROPIC)
+    yield from _words(path, block, ("signature", "data"), ANTHROPIC, whole=True)
     for found in _google(path, block):
         yield Opaque(path, found.word, GEMINI)
 
@@ -136,10 +138,10 @@ def _google(path: Path, carrier: Json) -> Iterator[Opaque]:
         yield from _words(where, fields, ("thought_signature",), GEMINI)
 
 
-def _words(path: Path, holder: Json, names: Iterable[str], dialect: str) -> Iterator[Opaque]:
+def _words(path: Path, holder: Json, names: Iterable[str], dialect: str, *, whole: bool = False) -> Iterator[Opaque]:
     for name in names:
         if isinstance(word := holder.get(name), str) and word:
-            yield Opaque(path, word, dialect)
+            yield Opaque(path, word, dialect, whole)
 
 
 def _objects(value: object) -> Iterator[Json]:

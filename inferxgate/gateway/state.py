@@ -29,7 +29,7 @@ from typing import Any, TypeVar
 from inferxgate.canonical.chat import ChatRequest, Thought
 from inferxgate.dialects import openai_chat
 from inferxgate.dialects.openai_answers import thinking_block
-from inferxgate.dialects.openai_state import ANTHROPIC, Opaque, opaque, says_nothing, without
+from inferxgate.dialects.openai_state import Opaque, opaque, says_nothing, without
 from inferxgate.gateway.reasoning import mark_of
 from inferxgate.gateway.routing import Target
 from inferxgate.providers.addresses import is_vendors_host
@@ -147,7 +147,7 @@ class Carried:
         """An assistant's message for a target, and the places of what it is not sent."""
         if found and (maker := self._maker(message, found)) is not None and not self._takes(maker, target):
             return without(message, (each.path for each in found)), [each.place for each in found]
-        if not self._hidden or any(map(_is_anthropics_thought, found)):  # with which its calls have nothing besides
+        if not self._hidden or any(each.whole for each in found):
             return message, []
         return self._mended(message, target, verbatim=verbatim)
 
@@ -241,10 +241,6 @@ def _once(look_up: Callable[[str], _T]) -> Callable[[str], _T]:
         return known[name]
 
     return find
-
-
-def _is_anthropics_thought(state: Opaque) -> bool:
-    return state.dialect == ANTHROPIC and state.path[0] != "extra_content"
 
 
 def _has_thought(blocks: object) -> bool:
