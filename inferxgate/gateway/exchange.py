@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import orjson
 
@@ -12,6 +13,7 @@ from inferxgate.canonical.chat import ChatRequest, Chunk, Finish, Start, ToolCal
 from inferxgate.canonical.conversation import Bytes
 from inferxgate.catalog.abilities import Abilities
 from inferxgate.dialects.failures import spelt
+from inferxgate.dialects.openai_state import words_of_answer
 from inferxgate.dialects.protocol import BuildTarget, Event, FailedAnswer
 from inferxgate.dialects.registry import DIALECTS
 from inferxgate.errors import GatewayError
@@ -19,6 +21,8 @@ from inferxgate.framing.sse import SSEDecoder, SSEEvent
 from inferxgate.gateway.routing import Target
 from inferxgate.providers.http import HttpRequest
 
+_MOST_STATE = 64
+"""Pieces of opaque state that are noted of one answer."""
 _MAX_WITHHELD = 1_000
 """Characters of a provider's words that go to the log."""
 
@@ -45,6 +49,8 @@ class Exchange:
         self._tool_names: Mapping[str, str] = {}
         self.dropped: tuple[str, ...] = ()
         """Parameters that the target does not take and that were left out of the request."""
+        self.state: list[str] = []
+        """Opaque state in an answer that goes through as it comes."""
         self.failure: GatewayError | None = None
         """What went wrong in the stream, after the events that were returned so far."""
 
@@ -67,7 +73,8 @@ class Exchange:
         """
         if self._mend is not None:
             data = self._mend(data, self._quirks)
-        chunks = self._dialect.parse_response(data, self._seed)[1]
+        body, chunks = self._dialect.parse_response(data, self._seed)
+        self._note_state(body)
         if not _is_finished(chunks):
             raise FailedAnswer(_UNFINISHED, chunks)
         return data, self._named_back(chunks)
@@ -169,8 +176,13 @@ class Exchange:
                 self.failure = error
                 break
             if event is not None:
+                self._note_state(event.body)
                 events.append(replace(event, chunks=self._named_back(event.chunks)) if self._tool_names else event)
         return events
+
+    def _note_state(self, body: Mapping[str, Any]) -> None:
+        if self.verbatim and len(self.state) < _MOST_STATE:
+            self.state += words_of_answer(body)
 
     def _named_back(self, chunks: tuple[Chunk, ...]) -> tuple[Chunk, ...]:
         """The chunks with the client's own names of its tools."""

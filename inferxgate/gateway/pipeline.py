@@ -32,6 +32,7 @@ from inferxgate.gateway.routing import ModelEntry, Target
 from inferxgate.gateway.selection import Selection
 from inferxgate.gateway.settling import Settling
 from inferxgate.gateway.setup import Setup
+from inferxgate.gateway.state import Carried
 from inferxgate.gateway.tries import GiveUp, Go, Tries, Wait, goes_on
 from inferxgate.store.records import Status, UsageRecord
 from inferxgate.workers.health import Health, LocalHealth
@@ -204,6 +205,13 @@ class _Request:
         self._setup = setup
         self._tenant = caller.tenant
         self._scopes = caller.scopes
+        self._carried = Carried(
+            request,
+            [offer.target for offer in admitted.offers],
+            setup.router.providers,
+            recall=lambda call: gateway.reasoning.recall(caller.tenant, call),
+            made_by=lambda mark: gateway.reasoning.made_by(caller.tenant, mark),
+        )
         self._meter = Meter(caller, request, admitted, request_id=request_id)
         gateway.began(self._meter)
         self._told = told
@@ -243,7 +251,8 @@ class _Request:
 
     async def answer(self) -> WholeReply | StreamReply:
         """Ask one target after the other, until one answers or nothing is left to be tried."""
-        offers = self._gateway.selection.order(self._admitted, stream=self._request.stream)
+        selection, stream = self._gateway.selection, self._request.stream
+        offers = selection.order(self._admitted, stream=stream, rank=self._carried.rank())
         tries = self._tries(offers)
         failure: GatewayError | None = None
         while True:
@@ -283,7 +292,7 @@ class _Request:
             self._request,
             setup=self._setup,
             meter=self._meter,
-            recall=lambda call: self._gateway.reasoning.recall(self._tenant, call),
+            carried=self._carried,
             seed=self._admitted.record_id.removeprefix("use_"),
             request_id=self._request_id,
         )
@@ -300,7 +309,7 @@ class _Request:
             self._answered()
             self._ended_well()
             cost_nanos, rate = self._record("ok", 200, scopes=self._scopes)
-            return WholeReply(offer.target, data, chunks, cost_nanos, attempt.exchange.dropped, rate)
+            return WholeReply(offer.target, data, chunks, cost_nanos, attempt.dropped, rate)
         opened = await attempt.stream()
         try:
             self._go_on_for_filter([chunk for event in opened.first for chunk in event.chunks], tries)
@@ -324,7 +333,7 @@ class _Request:
             finally:
                 await opened.close(done=attempt.exchange.done)
 
-        return StreamReply(attempt.target, attempt.exchange.dropped, events, close)
+        return StreamReply(attempt.target, attempt.dropped, events, close)
 
     async def _events(self, opened: OpenStream) -> AsyncGenerator[list[Event], None]:
         with self.recorded():

@@ -18,6 +18,7 @@ from inferxgate.errors import Fault, GatewayError
 from inferxgate.gateway.admission import Admitted, Offer
 from inferxgate.gateway.latency import Latencies
 from inferxgate.gateway.routing import Target
+from inferxgate.gateway.state import Rank
 from inferxgate.workers.health import CircuitKey, Health
 
 _COOL_SECONDS = 1.0
@@ -47,12 +48,16 @@ class Selection:
         self._busy: Counter[str] = Counter()
         self._chance = chance
 
-    def order(self, admitted: Admitted, *, stream: bool) -> list[Offer]:
-        """The targets that may serve a request, once for each credential, in the order in which to ask them."""
+    def order(self, admitted: Admitted, *, stream: bool, rank: Rank | None = None) -> list[Offer]:
+        """The targets that may serve a request, once for each credential, in the order in which to ask them.
+
+        ``rank`` comes before the strategy: what carries state stays with who made it.
+        """
         offers: Sequence[Offer] = admitted.offers
         if len(offers) > 1:
             offers = self._sorted(admitted, stream=stream)
-        return [each for offer in offers for each in _with_each_key(offer)]
+        ordered = [each for offer in offers for each in _with_each_key(offer)]
+        return ordered if rank is None else sorted(ordered, key=lambda offer: rank(offer.target))
 
     def _sorted(self, admitted: Admitted, *, stream: bool) -> Sequence[Offer]:
         offers = admitted.offers
