@@ -123,9 +123,9 @@ class Runtime:
 
 @asynccontextmanager
 async def open_runtime(
-    loaded: Loaded, metrics: Metrics | None = None, *, serving: bool = True
+    loaded: Loaded, metrics: Metrics | None = None, *, prepared: Prepared | None = None, serving: bool = True
 ) -> AsyncIterator[Runtime]:
-    """Open every part; ``metrics`` are made where none are given.
+    """Open every part; ``metrics`` are made where none are given, and so is what ``prepare`` makes of ``loaded``.
 
     Not ``serving``: for the operator alone, who has no limits to be shared with anybody. Raises ``StartError`` of one
     line for what cannot be opened.
@@ -155,7 +155,7 @@ async def open_runtime(
             metrics.watch_part("limits", lambda: shared.failure)
         ledger.start()
         stack.callback(ledger.close)
-        prepared = prepare(loaded)
+        prepared = prepared or prepare(loaded)
         engines = EnginesInUse(prepared.engines)
         stack.push_async_callback(engines.close)
         health = LocalHealth(build_health_policy(settings))
