@@ -14,7 +14,7 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from inferxgate import errors
@@ -35,7 +35,7 @@ from inferxgate.gateway.setup import Setup
 from inferxgate.gateway.state import Carried
 from inferxgate.gateway.tries import GiveUp, Go, Tries, Wait, goes_on
 from inferxgate.store.records import Status, UsageRecord
-from inferxgate.workers.health import Health, LocalHealth
+from inferxgate.workers.health import Health, HealthPolicy, LocalHealth
 from inferxgate.workers.limits import Limits, RateState, Scope
 from inferxgate.workers.metrics import Metrics
 from inferxgate.workers.reasoning import ReasoningMemory
@@ -116,7 +116,7 @@ class Gateway:
     ) -> None:
         """``health`` and ``slots`` are those of this process alone where none are given."""
         self.setup = setup
-        """For the requests that come from now on; assign another one when the configuration changes."""
+        """For the requests that come from now on."""
         self._limits = limits
         self._admission = Admission(limits, ledger, metrics)
         self.settling = Settling(limits, ledger, metrics)
@@ -128,6 +128,16 @@ class Gateway:
         self.slots = slots or LocalSlots()
         self.queue = FairQueue(self.slots, most_waiting=setup.policy.max_queued)
         self.unpriced = UnpricedWarnings()
+
+    def configure(self, setup: Setup, *, health: HealthPolicy, bounds: Mapping[str, int]) -> None:
+        """Take another configuration, at once and as a whole; what is under way keeps the one that it began with.
+
+        ``bounds``: how many requests may be under way, by provider, and in all under the empty name.
+        """
+        self.setup = setup
+        self.queue.most_waiting = setup.policy.max_queued
+        self.selection.health.configure(health)
+        self.slots.configure(bounds)
 
     def models(self, caller: Caller) -> list[tuple[str, Target]]:
         """The names of the models that a caller may use, and where they lead."""
@@ -214,6 +224,7 @@ class _Request:
         )
         self._meter = Meter(caller, request, admitted, request_id=request_id)
         gateway.began(self._meter)
+        setup.uses.begin()
         self._told = told
         self._ended: Status = "client_closed"
         """What it means when the stream is closed before its end."""
@@ -453,6 +464,7 @@ class _Request:
         if self._recorded:
             return None, None
         self._recorded = True
+        self._setup.uses.end()
         self._abandoned()
         self._leave_slots()
         record = self._meter.record(status, http_status, error_code=error_code)
