@@ -9,14 +9,13 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import replace
 
 from inferxgate import errors
 from inferxgate.canonical.chat import ChatRequest, ChatResponse, Chunk, ReasoningDelta, ReasoningSeal, ToolCallDelta
 from inferxgate.dialects.protocol import Event, MediaNeeded
 from inferxgate.errors import GatewayError
 from inferxgate.gateway.admission import Offer
-from inferxgate.gateway.exchange import Exchange
+from inferxgate.gateway.exchange import Exchange, laid_over
 from inferxgate.gateway.metering import Meter
 from inferxgate.gateway.reasoning import restored, turn_of
 from inferxgate.gateway.setup import Setup
@@ -51,9 +50,7 @@ class Attempt:
         self._request_id = request_id
         self._answer: ChatResponse | None = None
         """What the model thought and called, where a client of another dialect may leave it out next time."""
-        if target.params:
-            body = {**request.source.body, **target.params}
-            request = replace(request, source=replace(request.source, body=body))
+        request = laid_over(request, target)
         if target.provider.row.dialect != request.source.dialect:
             self._answer = ChatResponse()
             request = restored(request, target.provider.name, recall)
