@@ -28,6 +28,7 @@ from inferxgate.providers.http import Timeouts
 from inferxgate.providers.provider import Provider
 from inferxgate.providers.registry import ROWS
 from inferxgate.storage import journal_folder, open_store, reasoning_folder, retention_limits, shared_folder
+from inferxgate.storage_health import build_health_policy
 from inferxgate.store.protocol import Store
 from inferxgate.store.retention import Retention
 from inferxgate.upstream.echo import EchoUpstream
@@ -36,7 +37,7 @@ from inferxgate.upstream.media import HttpsFetch, MediaFetcher, NoFetch
 from inferxgate.upstream.protocol import Upstream
 from inferxgate.workers.attempts import Attempts, NoAttempts
 from inferxgate.workers.election import Election
-from inferxgate.workers.health import Health, HealthPolicy, LocalHealth
+from inferxgate.workers.health import Health, LocalHealth
 from inferxgate.workers.limits import Limits, NoLimits
 from inferxgate.workers.metrics import Metrics
 from inferxgate.workers.reasoning import NoReasoning, ReasoningMemory
@@ -171,19 +172,6 @@ def build_policy(settings: Settings) -> Policy:
         max_wait_seconds=routing.max_wait_seconds,
         queue_seconds=routing.queue_seconds,
         max_queued=routing.max_queued_requests,
-    )
-
-
-def build_health_policy(settings: Settings) -> HealthPolicy:
-    """What it says about when a target is left alone."""
-    routing = settings.routing
-    return HealthPolicy(
-        window_seconds=routing.window_seconds,
-        min_failures=routing.min_failures,
-        failure_ratio=routing.failure_ratio,
-        cooldown_seconds=routing.cooldown_seconds,
-        max_cooldown_seconds=routing.max_cooldown_seconds,
-        set_aside_seconds=routing.set_aside_seconds,
     )
 
 
