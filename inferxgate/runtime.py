@@ -37,11 +37,12 @@ from inferxgate.storage import (
     retention_limits,
     shared_folder,
 )
+from inferxgate.storage_health import build_health_policy
 from inferxgate.store.protocol import Store
 from inferxgate.store.retention import Retention
 from inferxgate.workers.attempts import Attempts, NoAttempts
 from inferxgate.workers.election import Election
-from inferxgate.workers.health import Health, HealthPolicy, LocalHealth
+from inferxgate.workers.health import Health, LocalHealth
 from inferxgate.workers.limits import Limits, NoLimits
 from inferxgate.workers.metrics import Metrics
 from inferxgate.workers.model_lists import ModelLists
@@ -260,19 +261,6 @@ def build_policy(settings: Settings) -> Policy:
         max_wait_seconds=routing.max_wait_seconds,
         queue_seconds=routing.queue_seconds,
         max_queued=routing.max_queued_requests,
-    )
-
-
-def build_health_policy(settings: Settings) -> HealthPolicy:
-    """What it says about when a target is left alone."""
-    routing = settings.routing
-    return HealthPolicy(
-        window_seconds=routing.window_seconds,
-        min_failures=routing.min_failures,
-        failure_ratio=routing.failure_ratio,
-        cooldown_seconds=routing.cooldown_seconds,
-        max_cooldown_seconds=routing.max_cooldown_seconds,
-        set_aside_seconds=routing.set_aside_seconds,
     )
 
 

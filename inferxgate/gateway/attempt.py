@@ -26,7 +26,7 @@ from inferxgate.canonical.chat import (
 from inferxgate.dialects.protocol import Event, MediaNeeded
 from inferxgate.errors import GatewayError
 from inferxgate.gateway.admission import Offer
-from inferxgate.gateway.exchange import Exchange
+from inferxgate.gateway.exchange import Exchange, laid_over
 from inferxgate.gateway.metering import Meter
 from inferxgate.gateway.reasoning import maker_of, marks_of, turn_of
 from inferxgate.gateway.setup import Setup
@@ -63,9 +63,7 @@ class Attempt:
         self._request_id = request_id
         self._answer: ChatResponse | None = None
         """What the model thought and called, where a client of another dialect may leave it out next time."""
-        if target.params:
-            body = {**request.source.body, **target.params}
-            request = replace(request, source=replace(request.source, body=body))
+        request = laid_over(request, target)
         if target.provider.row.dialect != request.source.dialect:
             self._answer = ChatResponse()
         self._fitted = carried.fitted(request, target)

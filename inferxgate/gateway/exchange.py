@@ -27,6 +27,14 @@ _MAX_WITHHELD = 1_000
 """Characters of a provider's words that go to the log."""
 
 
+def laid_over(request: ChatRequest, target: Target) -> ChatRequest:
+    """The request with the fields that the target sets in it."""
+    if not target.params:
+        return request
+    body = {**request.source.body, **target.params}
+    return replace(request, source=replace(request.source, body=body))
+
+
 class Exchange:
     """What is asked of one target, and what its bytes mean."""
 
@@ -46,7 +54,8 @@ class Exchange:
         self._parser = self._dialect.stream_reader(seed)
         self.verbatim = self._dialect.name == request.source.dialect
         """Whether the target speaks the client's dialect, so that answers go through as they come."""
-        self._tool_names: Mapping[str, str] = {}
+        self.tool_names: Mapping[str, str] = {}
+        """The client's name for each tool that goes by another one in the request."""
         self.dropped: tuple[str, ...] = ()
         """Parameters that the target does not take and that were left out of the request."""
         self.state: list[str] = []
@@ -63,7 +72,7 @@ class Exchange:
         target = replace(self._build_target, fetched=fetched) if fetched is not None else self._build_target
         call = self._dialect.build_request(self._request, target)
         self.dropped = call.dropped
-        self._tool_names = call.tool_names
+        self.tool_names = call.tool_names
         return self._target.provider.request(call, model=self._target.model, stream=self._request.stream)
 
     def whole(self, data: bytes) -> tuple[bytes, tuple[Chunk, ...]]:
@@ -177,7 +186,7 @@ class Exchange:
                 break
             if event is not None:
                 self._note_state(event.body)
-                events.append(replace(event, chunks=self._named_back(event.chunks)) if self._tool_names else event)
+                events.append(replace(event, chunks=self._named_back(event.chunks)) if self.tool_names else event)
         return events
 
     def _note_state(self, body: Mapping[str, Any]) -> None:
@@ -186,10 +195,10 @@ class Exchange:
 
     def _named_back(self, chunks: tuple[Chunk, ...]) -> tuple[Chunk, ...]:
         """The chunks with the client's own names of its tools."""
-        if not self._tool_names:
+        if not self.tool_names:
             return chunks
         return tuple(
-            replace(chunk, name=self._tool_names.get(chunk.name, chunk.name))
+            replace(chunk, name=self.tool_names.get(chunk.name, chunk.name))
             if isinstance(chunk, ToolCallDelta) and chunk.name is not None
             else chunk
             for chunk in chunks

@@ -128,6 +128,8 @@ class Gateway:
         self.slots = slots or LocalSlots()
         self.queue = FairQueue(self.slots, most_waiting=setup.policy.max_queued)
         self.unpriced = UnpricedWarnings()
+        metrics.watch_queue(self.queue.waiting)
+        metrics.watch_targets(self.selection.unavailable)
 
     def configure(self, setup: Setup, *, health: HealthPolicy, bounds: Mapping[str, int]) -> None:
         """Take another configuration, at once and as a whole; what is under way keeps the one that it began with.
@@ -266,8 +268,13 @@ class _Request:
         offers = selection.order(self._admitted, stream=stream, rank=self._carried.rank())
         tries = self._tries(offers)
         failure: GatewayError | None = None
+        failed: Offer | None = None
         while True:
-            match tries.next(time.monotonic()):
+            step = tries.next(time.monotonic())
+            if failed is not None and failure is not None:
+                self._log_what_follows(failed, failure, step)
+                failed = None
+            match step:
                 case Go(offer):
                     try:
                         reply = await self._ask(offer, tries)
@@ -276,7 +283,7 @@ class _Request:
                         if not goes_on(error, self._admitted.plan.fallback_on):
                             raise
                         tries.failed(offer, error, time.monotonic())
-                        failure = error
+                        failed, failure = offer, error
                     else:
                         if reply is not None:
                             return reply
@@ -284,6 +291,27 @@ class _Request:
                     await asyncio.sleep(seconds)
                 case GiveUp(ready_seconds):
                     raise self._given_up(failure, tries, ready_seconds)
+
+    def _log_what_follows(self, failed: Offer, failure: GatewayError, step: Go | Wait | GiveUp) -> None:
+        """One line about a failure that the client will not hear of."""
+        match step:
+            case Go(offer):
+                follows = f"{offer.target.name} is asked next"
+            case Wait(seconds):
+                follows = f"another attempt follows in {seconds:.1f} s"
+            case GiveUp():
+                return  # it will hear of this one
+        said = "" if failure.withheld is None else f". It said: {failure.withheld}"
+        log.log(
+            logging.INFO if failure.withheld is None else logging.WARNING,
+            "request %s to %s failed with %s (status %s): %s%s",
+            self._request_id,
+            failed.target.name,
+            failure.code or failure.kind.code,
+            failure.upstream_status or "none",
+            follows,
+            said,
+        )
 
     def _tries(self, offers: Sequence[Offer]) -> Tries:
         selection = self._gateway.selection
@@ -386,6 +414,8 @@ class _Request:
             self._leave_slots()
             return False
         self._attempt = attempt
+        if self._begun:
+            self._gateway.metrics.tried_again(offer.target.provider.name)
         self._begun = time.monotonic()
         self._meter.tries(offer)
         self._gateway.unpriced.note(offer.target.name, offer.price)
@@ -418,6 +448,8 @@ class _Request:
         if isinstance(error, FailedAnswer):
             self._meter.observe(error.chunks)
         attempt.exchange.name(error)
+        if self._meter.sent:
+            self._gateway.metrics.attempt_failed(attempt.target.provider.name, error.kind.code)
         self._meter.answered = error.upstream_status is not None or self._meter.answered
         self._gateway.selection.failed(attempt.offer, error, begun=self._begun)
         self._left(attempt)

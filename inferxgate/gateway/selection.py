@@ -23,6 +23,7 @@ from inferxgate.workers.health import CircuitKey, Health
 
 _COOL_SECONDS = 1.0
 """How long a target is left alone that limits our rate without saying how long."""
+_LEFT_ALONE = frozenset({"open", "cooling", "set_aside"})
 _REFUSED = frozenset({errors.UPSTREAM_AUTH_ERROR, errors.UPSTREAM_QUOTA_EXCEEDED})
 
 log = logging.getLogger(__name__)
@@ -84,6 +85,10 @@ class Selection:
     def is_aside(self, offer: Offer) -> bool:
         """Whether its credential is to be used only where nothing else is left."""
         return self.health.wait_seconds(credential_of(offer.target)) > 0
+
+    def unavailable(self) -> Counter[tuple[str, str]]:
+        """How many targets and credentials are left alone now, by provider and state."""
+        return Counter((each.key.provider, each.state) for each in self.health.states() if each.state in _LEFT_ALONE)
 
     def enter(self, offer: Offer) -> bool:
         """Begin to ask it. False: somebody else has just begun the one attempt that a target on probation may have."""
