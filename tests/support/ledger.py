@@ -1,0 +1,34 @@
+"""What a gateway has recorded, and what it still has reserved, read from outside as it lies in its data folder."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import defaultdict
+from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from inferxgate.workers.shared import SharedMemory
+from inferxgate.workers.shared_limits import SharedLimits
+
+Record = dict[str, Any]
+
+
+def records_by_request(data_dir: Path) -> dict[str, list[Record]]:
+    """All records in the store, by the request's id. What still stands in a journal is not among them."""
+    with closing(sqlite3.connect(f"file:{data_dir}/inferxgate.db?mode=ro", uri=True)) as store:
+        store.row_factory = sqlite3.Row
+        found: dict[str, list[Record]] = defaultdict(list)
+        for row in store.execute("SELECT * FROM usage"):
+            found[row["request_id"]].append(dict(row))
+    return found
+
+
+def reserved(data_dir: Path) -> Mapping[Any, tuple[int, int]]:
+    """Requests under way and nano-dollars reserved, of each key and user that has any."""
+    memory = SharedMemory.open(data_dir / "workers")
+    try:
+        return SharedLimits(memory, "a test").reserved()
+    finally:
+        memory.close()
