@@ -36,15 +36,17 @@ from inferxgate.upstream.media import HttpsFetch, MediaFetcher, NoFetch
 from inferxgate.upstream.protocol import Upstream
 from inferxgate.workers.attempts import Attempts, NoAttempts
 from inferxgate.workers.election import Election
-from inferxgate.workers.health import HealthPolicy, LocalHealth
+from inferxgate.workers.health import Health, HealthPolicy, LocalHealth
 from inferxgate.workers.limits import Limits, NoLimits
 from inferxgate.workers.metrics import Metrics
 from inferxgate.workers.reasoning import NoReasoning, ReasoningMemory
 from inferxgate.workers.shared import SharedMemory
 from inferxgate.workers.shared_attempts import SharedAttempts
+from inferxgate.workers.shared_health import SharedHealth
 from inferxgate.workers.shared_limits import SharedLimits
 from inferxgate.workers.shared_reasoning import SharedReasoning, forget_reasoning
-from inferxgate.workers.slots import LocalSlots
+from inferxgate.workers.shared_slots import SharedSlots
+from inferxgate.workers.slots import LocalSlots, Slots
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,8 @@ async def open_runtime(
         limits: Limits = NoLimits()
         attempts: Attempts = NoAttempts()
         reasoning: ReasoningMemory = NoReasoning()
+        health: Health = LocalHealth(build_health_policy(settings))
+        slots: Slots = LocalSlots()
         if serving:
             reasoning = _open_reasoning(stack, loaded, ledger)
             # Closed after the ledger, whose thread uses them to its end.
@@ -97,6 +101,8 @@ async def open_runtime(
             stack.callback(memory.close)
             limits = shared = SharedLimits(memory, ledger.name, alerts=settings.limits.budget_alerts)
             attempts = SharedAttempts(memory)
+            health = SharedHealth(memory, build_health_policy(settings))
+            slots = shared_slots = SharedSlots(memory, ledger.name)
             metrics.watch_part("limits", lambda: shared.failure)
         ledger.start()
         stack.callback(ledger.close)
@@ -106,8 +112,6 @@ async def open_runtime(
         upstream = await _open_upstream(stack, settings, providers)
         media: MediaFetcher = HttpsFetch() if settings.media.fetch_urls else NoFetch()
         stack.push_async_callback(media.close)
-        health = LocalHealth(build_health_policy(settings))
-        slots = LocalSlots()
         setup = Setup(router, catalog, upstream, media, build_policy(settings))
         gateway = Gateway(
             setup, limits=limits, ledger=ledger, metrics=metrics, reasoning=reasoning, health=health, slots=slots
@@ -115,13 +119,13 @@ async def open_runtime(
         slots.configure(build_bounds(settings))
         ledger.also(gateway.settling.retry, without_store=True)
         if serving:
-            recovery = Recovery(store, shared, ledger, gateway.settling)
+            recovery = Recovery(store, shared, ledger, gateway.settling, holdings=[shared_slots])
             _put_in_order(recovery, presence)
             ledger.also(recovery.watch)
             ledger.also(shared.sweep)
             ledger.also(Upkeep(Retention(store, retention_limits(loaded)), election).step)
-        notes = asyncio.create_task(gateway.keep_notes(), name="notes")
-        stack.callback(notes.cancel)
+        for name, work in (("notes", gateway.keep_notes()), ("targets", gateway.keep_watch())):
+            stack.callback(asyncio.create_task(work, name=name).cancel)
         yield Runtime(loaded, store, ledger, catalog, router, limits, attempts, metrics, gateway)
 
 

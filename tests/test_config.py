@@ -14,17 +14,9 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from inferxgate.catalog.abilities import Abilities
-from inferxgate.config import (
-    FactSettings,
-    ServerSettings,
-    Settings,
-    config_file,
-    data_folder,
-    database_path,
-    leaves,
-    load_settings,
-)
+from inferxgate.config import Settings, config_file, data_folder, database_path, leaves, load_settings
 from inferxgate.config_listing import as_toml
+from inferxgate.config_sections import FactSettings, ServerSettings
 from inferxgate.config_sources import ConfigFile, dotted, environment_name
 from inferxgate.dialects.quirks import Quirks
 from inferxgate.errors import StartError

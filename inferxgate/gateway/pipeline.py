@@ -49,6 +49,7 @@ CLIENT_CLOSED_STATUS = 499
 _FAULT = errors.INTERNAL_ERROR.code
 _NOTE_EVERY_SECONDS = 2.0
 _NOTES_AT_ONCE = 100
+_WATCH_EVERY_SECONDS = 1.0
 _NO_RETRY = {"x-should-retry": "false"}
 _WHOLE = ""
 """The name of the bound on all that is under way, beside the providers' own."""
@@ -123,7 +124,8 @@ class Gateway:
         self.metrics = metrics
         self.reasoning = reasoning
         self.selection = Selection(health or LocalHealth())
-        self.queue = FairQueue(slots or LocalSlots(), most_waiting=setup.policy.max_queued)
+        self.slots = slots or LocalSlots()
+        self.queue = FairQueue(self.slots, most_waiting=setup.policy.max_queued)
         self.unpriced = UnpricedWarnings()
 
     def models(self, caller: Caller) -> list[ModelEntry]:
@@ -166,6 +168,13 @@ class Gateway:
             for begin in range(0, len(under_way), _NOTES_AT_ONCE):
                 self.note(under_way[begin : begin + _NOTES_AT_ONCE])
                 await asyncio.sleep(0)
+
+    async def keep_watch(self) -> None:
+        """Tell the other workers how this one's targets fare, and hear of theirs, for ever."""
+        while True:
+            await asyncio.sleep(_WATCH_EVERY_SECONDS)
+            self.selection.health.sync()
+            self.slots.tidy()
 
     def note(self, meters: Iterable[Meter] | None = None) -> None:
         """Note what some requests under way, or all, have used so far."""

@@ -1,4 +1,4 @@
-"""What is done about processes that were killed: their journals are imported, their claims settled.
+"""What is done about processes that were killed: their journals are imported, their claims settled, their slots freed.
 
 A worker is dead when nobody holds the lock of its journal. Its claims whose records have reached the store are settled
 with them. The others are requests that nobody saw end: each is recorded with what was known of it (``worker_lost``),
@@ -18,9 +18,9 @@ import fcntl
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import get_args
+from typing import Protocol, get_args
 
 from inferxgate.gateway.ledger import Ledger, recover_one
 from inferxgate.gateway.settling import Settling
@@ -39,14 +39,34 @@ _LOOK_AGAIN_SECONDS = 0.05
 log = logging.getLogger(__name__)
 
 
+class Holdings(Protocol):
+    """What workers hold for as long as they live. Every method raises ``SharedUnavailable``."""
+
+    def owners(self) -> set[str]:
+        """The workers that hold any."""
+
+    def forget(self, owner: str) -> None:
+        """Free what a dead one held; may be done twice."""
+
+
 class Recovery:
     """Puts in order what dead workers left, at the start and while this one runs."""
 
-    def __init__(self, store: Store, limits: SharedLimits, ledger: Ledger, settling: Settling) -> None:
+    def __init__(
+        self,
+        store: Store,
+        limits: SharedLimits,
+        ledger: Ledger,
+        settling: Settling,
+        *,
+        holdings: Sequence[Holdings] = (),
+    ) -> None:
+        """``holdings``: whatever else is to be freed for the dead."""
         self._store = store
         self._limits = limits
         self._ledger = ledger
         self._settling = settling
+        self._holdings = holdings
         self._next = 0.0
 
     def watch(self) -> None:
@@ -79,8 +99,8 @@ class Recovery:
         self._limits.recount(sums_of(self._store, now_ms), now_ms)
 
     def _others(self) -> set[str]:
-        """Other processes with claims: where this one is alone, they are dead."""
-        return self._limits.owners() - {self._ledger.name}
+        """Other processes that hold anything: where this one is alone, they are dead."""
+        return self._limits.owners().union(*(each.owners() for each in self._holdings)) - {self._ledger.name}
 
     def _being_imported(self) -> bool:
         """Whether the store lacks anything of the dead, because somebody else is carrying it there."""
@@ -101,6 +121,8 @@ class Recovery:
         path = self._ledger.journal_of(owner)
         if recover_one(self._store, path) is None:
             return 0
+        for holdings in self._holdings:
+            holdings.forget(owner)
         claims = self._limits.claims_of(owner)
         stored = {record.id: record for record in self._store.usage_records([claim.id for claim in claims])}
         lost = 0

@@ -25,6 +25,7 @@ from inferxgate.gateway.setup import Policy
 
 _FIRST_PAUSE_SECONDS = 0.25
 _LONGEST_PAUSE_SECONDS = 8.0
+_SPREAD_SECONDS = 0.25
 _RATE_PAUSE_SECONDS = 1.0
 """After a 429 that does not say how long to wait."""
 _OF_THE_CREDENTIAL = frozenset(
@@ -128,7 +129,8 @@ class Tries:
                 return self._go(first)
             if self._waited + seconds <= self._policy.max_wait_seconds:
                 self._waited += seconds
-                return Wait(seconds)
+                # Not all who wait for the same moment come back at once, and nobody comes early.
+                return Wait(seconds + self._random() * min(seconds / 20, _SPREAD_SECONDS))
         last = next((each for each in live if each not in usual and not each.tried), None)
         if last is not None:
             return self._go(last)
@@ -146,8 +148,6 @@ class Tries:
         if pause is None:
             least = _RATE_PAUSE_SECONDS if error.kind is errors.UPSTREAM_RATE_LIMITED else _FIRST_PAUSE_SECONDS
             pause = min(least * 2 ** (here.failed - 1), _LONGEST_PAUSE_SECONDS) * (0.5 + self._random() / 2)
-        else:
-            pause *= 1 + self._random() / 20  # not all who were told the same time come back at once, and none early
         here.ready_at = now + pause
         if error.kind in _OF_THE_CREDENTIAL:
             return

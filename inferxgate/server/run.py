@@ -34,6 +34,7 @@ from inferxgate.server.endpoints import Draining, Parts
 from inferxgate.server.identity import Identity
 from inferxgate.server.listening import BACKLOG, all_loopback, listen, tls_context, url_of
 from inferxgate.server.logs import start_direct_logging, start_logging, stop_logging
+from inferxgate.server.open_files import raise_open_files, warn_of_few_open_files
 from inferxgate.server.protocol import GatewayProtocol
 from inferxgate.server.threads import Threads
 from inferxgate.server.throttle import SignIns
@@ -77,6 +78,7 @@ def run(loaded: Loaded, *, on_ready: OnReady) -> None:
     Raises ``StartError`` of one line where the server cannot start.
     """
     server = loaded.settings.server
+    raise_open_files()  # workers inherit it
     entrance = _open_entrance(server)
     with contextlib.closing(entrance):
         if server.workers > 1:
@@ -84,6 +86,7 @@ def run(loaded: Loaded, *, on_ready: OnReady) -> None:
             return
         remove_dead(loaded.data_dir)
         writer = start_logging(server.log_level, server.log_format)
+        warn_of_few_open_files()
         try:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 runner.run(_serve_alone(loaded, entrance, on_ready))
@@ -107,6 +110,7 @@ async def _serve_alone(loaded: Loaded, entrance: _Entrance, on_ready: OnReady) -
 def _supervise(loaded: Loaded, entrance: _Entrance, on_ready: OnReady) -> None:
     server = loaded.settings.server
     writer = start_direct_logging(server.log_level, server.log_format)
+    warn_of_few_open_files()
     try:
         with metrics_folder(loaded.data_dir) as folder:
             Supervisor(

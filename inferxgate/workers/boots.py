@@ -8,10 +8,11 @@ exclusively is alone.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -52,8 +53,7 @@ class Hold:
         return True
 
     def _usable(self, *, outlives_boot: bool) -> bool:
-        boot, _, rest = os.pread(self._fd, _MOST_BYTES, 0).partition(b" ")
-        form, _, state = rest.partition(b" ")
+        boot, form, state = _read(self._fd)
         return form == self._form and (boot == boot_id() or (outlives_boot and state == _WHOLE))
 
     def _write(self, state: bytes) -> None:
@@ -62,6 +62,34 @@ class Hold:
             os.pwrite(self._fd, note, 0)
             os.ftruncate(self._fd, len(note))
             os.fsync(self._fd)  # before the file that it is about changes
+
+
+@contextlib.contextmanager
+def kept_as_it_is(note: Path, *, form: bytes) -> Iterator[bool]:
+    """Whether there is a file of this boot and form, which nobody removes meanwhile. Writes nothing.
+
+    One that cannot be used is not held for a moment: whoever opens it must find itself alone to remove it.
+    Raises ``OSError``.
+    """
+    try:
+        fd = os.open(note, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        yield False
+        return
+    try:
+        usable = _read(fd)[:2] == (boot_id(), form)
+        if usable:
+            fcntl.flock(fd, fcntl.LOCK_SH)
+        yield usable
+    finally:
+        os.close(fd)
+
+
+def _read(fd: int) -> tuple[bytes, bytes, bytes]:
+    """Boot, form and state."""
+    boot, _, rest = os.pread(fd, _MOST_BYTES, 0).partition(b" ")
+    form, _, state = rest.partition(b" ")
+    return boot, form, state
 
 
 def boot_id() -> bytes:

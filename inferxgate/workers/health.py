@@ -197,7 +197,7 @@ class Circuit:
 
     def cool(self, now: float, code: str, seconds: float) -> None:
         seconds = min(seconds, MAX_COOL_SECONDS) if seconds > 0 else 0.0  # which NaN is not
-        if not self.kind and self.cool_until <= now:
+        if max(self.until, self.cool_until) <= now:
             self.since = now
         self.cool_until = max(self.cool_until, now + seconds)
         self._note(now, code)
@@ -247,7 +247,7 @@ class Circuit:
         if self.kind and now < self.until:
             name, until = self.kind, max(self.until, self.cool_until)
         elif now < self.cool_until:
-            name, until = "cooling", self.cool_until
+            name, until, since = "cooling", self.cool_until, max(since, self.until)
         elif self.kind:
             name, since = "half_open", max(self.until, self.cool_until)
             until = self.probe_until if now < self.probe_until else None
@@ -267,7 +267,7 @@ class Circuit:
         self.prober, self.probe_until, self.changed = "", 0.0, now
 
     def _note(self, now: float, code: str) -> None:
-        self.code, self.changed = code[:_MOST_CODE], now
+        self.code, self.changed = code[:_MOST_CODE].encode(errors="replace").decode(), now
 
 
 class Successes:

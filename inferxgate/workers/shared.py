@@ -25,7 +25,7 @@ from typing import Any, Protocol, cast
 import lmdb
 
 from inferxgate.errors import StartError, StoreUnavailable
-from inferxgate.workers.boots import Hold
+from inferxgate.workers.boots import Hold, kept_as_it_is
 
 log = logging.getLogger(__name__)
 
@@ -109,6 +109,11 @@ class SharedMemory:
         return self._databases[name]
 
     @property
+    def folder(self) -> Path:
+        """Where it stands; its users may keep small files beside it."""
+        return self._path
+
+    @property
     def failure(self) -> str | None:
         """Why nothing can be written, or None, as the last attempt found."""
         return self._failure
@@ -167,6 +172,26 @@ class SharedMemory:
             raise self.unavailable(error, write=False) from error
 
 
+def read_values(folder: Path, name: str) -> list[bytes]:
+    """All values of a database, for a process that takes no part: it creates and changes nothing in ``folder``.
+
+    None where there is no memory of this boot and form. Raises ``SharedUnavailable``. Not for a process that has the
+    memory open: LMDB must not open a file twice.
+    """
+    try:
+        with kept_as_it_is(folder / "boot", form=_FORM) as usable:
+            # LMDB would create the lock file, and it is not safe to read without.
+            if not usable or not (folder / "data.mdb").exists() or not (folder / "lock.mdb").exists():
+                return []
+            with _open(folder, MAP_BYTES, readonly=True) as environment, environment.begin() as transaction:
+                database = environment.open_db(name.encode(), transaction, create=False)
+                return [bytes(value) for _, value in transaction.cursor(db=database)]
+    except lmdb.NotFoundError:
+        return []
+    except (lmdb.Error, OSError) as error:
+        raise SharedUnavailable(f"the workers' shared memory {folder}: {_cause(error)}") from error
+
+
 class _Within:
     """A transaction and its end. Every request has three: a generator for each would cost as much as LMDB itself."""
 
@@ -198,9 +223,11 @@ class _Within:
             raise self._shared.unavailable(raised, write=self._write) from raised
 
 
-def _open(folder: Path, map_bytes: int) -> lmdb.Environment:
+def _open(folder: Path, map_bytes: int, *, readonly: bool = False) -> lmdb.Environment:
     return lmdb.open(
         str(folder),
+        readonly=readonly,
+        create=not readonly,
         map_size=map_bytes,
         max_dbs=_MAX_DATABASES,
         max_readers=_MAX_READERS,

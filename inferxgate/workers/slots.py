@@ -34,6 +34,9 @@ class Slots(Protocol):
     def in_use(self) -> dict[str, int]:
         """What this worker has taken, by name; of names with a bound and without. Cheap."""
 
+    def tidy(self) -> None:
+        """To be called about once a second. Never raises."""
+
 
 class LocalSlots:
     """``Slots`` of a process that has no others beside it."""
@@ -62,3 +65,6 @@ class LocalSlots:
 
     def in_use(self) -> dict[str, int]:
         return {name: taken for name, taken in self._taken.items() if taken}
+
+    def tidy(self) -> None:
+        """Nothing is left over."""

@@ -13,7 +13,7 @@ from inferxgate.accounts.callers import Caller
 from inferxgate.accounts.credentials import resolve_key, resolve_token
 from inferxgate.accounts.keys import new_secret
 from inferxgate.accounts.tokens import Tokens
-from inferxgate.config import LimitSettings
+from inferxgate.config_sections import LimitSettings
 from inferxgate.errors import GatewayError, StoreUnavailable
 from inferxgate.store.records import Role
 from inferxgate.store.sqlite import SQLiteStore

@@ -21,7 +21,8 @@ import pytest
 
 from inferxgate.accounts.keys import create_key
 from inferxgate.accounts.tokens import Tokens
-from inferxgate.config import LimitSettings, load_settings
+from inferxgate.config import load_settings
+from inferxgate.config_sections import LimitSettings
 from inferxgate.gateway.pipeline import Gateway
 from inferxgate.runtime import Runtime, open_runtime
 from inferxgate.server.addresses import Addresses

@@ -26,6 +26,7 @@ from inferxgate.store.sqlite import SQLiteStore
 from inferxgate.workers.metrics import Metrics
 from inferxgate.workers.shared import SharedMemory
 from inferxgate.workers.shared_limits import SharedLimits
+from inferxgate.workers.shared_slots import SharedSlots
 from tests.support.stores import EVER, NOON_MS, new_record
 from tests.workers.counting import Counting, new_scope
 
@@ -39,6 +40,7 @@ from inferxgate.store.sqlite import SQLiteStore
 from inferxgate.workers.limits import Claim, Scope
 from inferxgate.workers.shared import SharedMemory
 from inferxgate.workers.shared_limits import SharedLimits
+from inferxgate.workers.shared_slots import SharedSlots
 from tests.support.stores import new_record
 
 folder = Path(sys.argv[1])
@@ -46,6 +48,8 @@ store = SQLiteStore.open(folder / "inferxgate.db")
 ledger = Ledger(store, folder / "journal")
 shared = SharedMemory.open(folder / "workers")
 limits = SharedLimits(shared, ledger.name)
+slots = SharedSlots(shared, ledger.name)
+slots.configure({"": 3, "local": 1})
 ledger.start()
 scope = Scope("key", "key_1", tokens_per_minute=10_000, budget_nanos=1_000_000, parallel_requests=9)
 
@@ -68,6 +72,7 @@ ledger.flush()
 ledger.append(end(admit("in the journal"), usage=Usage(input_tokens=30), cost_nanos=300))
 admit("under way")
 limits.note([replace(admit("well under way"), usage=Usage(input_tokens=5, output_tokens=7), cost_nanos=120)])
+assert slots.take("local") and slots.take("")
 print("ready", flush=True)
 sys.stdin.readline()
 """
@@ -79,6 +84,7 @@ class Books:
 
     store: SQLiteStore
     limits: SharedLimits
+    slots: SharedSlots
     ledger: Ledger
     recovery: Recovery
     metrics: Metrics
@@ -94,10 +100,12 @@ def opened(folder: Path) -> Iterator[Books]:
     ledger = Ledger(store, folder / "journal")
     shared = SharedMemory.open(folder / "workers")
     limits = SharedLimits(shared, ledger.name)
+    slots = SharedSlots(shared, ledger.name)
     metrics = Metrics()
+    recovery = Recovery(store, limits, ledger, Settling(limits, ledger, metrics), holdings=[slots])
     ledger.start()
     try:
-        yield Books(store, limits, ledger, Recovery(store, limits, ledger, Settling(limits, ledger, metrics)), metrics)
+        yield Books(store, limits, slots, ledger, recovery, metrics)
     finally:
         ledger.close()
         shared.close()
@@ -199,9 +207,26 @@ def test_a_start_waits_for_nobody_who_lives_and_has_carried_all(
         assert books.limits.counted()
 
 
+def test_slots_of_the_dead_are_free_again(tmp_path: Path) -> None:
+    with worker(tmp_path):
+        pass
+    with opened(tmp_path) as books:
+        books.slots.configure({"": 3, "local": 1})
+        assert not books.slots.take("local")
+        for owner in books.limits.owners():  # also where it has no claims any more
+            for claim in books.limits.claims_of(owner):
+                books.limits.settle_for(owner, claim)
+        books.recovery.settle_dead()
+        assert books.slots.in_use_by_all() == {}
+        assert books.slots.take("local")
+        books.recovery.settle_dead()
+        assert books.slots.in_use_by_all() == {"local": 1}, "its own stay"
+
+
 def test_the_living_are_left_alone(tmp_path: Path) -> None:
     with worker(tmp_path), opened(tmp_path) as books:
         assert books.recovery.settle_dead() == 0
+        assert books.slots.in_use_by_all() == {"": 1, "local": 1}
         assert books.limits.reserved() == {("key", "key_1"): (4, 4_000)}
 
 

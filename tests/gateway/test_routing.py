@@ -9,7 +9,7 @@ import pytest
 from inferxgate.accounts.callers import OPERATOR, Caller
 from inferxgate.catalog.catalog import Catalog
 from inferxgate.errors import GatewayError
-from inferxgate.gateway.routing import Alias, Router
+from inferxgate.gateway.routing import Alias, AliasTarget, Router, Target
 from inferxgate.providers.openai import ROW
 from inferxgate.providers.provider import Provider
 from inferxgate.providers.registry import ROWS
@@ -189,3 +189,106 @@ def test_one_model_can_be_asked_for_whether_or_not_it_is_listed() -> None:
     assert names.entry(OPERATOR, "my-vllm/unlisted").target == "my-vllm/unlisted"
     with pytest.raises(GatewayError, match="no model"):
         names.entry(only("echo"), "gpt-4o")
+
+
+def aliases(**named: Alias) -> Router:
+    return Router([OPENAI, VLLM, ANTHROPIC, AZURE], named, CATALOG)
+
+
+def names_of(targets: tuple[Target, ...]) -> list[str]:
+    return [target.name for target in targets]
+
+
+def test_an_alias_leads_to_its_targets_in_their_order_but_for_those_that_nobody_serves() -> None:
+    router = aliases(smart=Alias.of("anthropic/claude-sonnet-4-5", "gone/model", "gpt-5", strategy="weighted"))
+    plan = router.plan("smart")
+    assert (names_of(plan.targets), plan.strategy) == (
+        ["anthropic/claude-sonnet-4-5", "openai/gpt-5"],
+        "weighted",
+    )
+    entry = router.entry(OPERATOR, "smart")
+    assert (entry.target, entry.targets) == ("anthropic/claude-sonnet-4-5", tuple(names_of(plan.targets)))
+
+
+def test_an_alias_of_which_nobody_serves_any_target_says_so() -> None:
+    with pytest.raises(GatewayError, match="'smart' leads to 'gone/a' and 'gone/b', which no configured provider"):
+        aliases(smart=Alias.of("gone/a", "gone/b")).plan("smart")
+
+
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [
+        ("gpt-4o", "azure/gpt-4o"),
+        ("gpt-", "azure/gpt-"),
+        ("gpt-5", "my-vllm/llama3"),
+        ("gpt-4o-mini", "my-vllm/small-4o"),
+        ("openai/gpt-4o", "openai/gpt-4o"),
+        ("gp", "404"),
+    ],
+)
+def test_a_star_stands_for_what_it_stood_for_and_the_first_that_fits_holds(name: str, target: str) -> None:
+    router = aliases(
+        **{
+            "gpt-*-mini": Alias.of("my-vllm/small-*"),
+            "gpt-*": Alias.of("azure/gpt-*"),
+            "gpt-5": Alias.of("my-vllm/llama3"),
+        }
+    )
+    try:
+        found = router.plan(name).targets[0].name
+    except GatewayError as error:
+        found = str(error.status)
+    assert found == target
+
+
+def test_names_of_an_alias_with_a_star_are_listed_where_they_are_known() -> None:
+    listed = {entry.id: entry.target for entry in aliases(**{"gpt-*": Alias.of("azure/gpt-*")}).models(OPERATOR)}
+    assert listed["gpt-4o"] == "azure/gpt-4o"
+    assert listed["openai/gpt-4o"] == "openai/gpt-4o"
+    assert "gpt-*" not in listed
+
+
+@pytest.mark.parametrize(
+    ("rules", "granted"),
+    [
+        (("smart",), ["anthropic/claude-sonnet-4-5", "openai/gpt-5", "my-vllm/llama3"]),
+        (("sm*",), ["anthropic/claude-sonnet-4-5", "openai/gpt-5", "my-vllm/llama3"]),
+        (("openai/*",), ["openai/gpt-5"]),
+        (("gpt-5", "my-vllm/*"), ["openai/gpt-5", "my-vllm/llama3"]),
+        (("anthropic/*", "smart-not"), ["anthropic/claude-sonnet-4-5"]),
+        (("echo",), []),
+        ((), []),
+    ],
+)
+def test_a_rule_grants_an_alias_whole_or_restricted_to_the_targets_that_it_names(
+    rules: tuple[str, ...], granted: list[str]
+) -> None:
+    router = aliases(smart=Alias.of("anthropic/claude-sonnet-4-5", "gpt-5", "llama3"))
+    plan = router.plan("smart")
+    assert names_of(router.permitted(only(*rules), plan)) == granted
+    listed = [entry for entry in router.models(only(*rules)) if entry.id == "smart"]
+    assert [list(entry.targets) for entry in listed] == ([granted] if granted else [])
+
+
+def test_a_target_of_an_alias_has_its_own_timeouts_weight_and_params() -> None:
+    said = AliasTarget("openai/gpt-5", 3, {"idle_seconds": 7.0, "total_seconds": 9.0}, {"reasoning_effort": "low"})
+    [target] = aliases(smart=Alias((said,))).plan("smart").targets
+    assert (target.weight, target.params) == (3, {"reasoning_effort": "low"})
+    assert target.provider.timeouts == replace(OPENAI.timeouts, idle_seconds=7.0)
+    assert target.provider.total_seconds == 9.0
+
+
+def test_each_credential_of_a_provider_is_a_target_and_none_shows() -> None:
+    provider = replace(OPENAI, api_key="sk-canary-1", other_keys=("sk-canary-2", "sk-canary-3"))
+    targets = Target(provider, "gpt-5").with_each_key()
+    assert [target.provider.api_key for target in targets] == ["sk-canary-1", "sk-canary-2", "sk-canary-3"]
+    assert len({target.provider.credential for target in targets}) == 3
+    assert all(len(target.provider.secrets()) == 3 for target in targets), "a message may hold any of them"
+    assert "canary" not in repr(targets)
+
+
+def test_names_that_clients_make_up_do_not_fill_the_memory() -> None:
+    router = aliases()
+    for number in range(20_050):
+        router.plan(f"openai/{number}")
+    assert len(router._plans) <= 10_000

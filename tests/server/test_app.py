@@ -17,7 +17,8 @@ import pytest
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from inferxgate.accounts.tokens import Tokens
-from inferxgate.config import LimitSettings, load_settings
+from inferxgate.config import load_settings
+from inferxgate.config_sections import LimitSettings
 from inferxgate.errors import INVALID_VALUE, GatewayError, StoreUnavailable
 from inferxgate.runtime import open_runtime
 from inferxgate.server.addresses import Addresses

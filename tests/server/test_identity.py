@@ -14,7 +14,7 @@ import pytest
 from inferxgate.accounts import keys, users
 from inferxgate.accounts.callers import Caller
 from inferxgate.accounts.tokens import Tokens
-from inferxgate.config import LimitSettings
+from inferxgate.config_sections import LimitSettings
 from inferxgate.errors import GatewayError
 from inferxgate.server.identity import Identity, RawHeaders
 from inferxgate.store.records import ApiKey, Role, User

@@ -65,14 +65,19 @@ class GatewayProcess:
         config: str = "",
         environment: Mapping[str, str] | None = None,
         arguments: Sequence[str] = (),
+        before: Sequence[str] = (),
     ) -> None:
-        """``folder`` takes the configuration and the data; ``environment`` is added to an otherwise bare one."""
+        """``folder`` takes the configuration and the data; ``environment`` is added to an otherwise bare one.
+
+        ``before``: what stands before the command that serves, as ``nice`` would.
+        """
         self.folder = folder
         self.data_dir = folder / "data"
         self.config_path = folder / "config.toml"
         folder.mkdir(parents=True, exist_ok=True)
         self.config_path.write_text(config)
         self._arguments = arguments
+        self._before = before
         self.environment = {name: os.environ[name] for name in _INHERITED if name in os.environ} | {
             "INFERXGATE_CONFIG": str(self.config_path),
             "INFERXGATE_DATA_DIR": str(self.data_dir),
@@ -102,7 +107,7 @@ class GatewayProcess:
         """Start it and wait until it says where it listens."""
         self._listening.clear()
         self.process = subprocess.Popen(
-            [*program(), "serve", "--port", str(self.port), *self._arguments],
+            [*self._before, *program(), "serve", "--port", str(self.port), *self._arguments],
             env=self.environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

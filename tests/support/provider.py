@@ -102,6 +102,8 @@ class SeenRequest:
     """The number of the connection it came by, counted from 1."""
     ended_early: EndedEarly | None = None
     """Set when the client went away before the answer was complete."""
+    written_bytes: int = 0
+    """Of its answer so far."""
 
     @property
     def path(self) -> str:
@@ -749,4 +751,6 @@ class _Connection(asyncio.Protocol):
     def _write(self, data: bytes) -> None:
         if data and self._transport is not None and not self._transport.is_closing():
             self._wrote = self._current is not None
+            if self._current is not None:
+                self._current.written_bytes += len(data)
             self._transport.write(data)
