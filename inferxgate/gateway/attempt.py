@@ -12,7 +12,16 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 
 from inferxgate import errors
-from inferxgate.canonical.chat import ChatRequest, ChatResponse, Chunk, ReasoningDelta, ReasoningSeal, ToolCallDelta
+from inferxgate.canonical.chat import (
+    ChatRequest,
+    ChatResponse,
+    Chunk,
+    ReasoningDelta,
+    ReasoningSeal,
+    Start,
+    ToolCallDelta,
+    UsageReport,
+)
 from inferxgate.dialects.protocol import Event, MediaNeeded
 from inferxgate.errors import GatewayError
 from inferxgate.gateway.admission import Offer
@@ -72,7 +81,7 @@ class Attempt:
         return (data if self.exchange.verbatim else None), chunks
 
     async def stream(self) -> OpenStream:
-        """Ask, and wait for the first event. Raises for streams that fail before it."""
+        """Ask, and wait for the first event that the client is told of. Raises for streams that fail before it."""
         times = self.target.provider.timeouts
         deadline = asyncio.get_running_loop().time() + times.connect_seconds + times.first_byte_seconds
         response = await self._send()
@@ -87,10 +96,21 @@ class Attempt:
                 raise GatewayError(
                     errors.UPSTREAM_TIMEOUT, f"The provider did not begin to answer within {seconds:g} seconds."
                 ) from None
+            while first and not any(map(self._tells, first)):  # openings, which the client never sees
+                more = await anext(batches, None)
+                if more is None:
+                    break
+                first += more
         except BaseException:  # also a cancellation must not leave the provider working
             await response.close()
             raise
         return OpenStream(first, batches, data, response)
+
+    def _tells(self, event: Event) -> bool:
+        """Whether an event becomes something that the client reads."""
+        if not event.chunks:
+            return self.exchange.verbatim
+        return any(not isinstance(chunk, Start | UsageReport) for chunk in event.chunks)
 
     def turns(self) -> list[Turn]:
         """What has to come back with the tool calls of the answer."""
