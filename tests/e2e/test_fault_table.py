@@ -10,21 +10,37 @@ import asyncio
 import contextlib
 import json
 import math
+import threading
+import time
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import httpx
 import pytest
 
-from tests.e2e.faults import MAX_WAIT_SECONDS, RETRIES, ROWS, Cut, Expected, Failed, Fine, Row, answer, sse, status
+from inferxgate.workers.health import CircuitKey, CircuitState
+from tests.e2e.faults import (
+    LONG_SECONDS,
+    MAX_WAIT_SECONDS,
+    RETRIES,
+    ROWS,
+    Cut,
+    Expected,
+    Failed,
+    Fine,
+    Row,
+    answer,
+    sse,
+    status,
+)
 from tests.e2e.hostile import DONE, O_COUNTS, chunk, completion
 from tests.support.faults import deaf_port
-from tests.support.ledger import Record, records_by_request, reserved
+from tests.support.ledger import Record, circuits, records_by_request, reserved
 from tests.support.process import GatewayProcess, provider_section
-from tests.support.provider import FakeProvider, Reply, SeenRequest
+from tests.support.provider import FakeProvider, Reply, SeenRequest, Until
 
 Mode = Literal["alone", "once", "fallback", "named"]
 """Its provider alone; alone, with the fault in its first answer only; with a healthy target behind it; the same, in an
@@ -35,11 +51,14 @@ HANG_SECONDS = 45
 """More than the slowest case takes on a busy machine."""
 MODELS = {"openai": "gpt-4o", "anthropic": "claude-sonnet-4-5", "gemini": "gemini-2.5-flash", "azure": "my-gpt"}
 GOOD_TEXT = "Good day"
+WINDOW_SECONDS = 600
+"""All that happens to a provider within the test is in it."""
 ROUTING = f"""
 [routing]
 retries = {RETRIES}
 max_wait_seconds = {MAX_WAIT_SECONDS}
 min_failures = 1000
+window_seconds = {WINDOW_SECONDS}
 [pricing."*"]
 input = 1
 output = 2
@@ -59,6 +78,8 @@ class Case:
     asked: int = 0
     """How often it was."""
     by_connection: Counter[tuple[int, int]] = field(default_factory=Counter)
+    told: threading.Event = field(default_factory=threading.Event)
+    """Whether the client has read the answer to its first request."""
 
     @property
     def name(self) -> str:
@@ -76,10 +97,17 @@ class Case:
         place = (id(server), request.connection)
         self.by_connection[place] += 1
         if row.warm is not None and self.by_connection[place] == 1:
-            return row.warm
+            return self._warm_reply(row.warm)
         if self.mode == "once" and row.warm is None and self.asked > 1:
             return answer(row.provider, stream=row.stream)
         return row.reply if isinstance(row.reply, Reply) else row.reply()
+
+    def _warm_reply(self, reply: Reply) -> Reply:
+        if ONCE_TOLD not in reply.steps:
+            return reply
+        place = reply.steps.index(ONCE_TOLD)
+        after = () if self.told.is_set() else (Until(self.told), *reply.steps[place + 1 :])
+        return Reply(reply.steps[:place] + after)
 
     def config(self) -> str:
         row = self.row
@@ -130,6 +158,7 @@ class Seen:
     """Status, HTTP status, error code, model and provider of the one record."""
     final: bool = False
     """Whether the client's SDK is told not to try again."""
+    health: str = "well"
 
 
 def expected_of(case: Case) -> Seen:
@@ -157,9 +186,28 @@ def expected_of(case: Case) -> Seen:
         record = ("provider_error", expected.status, expected.code, model, case.bad)
         final = expected.asked > 1 or expected.code in ("upstream_quota_exceeded", "upstream_auth_error")
         seen = Seen(expected.status, expected.code, asked=expected.asked, record=record, final=final)
+    if isinstance(expected, Failed | Cut):
+        failures = expected.asked if isinstance(expected, Failed) and case.mode == "alone" else 1
+        seen.health = f"failed {failures} times" if expected.health == "failed" else expected.health
+        waits = expected.retry_after if isinstance(expected, Failed) else None
+        seen.health += ", left alone" if waits is not None and waits[0] == LONG_SECONDS else ""
     if not row.counted:
         seen.asked = None
     return seen
+
+
+def health_of(case: Case, states: Mapping[CircuitKey, CircuitState]) -> str:
+    """What the workers think of a case's provider, in the words of ``expected_of``."""
+    of_provider = [state for key, state in states.items() if key.provider == case.bad]
+    if any(state.state == "set_aside" for state in of_provider):
+        return "set aside"
+    if not of_provider:
+        return "well"
+    [state] = of_provider
+    assert state.key.model == MODELS[case.row.provider]
+    health = f"failed {state.failures} times" if state.failures else "well"
+    long = state.until is not None and state.until - time.time() > LONG_SECONDS / 2
+    return f"{health}, left alone" if long else health
 
 
 class Client:
@@ -174,9 +222,12 @@ class Client:
     async def run(self, case: Case) -> tuple[Seen, httpx.Headers]:
         if case.row.warm is None:
             return await self._ask(self._many, case, f"case{case.number}")
-        async with httpx.AsyncClient(base_url=self._url, timeout=HANG_SECONDS) as one:  # one connection, and so one worker
+        async with httpx.AsyncClient(
+            base_url=self._url, timeout=HANG_SECONDS
+        ) as one:  # one connection, and so one worker
             await self._ask(one, case, f"warm{case.number}")
-            await asyncio.sleep(0.2)
+            case.told.set()
+            await asyncio.sleep(0.3)
             return await self._ask(one, case, f"case{case.number}")
 
     async def _ask(self, client: httpx.AsyncClient, case: Case, request_id: str) -> tuple[Seen, httpx.Headers]:
@@ -294,12 +345,21 @@ async def run_all(client: Client, all_cases: list[Case]) -> dict[int, tuple[Seen
     return results
 
 
-def judged(case: Case, result: tuple[Seen, httpx.Headers] | str, records: list[Record], good_asked: int) -> list[str]:
+def judged(
+    case: Case,
+    result: tuple[Seen, httpx.Headers] | str,
+    records: list[Record],
+    good_asked: int,
+    health: str,
+) -> list[str]:
     """What is not as it should be."""
     if isinstance(result, str):
         return [result]
     seen, headers = result
+    seen.health = health
     expected = expected_of(case)
+    if isinstance(case.row.expected, Failed) and seen.code is not None and seen.code == case.row.expected.or_code:
+        expected = replace(expected, code=seen.code, record=(*expected.record[:2], seen.code, *expected.record[3:]))
     seen.asked = case.asked if case.row.counted else None
     seen.good_asked = good_asked
     if len(records) == 1:
@@ -340,7 +400,7 @@ async def test_fault_table(tmp_path: Path, workers: int) -> None:
             client = Client(gateway.url, gateway.create_key("--rpm", "0", "--budget", "1000"))
             results = await run_all(client, all_cases)
             await client.close()
-            left = reserved(gateway.data_dir)
+            left, states = reserved(gateway.data_dir), circuits(gateway.data_dir, WINDOW_SECONDS)
             assert gateway.stop() == 0
         records = records_by_request(gateway.data_dir)
     wrong = {
@@ -352,6 +412,7 @@ async def test_fault_table(tmp_path: Path, workers: int) -> None:
                 results[case.number],
                 records[f"case{case.number}"],
                 providers.good_asked[f"good{case.number}"],
+                health_of(case, states),
             )
         )
     }

@@ -1,4 +1,4 @@
-"""What a gateway has recorded, and what it still has reserved, read from outside as it lies in its data folder."""
+"""What a gateway has recorded, what it has reserved, and what it thinks of its providers, read from its data folder."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from inferxgate.workers.health import CircuitKey, CircuitState, HealthPolicy
 from inferxgate.workers.shared import SharedMemory
+from inferxgate.workers.shared_health import SharedHealth
 from inferxgate.workers.shared_limits import SharedLimits
 
 Record = dict[str, Any]
@@ -30,5 +32,15 @@ def reserved(data_dir: Path) -> Mapping[Any, tuple[int, int]]:
     memory = SharedMemory.open(data_dir / "workers")
     try:
         return SharedLimits(memory, "a test").reserved()
+    finally:
+        memory.close()
+
+
+def circuits(data_dir: Path, window_seconds: float) -> Mapping[CircuitKey, CircuitState]:
+    """What all workers think of each target and credential of which there is something to say."""
+    memory = SharedMemory.open(data_dir / "workers")
+    try:
+        states = SharedHealth(memory, HealthPolicy(window_seconds=window_seconds)).states()
+        return {state.key: state for state in states}
     finally:
         memory.close()
