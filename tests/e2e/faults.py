@@ -138,8 +138,8 @@ class Row:
     counted: bool = True
     """Whether it is known how often it was asked."""
     warm: Reply | None = None
-    """It answers the first request over each connection so, what comes after ``ONCE_TOLD`` only the first time; the fault
-    meets the next request over the same connection."""
+    """It answers the first request over each connection so (what comes after ``ONCE_TOLD`` only the first time); the
+    fault meets the next request over the same connection."""
 
 
 def both(name: str, reply: Reply | Callable[[], Reply], expected: Expected, **more: Any) -> list[Row]:

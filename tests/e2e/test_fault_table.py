@@ -25,6 +25,7 @@ from inferxgate.workers.health import CircuitKey, CircuitState
 from tests.e2e.faults import (
     LONG_SECONDS,
     MAX_WAIT_SECONDS,
+    ONCE_TOLD,
     RETRIES,
     ROWS,
     Cut,
