@@ -38,7 +38,7 @@ from tests.e2e.faults import (
     status,
 )
 from tests.e2e.hostile import DONE, O_COUNTS, chunk, completion
-from tests.support.faults import deaf_port
+from tests.support.faults import credential, deaf_port
 from tests.support.ledger import Record, circuits, records_by_request, reserved
 from tests.support.process import GatewayProcess, provider_section
 from tests.support.provider import FakeProvider, Reply, SeenRequest, Until
@@ -64,7 +64,6 @@ window_seconds = {WINDOW_SECONDS}
 input = 1
 output = 2
 """
-_CREDENTIALS = ("authorization", "x-api-key", "x-goog-api-key", "api-key")
 
 
 @dataclass
@@ -309,8 +308,7 @@ class Providers:
         return provider
 
     def _bad(self, server: FakeProvider, request: SeenRequest) -> Reply:
-        sent = "".join(request.headers.get(name, "") for name in _CREDENTIALS)
-        return self._by_key[sent.removeprefix("Bearer ")].reply(server, request)
+        return self._by_key[credential(request)].reply(server, request)
 
     def _good(self, request: SeenRequest) -> Reply:
         asked = request.json()

@@ -13,11 +13,20 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import Literal, TypeAlias
 
-from tests.support.provider import Reply, Step, Wait, head
+from tests.support.provider import Reply, SeenRequest, Step, Wait, head
 
 Deaf: TypeAlias = Literal["refuses", "full", "silent", "resets"]
 """``refuses``: nobody listens. ``full``: so many wait to be accepted that no connection comes about. ``silent``: the
 connection comes about, and nobody reads. ``resets``: it is reset as soon as it has come about."""
+
+
+def credential(request: SeenRequest) -> str:
+    """The credential that a request came with, by which one port can be many providers."""
+    sent = "".join(request.headers.get(name, "") for name in _CREDENTIALS)
+    return sent.removeprefix("Bearer ")
+
+
+_CREDENTIALS = ("authorization", "x-api-key", "x-goog-api-key", "api-key")
 
 
 @contextlib.contextmanager
