@@ -11,7 +11,7 @@ from typing import Any
 
 from inferxgate.workers.health import CircuitKey, CircuitState, HealthPolicy
 from inferxgate.workers.shared import SharedMemory
-from inferxgate.workers.shared_health import SharedHealth
+from inferxgate.workers.shared_health import read_states
 from inferxgate.workers.shared_limits import SharedLimits
 
 Record = dict[str, Any]
@@ -38,9 +38,5 @@ def reserved(data_dir: Path) -> Mapping[Any, tuple[int, int]]:
 
 def circuits(data_dir: Path, window_seconds: float) -> Mapping[CircuitKey, CircuitState]:
     """What all workers think of each target and credential of which there is something to say."""
-    memory = SharedMemory.open(data_dir / "workers")
-    try:
-        states = SharedHealth(memory, HealthPolicy(window_seconds=window_seconds)).states()
-        return {state.key: state for state in states}
-    finally:
-        memory.close()
+    states = read_states(data_dir / "workers", HealthPolicy(window_seconds=window_seconds))
+    return {state.key: state for state in states}
