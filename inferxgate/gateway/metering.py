@@ -154,7 +154,8 @@ class Meter:
         if self._reported is not None and (self._reported.total_tokens or self._first_token is None):
             return self._reported, "provider"
         worked = status in ("ok", "client_closed") or self._first_token is not None
-        if not worked or not self.sent:
+        refused = self.answered and self._first_token is None
+        if not worked or not self.sent or refused:
             return Usage(), "none"
         return (
             Usage(

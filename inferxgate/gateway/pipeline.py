@@ -287,7 +287,10 @@ class _Request:
             seed=self._admitted.record_id.removeprefix("use_"),
             request_id=self._request_id,
         )
-        await self._take_slots(offer)
+        if not self._take_slots_now(offer):
+            if tries.postpone(offer):
+                return None
+            await self._take_slots(offer)
         if not self._begin(attempt):
             tries.not_asked(offer)
             return None
@@ -333,16 +336,23 @@ class _Request:
 
     # --- one attempt's beginning and end
 
-    async def _take_slots(self, offer: Offer) -> None:
-        """Wait for a place at the provider and in the gateway. Raises ``GatewayError`` (503) where there is none."""
-        queue, seconds = self._gateway.queue, self._setup.policy.queue_seconds
+    def _take_slots_now(self, offer: Offer) -> bool:
+        """Whether there is a place at the provider and in the gateway, which is taken then."""
         for name in (offer.target.provider.name, _WHOLE):
-            if not queue.enter_now(name):
-                try:
-                    await queue.enter(name, self._tenant, seconds=seconds)
-                except BaseException:  # a cancellation too must give back the place that was taken before
-                    self._leave_slots()
-                    raise
+            if not self._gateway.queue.enter_now(name):
+                self._leave_slots()
+                return False
+            self._slots.append(name)
+        return True
+
+    async def _take_slots(self, offer: Offer) -> None:
+        """Wait for them. Raises ``GatewayError`` (503) where it takes too long or too many wait already."""
+        for name in (offer.target.provider.name, _WHOLE):
+            try:
+                await self._gateway.queue.enter(name, self._tenant, seconds=self._setup.policy.queue_seconds)
+            except BaseException:  # a cancellation too must give back the place that was taken before
+                self._leave_slots()
+                raise
             self._slots.append(name)
 
     def _leave_slots(self) -> None:
@@ -407,7 +417,7 @@ class _Request:
 
     def _go_on_for_filter(self, chunks: Sequence[Chunk], tries: Tries) -> None:
         """Raise where the answer is that the content was filtered, and the alias wants another target asked then."""
-        if "content_filter" not in self._admitted.plan.fallback_on or not tries.has_untried():
+        if "content_filter" not in self._admitted.plan.fallback_on or not tries.has_other():
             return
         if any(isinstance(chunk, Finish) and chunk.reason == "content_filter" for chunk in chunks):
             raise FailedAnswer(_filtered(), ())

@@ -86,6 +86,7 @@ class GiveUp:
 class _Candidate:
     offer: Offer
     tried: bool = False
+    busy: bool = False
     failed: int = 0
     ready_at: float = 0.0
     out: bool = False
@@ -124,9 +125,9 @@ class Tries:
         """What to do now."""
         live = [each for each in self._candidates if not each.out]
         usual = [each for each in live if not self._is_aside(each.offer)]
-        for each in usual:
-            if not each.tried and self._ready_in(each.offer) <= 0:
-                return self._go(each)
+        ready = [each for each in usual if not each.tried and self._ready_in(each.offer) <= 0]
+        if ready:
+            return self._go(next((each for each in ready if not each.busy), ready[0]))
         waits = [(self._wait(each, now), each) for each in usual if self._may_still(each, now)]
         if waits:
             seconds, first = min(waits, key=lambda wait: wait[0])
@@ -169,12 +170,24 @@ class Tries:
         else:
             here.tried = False
 
-    def has_untried(self) -> bool:
-        """Whether there is a target that could be asked now and was not."""
+    def has_other(self) -> bool:
+        """Whether there is a target that was not tried yet and may be asked now."""
         return any(
-            not each.tried and not each.out and self._ready_in(each.offer) <= 0 and not self._is_aside(each.offer)
+            not (each.tried or each.out or each.busy)
+            and self._ready_in(each.offer) <= 0
+            and not self._is_aside(each.offer)
             for each in self._candidates
         )
+
+    def postpone(self, offer: Offer) -> bool:
+        """It has as much to do as it may have: whether another one is to be asked first, which has not."""
+        if not self.has_other():
+            return False
+        self.not_asked(offer)
+        for each in self._candidates:
+            if each.offer.target.provider.name == offer.target.provider.name:
+                each.busy = True
+        return True
 
     def _of(self, offer: Offer) -> _Candidate:
         return next(each for each in self._candidates if each.offer is offer)
