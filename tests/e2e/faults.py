@@ -404,6 +404,11 @@ O_LIMITED = o_error(
 )
 
 
+def limited_in(seconds: str) -> Reply:
+    """A 429 with a ``Retry-After``."""
+    return status(429, O_LIMITED, {"retry-after": seconds})
+
+
 def dated() -> Reply:
     """A 429 that names a moment, which has whole seconds only."""
     return status(429, O_LIMITED, {"retry-after": formatdate(time.time() + 2, usegmt=True)})
