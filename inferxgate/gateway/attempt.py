@@ -34,6 +34,8 @@ from inferxgate.workers.reasoning import Thoughts, Turn
 
 _MAX_ANSWER_BYTES = 256 * 1024 * 1024
 _MAX_ERROR_BYTES = 1024 * 1024
+_ERROR_SECONDS = 5.0
+"""How long a failure may take to be told once its status has come; another target may be waiting for its turn."""
 _DRAIN_SECONDS = 1.0
 
 
@@ -133,10 +135,21 @@ class Attempt:
         if 200 <= response.status < 300:
             return response
         try:
-            data = await response.read(limit=_MAX_ERROR_BYTES)
+            data = await self._words(response)
         finally:
             await response.close()
         raise exchange.error(response.status, response.headers, data, now_s=time.time())
+
+    async def _words(self, response: HttpResponse) -> bytes:
+        """What a provider says of its failure. Its status says enough, so that what does not come soon is left out."""
+        said = bytearray()
+        with contextlib.suppress(GatewayError, TimeoutError):
+            async with asyncio.timeout(min(_ERROR_SECONDS, self.target.provider.timeouts.idle_seconds)):
+                async for piece in response.chunks():
+                    said += piece
+                    if len(said) > _MAX_ERROR_BYTES:
+                        break
+        return bytes(said)
 
     async def _batches(self, data: AsyncIterator[bytes]) -> AsyncIterator[list[Event]]:
         """The events of each read that brought any; raises ``GatewayError`` where the stream fails."""

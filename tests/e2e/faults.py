@@ -219,7 +219,8 @@ def broken_off() -> Iterator[Row]:
         yield from whole(f"{how} after the headers", Reply((HEAD, act)), failed, settings=goes_on)
         yield from whole(f"{how} within the body", sized(BODY, act, keep=30), failed, settings=goes_on)
         yield from whole(f"{how} within a chunk", _unchunked(BODY, act), failed, settings=goes_on)
-        yield from whole(f"{how} within an error", _broken_error(act), failed, settings=goes_on)
+        yield from both(f"{how} within an error", _broken_error(500, act), BROKE, settings=goes_on)
+        yield from both(f"{how} within a refusal", _broken_error(401, act), REFUSED, settings=goes_on)
         yield from streamed(f"{how} after the headers", Reply((CHUNKED, act)), failed, settings=begins | goes_on)
         yield from streamed(
             f"{how} within the first event", chunked(FIRST[:20], end=(act,)), failed, settings=begins | goes_on
@@ -258,12 +259,18 @@ def _unchunked(body: bytes, act: Act) -> Reply:
     return Reply((head(200, said), chunk_of(body)[:30], act))
 
 
-def _broken_error(act: Act) -> Reply:
-    """A failure that is not told to its end: whoever waits for all of it has to do so within bounds."""
-    return Reply((head(500, {"content-type": "application/json", "content-length": "99"}), b'{"error"', act))
+def _broken_error(number: int, act: Act) -> Reply:
+    """A failure that is not told to its end: the status says enough."""
+    return Reply((head(number, {"content-type": "application/json", "content-length": "99"}), b'{"error"', act))
 
 
 DRIPPED = [
+    *both(
+        "drips an error for ever",
+        Reply((head(500, {"transfer-encoding": "chunked"}), *(Wait(0.1), chunk_of(b"y")) * 999)),
+        BROKE,
+        settings=BEGINS | GOES_ON,
+    ),
     *both("drips its headers", Reply(drip(HEAD, 0.1)), SLOW, settings=BEGINS),
     *whole("drips its body, a byte a second", Reply((HEAD, *drip(BODY, 1))), SLOW, settings={"timeout_seconds": 1.5}),
     *whole("drips its body in time", sized(BODY, *drip(BODY[-40:], 0.02), keep=-40), Fine(), settings=GOES_ON),
@@ -328,7 +335,7 @@ NO_ANSWERS = [
     *both("HTML with 503", status(503, HTML, kind="text/html"), BUSY),
     *both("HTML with 504", status(504, HTML, kind="text/html"), SLOW),
     *both("HTML with 404", status(404, b"404 page not found", kind="text/plain"), NO_ROUTE),
-    *both("an error larger than anybody reads", status(500, b"y" * 3_000_000), NONSENSE),
+    *both("an error larger than anybody reads", status(500, b"y" * 3_000_000), BROKE),
     *both("gzip that is none", encoded(BODY, "application/json"), NONSENSE),
     *whole("truncated JSON", status(200, BODY[:-9]), NONSENSE),
     *whole("nothing", status(200), NONSENSE),

@@ -47,7 +47,7 @@ Mode = Literal["alone", "once", "fallback", "named"]
 """Its provider alone; alone, with the fault in its first answer only; with a healthy target behind it; the same, in an
 alias that names the reason for which to go on."""
 
-AT_ONCE = 40
+AT_ONCE = 60
 HANG_SECONDS = 45
 """More than the slowest case takes on a busy machine."""
 MODELS = {"openai": "gpt-4o", "anthropic": "claude-sonnet-4-5", "gemini": "gemini-2.5-flash", "azure": "my-gpt"}
