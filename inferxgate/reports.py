@@ -155,4 +155,5 @@ def _recent(record: UsageRecord) -> dict[str, Any]:
         "usage_source": record.usage_source,
         "first_token_ms": record.first_token_ms,
         "duration_ms": record.duration_ms,
+        "attempts": record.attempts,
     }

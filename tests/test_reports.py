@@ -141,6 +141,7 @@ def test_a_report_has_what_it_promises(store: SQLiteStore) -> None:
         "usage_source": "estimated",
         "first_token_ms": 300,
         "duration_ms": 1_000,
+        "attempts": 1,
     }
     assert [record["cost"] for record in report["recent"]] == [0.0000015, 1.5, None]
     assert json.loads(json.dumps(report, allow_nan=False)) == report

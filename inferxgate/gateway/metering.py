@@ -39,6 +39,7 @@ class Meter:
         self._offer = admitted.offers[0]
         self._before = Usage()
         self._cost_before = 0
+        self._attempts = 0
         self._started = time.monotonic()
         self._first_token: float | None = None
         self._reported: Usage | None = None
@@ -58,6 +59,7 @@ class Meter:
             self._before += self._reported
             self._cost_before += self._offer.price.cost_nanos(self._reported) if self._offer.price is not None else 0
         self._offer = offer
+        self._attempts += 1
         self._reported = self._first_token = None
         self._text_bytes = self._reasoning_bytes = 0
         self.sent = self.answered = False
@@ -148,6 +150,7 @@ class Meter:
             price_version=price.version if price is not None and priced else None,
             first_token_ms=None if self._first_token is None else round((self._first_token - self._started) * 1000),
             duration_ms=round((now - self._started) * 1000),
+            attempts=self._attempts,
         )
 
     def _usage(self, status: Status) -> tuple[Usage, UsageSource]:

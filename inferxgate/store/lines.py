@@ -24,7 +24,7 @@ def parse_line(line: bytes) -> UsageRecord:
     fields = orjson.loads(line)
     record = UsageRecord(**{**fields, "usage": Usage(**fields["usage"])})
     texts = (record.id, record.request_id, record.model_asked, record.model, record.provider)
-    numbers = (record.started_at_ms, record.http_status, record.duration_ms, *astuple(record.usage))
+    numbers = (record.started_at_ms, record.http_status, record.duration_ms, record.attempts, *astuple(record.usage))
     if not all(isinstance(text, str) for text in texts) or not all(isinstance(number, int) for number in numbers):
         raise TypeError("a field has the wrong type")
     return record

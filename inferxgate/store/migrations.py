@@ -282,6 +282,7 @@ MIGRATIONS: tuple[Migration, ...] = (
             """,
         ),
     ),
+    Migration(4, "attempts", ("ALTER TABLE usage ADD COLUMN attempts INTEGER NOT NULL DEFAULT 1",)),
 )
 
 

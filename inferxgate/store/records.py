@@ -96,6 +96,8 @@ class UsageRecord:
     price_version: str | None
     first_token_ms: int | None
     duration_ms: int
+    attempts: int = 1
+    """How often a provider was asked for it: more than once where a target failed; 0: it came to no provider."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,13 +27,13 @@ _ADD_RECORD = """
         id, request_id, started_at_ms, status, http_status, error_code, key_id, user_id, end_user, model_asked, model,
         provider, stream, input_tokens, cache_read_tokens, cache_write_5m_tokens, cache_write_1h_tokens,
         audio_input_tokens, image_input_tokens, output_tokens, reasoning_tokens, audio_output_tokens,
-        image_output_tokens, usage_source, cost_nanos, price_version, first_token_ms, duration_ms
+        image_output_tokens, usage_source, cost_nanos, price_version, first_token_ms, duration_ms, attempts
     ) VALUES (
         :id, :request_id, :started_at_ms, :status, :http_status, :error_code, :key_id, :user_id, :end_user,
         :model_asked, :model, :provider, :stream, :input_tokens, :cache_read_tokens, :cache_write_5m_tokens,
         :cache_write_1h_tokens, :audio_input_tokens, :image_input_tokens, :output_tokens, :reasoning_tokens,
         :audio_output_tokens, :image_output_tokens, :usage_source, :cost_nanos, :price_version, :first_token_ms,
-        :duration_ms
+        :duration_ms, :attempts
     ) ON CONFLICT (id) DO NOTHING
 """
 _LAST_ROW = "SELECT coalesce(max(rowid), 0) FROM usage"
@@ -139,6 +139,7 @@ def _row(record: UsageRecord) -> Mapping[str, Any]:
         "price_version": _optional(record.price_version),
         "first_token_ms": None if first is None else _within(first, _MOST_TOKENS),
         "duration_ms": _within(record.duration_ms, _MOST_TOKENS),
+        "attempts": _within(record.attempts, _MOST_TOKENS),
     }
 
 
@@ -178,4 +179,5 @@ def _record(row: sqlite3.Row) -> UsageRecord:
         price_version=row["price_version"],
         first_token_ms=row["first_token_ms"],
         duration_ms=row["duration_ms"],
+        attempts=row["attempts"],
     )

@@ -139,7 +139,7 @@ async def test_the_next_target_answers_where_the_first_one_fails(world: World, s
     assert await world.read("both", stream=stream) == "I am two."
     record = world.record()
     assert (record.status, record.http_status, record.error_code) == ("ok", 200, None)
-    assert (record.model_asked, record.provider, record.model) == ("both", "two", "m")
+    assert (record.model_asked, record.provider, record.model, record.attempts) == ("both", "two", "m", 2)
     assert world.seen == (1, 1)
 
 

@@ -23,6 +23,7 @@ RELEASED = {
     1: "8dfe4ff11d3d5206b95f8838673843e2329d5f2a8600310235c13ebaf8902d45",
     2: "4382bff0dba2a48c13b0bcd2004bee58677ff135e8dde0343d91f0d36dd6527b",
     3: "eb27db15a372e89fb57dee0aecce9464dd6f021dd7f336df49d3d4ed530a2891",
+    4: "e36935c06714dcb4d08f80bf4edabcded596dcc14e7ba5dbceda2cce60295f43",
 }
 
 NEXT = Migration(

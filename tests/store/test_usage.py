@@ -49,6 +49,7 @@ RECORDS = st.builds(
     cost_nanos=st.one_of(st.none(), st.integers(0, 10**12)),
     first_token_ms=st.one_of(st.none(), st.integers(0, 10_000)),
     duration_ms=st.integers(0, 600_000),
+    attempts=st.integers(0, 20),
 )
 MANY = st.lists(RECORDS, max_size=12, unique_by=lambda record: record.id)
 FILTERS = st.builds(
@@ -224,6 +225,9 @@ def test_records_from_before_there_were_sums_are_summed_up_by_the_upgrade(
         written = SQLiteStore.open(source)
         written.add_usage(records, ())
         written.close()
+        as_it_was = connections.connect(source)
+        as_it_was.execute("ALTER TABLE usage DROP COLUMN attempts")
+        as_it_was.close()
         files.prepare(path)
         connection = connections.connect(path)
         migrate(connection, path, migrations=MIGRATIONS[:2])
