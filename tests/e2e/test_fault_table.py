@@ -172,6 +172,7 @@ def expected_of(case: Case) -> Seen:
         or (case.mode == "named" and getattr(expected, "passed_on", None) is not None)
     )
     warm = 0 if row.warm is None else 1
+    record: tuple[str, int, str | None, str, str]
     if goes_on:
         seen = Seen(200, None, GOOD_TEXT, "stop", f"good/{good}", 1 + warm, 1, ("ok", 200, None, good, "good"))
     elif isinstance(expected, Fine):

@@ -134,10 +134,7 @@ class World:
         for number in range(CONNECTIONS):
             client = Client(self.gateway.port, secret, number)
             assert client.ask("GET", "/v1/models").status == 200
-            until(lambda client=client: self._worker_of(client.last_id) is not None)  # type: ignore[misc]
-            worker = self._worker_of(client.last_id)
-            assert worker is not None
-            by_worker.setdefault(worker, client)
+            by_worker.setdefault(self._worker_of(client.last_id), client)
             if len(by_worker) == WORKERS:
                 break
         assert len(by_worker) == WORKERS
@@ -158,12 +155,12 @@ class World:
             rounds = [list(threads.map(lambda client: client.chat(alias), self.clients[but:])) for _ in range(times)]
         return [each for one in rounds for each in one]
 
-    def _worker_of(self, request_id: str) -> int | None:
-        for line in reversed(self.gateway.lines):
-            if request_id in line:
-                worker: int = json.loads(line)["worker"]
-                return worker
-        return None
+    def _worker_of(self, request_id: str) -> int:
+        """Which worker has served a request, as the log says."""
+        until(lambda: any(request_id in line for line in self.gateway.lines))
+        line = next(line for line in self.gateway.lines if request_id in line)
+        worker: int = json.loads(line)["worker"]
+        return worker
 
     def _answer(self, request: SeenRequest) -> Reply:
         name = credential(request)
@@ -307,8 +304,8 @@ def test_where_all_are_cooling_everybody_waits_for_the_first_to_be_ready(world: 
 
 def test_where_all_are_cooling_for_too_long_the_true_time_is_told(world: World) -> None:
     times = {"long-a": 90, "long-b": 50}
-    for name, seconds in times.items():
-        world.replies[name] = lambda _, seconds=seconds: limited(seconds)  # type: ignore[misc]
+    world.replies["long-a"] = lambda _: limited(times["long-a"])
+    world.replies["long-b"] = lambda _: limited(times["long-b"])
     first = world.clients[0].chat("too-long")
     assert (first.status, first.code) == (429, "upstream_rate_limited")
     assert first.headers["x-should-retry"] == "false"
