@@ -47,6 +47,7 @@ _inferxgate() {
             users:role) path=users/role ;;
             users:delete) path=users/delete ;;
             models:prices) path=models/prices ;;
+            models:refresh) path=models/refresh ;;
             models:list) path=models/list ;;
             models:show) path=models/show ;;
             stats:verify) path=stats/verify ;;
@@ -77,8 +78,9 @@ _inferxgate() {
         'users/passwd') words='--password-stdin --json --config --help -h' ;;
         'users/role') words='--force --json --config --help -h' ;;
         'users/delete') words='--yes --force --json --config --help -h' ;;
-        'models') words='prices list show --help -h' ;;
+        'models') words='prices refresh list show --help -h' ;;
         'models/prices') words='--update-from --reset --json --csv --config --help -h' ;;
+        'models/refresh') words='--provider --json --config --help -h' ;;
         'models/list') words='--provider --json --config --help -h' ;;
         'models/show') words='--json --config --help -h' ;;
         'stats') words='verify --since --by --json --csv --config --help -h' ;;

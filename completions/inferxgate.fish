@@ -10,7 +10,7 @@ function __inferxgate_at
             set value no
         else if contains -- $word --budget --budget-period --by --config --expires --host --key --log-format --log-level --model --models --name --parallel --port --provider --role --rpm --show-completion --since --system --tpm --update-from --url --user --username --workers -m -s
             set value yes
-        else if contains -- "$place:$word" ':serve' ':keys' ':users' ':models' ':stats' ':chat' ':config' 'keys:create' 'keys:list' 'keys:show' 'keys:update' 'keys:revoke' 'keys:rotate' 'users:create' 'users:list' 'users:show' 'users:update' 'users:disable' 'users:enable' 'users:passwd' 'users:role' 'users:delete' 'models:prices' 'models:list' 'models:show' 'stats:verify' 'config:show' 'config:path' 'config:check' 'config:init'
+        else if contains -- "$place:$word" ':serve' ':keys' ':users' ':models' ':stats' ':chat' ':config' 'keys:create' 'keys:list' 'keys:show' 'keys:update' 'keys:revoke' 'keys:rotate' 'users:create' 'users:list' 'users:show' 'users:update' 'users:disable' 'users:enable' 'users:passwd' 'users:role' 'users:delete' 'models:prices' 'models:refresh' 'models:list' 'models:show' 'stats:verify' 'config:show' 'config:path' 'config:check' 'config:init'
             set place (string trim -l -c / -- "$place/$word")
         end
     end
@@ -131,6 +131,7 @@ complete -c inferxgate -n '__inferxgate_at "users/delete"' -l json -d 'Print JSO
 complete -c inferxgate -n '__inferxgate_at "users/delete"' -l config -r -F -d 'The configuration file, in place of INFERXGATE_CONFIG.'
 complete -c inferxgate -n '__inferxgate_at "users/delete"' -l help -s h -d 'Show this message and exit.'
 complete -c inferxgate -n '__inferxgate_at "models"' -a prices -d 'Show what each kind of token costs, in dollars per million, and where that is from.'
+complete -c inferxgate -n '__inferxgate_at "models"' -a refresh -d 'Ask providers now which models they list themselves.'
 complete -c inferxgate -n '__inferxgate_at "models"' -a list -d 'List the models of the configured providers, with prices in dollars per million tokens.'
 complete -c inferxgate -n '__inferxgate_at "models"' -a show -d 'Show where a name goes, and what is known of the model there.'
 complete -c inferxgate -n '__inferxgate_at "models"' -l help -s h -d 'Show this message and exit.'
@@ -140,6 +141,10 @@ complete -c inferxgate -n '__inferxgate_at "models/prices"' -l json -d 'Print JS
 complete -c inferxgate -n '__inferxgate_at "models/prices"' -l csv -d 'Print CSV.'
 complete -c inferxgate -n '__inferxgate_at "models/prices"' -l config -r -F -d 'The configuration file, in place of INFERXGATE_CONFIG.'
 complete -c inferxgate -n '__inferxgate_at "models/prices"' -l help -s h -d 'Show this message and exit.'
+complete -c inferxgate -n '__inferxgate_at "models/refresh"' -l provider -x -d 'Only this provider.'
+complete -c inferxgate -n '__inferxgate_at "models/refresh"' -l json -d 'Print JSON.'
+complete -c inferxgate -n '__inferxgate_at "models/refresh"' -l config -r -F -d 'The configuration file, in place of INFERXGATE_CONFIG.'
+complete -c inferxgate -n '__inferxgate_at "models/refresh"' -l help -s h -d 'Show this message and exit.'
 complete -c inferxgate -n '__inferxgate_at "models/list"' -l provider -x -d 'Only this provider'\''s.'
 complete -c inferxgate -n '__inferxgate_at "models/list"' -l json -d 'Print JSON.'
 complete -c inferxgate -n '__inferxgate_at "models/list"' -l config -r -F -d 'The configuration file, in place of INFERXGATE_CONFIG.'

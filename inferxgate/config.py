@@ -379,6 +379,9 @@ def _check_against_row(loc: Loc, provider: ProviderSettings, row: Row) -> None:
         raise BadSetting((*loc, "api_keys"), "must not stand beside api_key: it takes its place")
     if provider.vendor_models and row.price_id is None:
         raise BadSetting((*loc, "vendor_models"), f"is no setting of {row.type}, which has no price list of its own")
+    if provider.discover and row.list_url is None:
+        names = "deployments" if row.own_names else "models"
+        raise BadSetting((*loc, "discover"), f"is no setting of {row.type}: name its {names}, which cannot be listed")
     if provider.api_version is not None and row.api_version is None:
         raise BadSetting((*loc, "api_version"), f"is no setting of {row.type}, which has no versions to choose from")
 

@@ -283,6 +283,11 @@ class ProviderSettings(Section):
     models: list[Annotated[str, AfterValidator(checks.model_name)]] = Field(
         [], description="Models to list for it, beside those that are known.", examples=[["llama-3.3-70b"]]
     )
+    discover: Flag = Field(
+        default=False,
+        description="Whether the models that it lists itself are listed too, as provider/model. It is asked in the"
+        " background and never while the gateway starts; 'inferxgate models refresh' asks at once.",
+    )
     deployments: Annotated[dict[str, str], AfterValidator(checks.deployments)] = Field(
         {},
         description="Names of your own, and the vendor's model behind each: for prices, limits and abilities.",

@@ -16,6 +16,7 @@ from inferxgate.catalog.price_list import FILE_NAME, PACKAGED, read_price_list
 from inferxgate.config import Loaded, Settings
 from inferxgate.config_sections import AliasSettings, PriceSettings, ProviderSettings, TargetSettings
 from inferxgate.errors import StartError, StoreUnavailable
+from inferxgate.gateway.discovery import USUAL_PACE, Discovery, Pace
 from inferxgate.gateway.ledger import Ledger
 from inferxgate.gateway.pipeline import Gateway
 from inferxgate.gateway.recovery import Presence, Recovery
@@ -27,7 +28,14 @@ from inferxgate.providers.echo import ECHO
 from inferxgate.providers.http import Timeouts
 from inferxgate.providers.provider import Provider
 from inferxgate.providers.registry import ROWS
-from inferxgate.storage import journal_folder, open_store, reasoning_folder, retention_limits, shared_folder
+from inferxgate.storage import (
+    journal_folder,
+    model_lists_file,
+    open_store,
+    reasoning_folder,
+    retention_limits,
+    shared_folder,
+)
 from inferxgate.store.protocol import Store
 from inferxgate.store.retention import Retention
 from inferxgate.upstream.echo import EchoUpstream
@@ -39,6 +47,7 @@ from inferxgate.workers.election import Election
 from inferxgate.workers.health import Health, HealthPolicy, LocalHealth
 from inferxgate.workers.limits import Limits, NoLimits
 from inferxgate.workers.metrics import Metrics
+from inferxgate.workers.model_lists import ModelLists
 from inferxgate.workers.reasoning import NoReasoning, ReasoningMemory
 from inferxgate.workers.shared import SharedMemory
 from inferxgate.workers.shared_attempts import SharedAttempts
@@ -70,11 +79,12 @@ class Runtime:
 
 @asynccontextmanager
 async def open_runtime(
-    loaded: Loaded, metrics: Metrics | None = None, *, serving: bool = True
+    loaded: Loaded, metrics: Metrics | None = None, *, serving: bool = True, pace: Pace = USUAL_PACE
 ) -> AsyncIterator[Runtime]:
     """Open every part; ``metrics`` are made where none are given.
 
-    Not ``serving``: for the operator alone, who has no limits to be shared with anybody. Raises ``StartError`` of one
+    Not ``serving``: for the operator alone, who has no limits to be shared with anybody. ``pace``: when providers are
+    asked for their models. Raises ``StartError`` of one
     line for what cannot be opened.
     """
     settings = loaded.settings
@@ -108,7 +118,8 @@ async def open_runtime(
         stack.callback(ledger.close)
         catalog = build_catalog(settings, loaded.data_dir)
         providers = [build_provider(name, section) for name, section in settings.providers.items()]
-        router = build_router(settings, catalog, providers)
+        lists = read_model_lists(loaded)
+        router = build_router(settings, catalog, providers, lists)
         upstream = await _open_upstream(stack, settings, providers)
         media: MediaFetcher = HttpsFetch() if settings.media.fetch_urls else NoFetch()
         stack.push_async_callback(media.close)
@@ -124,6 +135,8 @@ async def open_runtime(
             ledger.also(recovery.watch)
             ledger.also(shared.sweep)
             ledger.also(Upkeep(Retention(store, retention_limits(loaded)), election).step)
+            _keep_fresh(stack, Discovery(providers, upstream, lists, pace=pace), election)
+            ledger.also(lists.look, without_store=True)
         for name, work in (("notes", gateway.keep_notes()), ("targets", gateway.keep_watch())):
             stack.callback(asyncio.create_task(work, name=name).cancel)
         yield Runtime(loaded, store, ledger, catalog, router, limits, attempts, metrics, gateway)
@@ -148,6 +161,11 @@ def _open_presence(stack: AsyncExitStack, loaded: Loaded) -> Presence:
         raise StartError(f"cannot write in {folder}: {error.strerror}; make the data folder writable") from error
     stack.callback(presence.close)  # after the ledger is closed: until then records of this process are on their way
     return presence
+
+
+def _keep_fresh(stack: AsyncExitStack, discovery: Discovery, election: Election) -> None:
+    if discovery.providers:
+        stack.callback(asyncio.create_task(discovery.keep_fresh(election), name="discovery").cancel)
 
 
 def _put_in_order(recovery: Recovery, presence: Presence) -> None:
@@ -224,11 +242,33 @@ def _by_bucket(price: PriceSettings) -> dict[str, float]:
     return {_BUCKETS.get(name, name): said for name, said in price.model_dump(exclude_none=True).items()}
 
 
-def build_router(settings: Settings, catalog: Catalog, providers: list[Provider] | None = None) -> Router:
-    """The names that this configuration serves."""
+def read_model_lists(loaded: Loaded) -> ModelLists:
+    """What providers said last of the models that they have. Asks nobody."""
+    lists = ModelLists(model_lists_file(loaded))
+    lists.look()
+    return lists
+
+
+@asynccontextmanager
+async def open_discovery(loaded: Loaded) -> AsyncIterator[Discovery]:
+    """What asks the configured providers which models they have. Raises ``StartError``."""
+    async with AsyncExitStack() as stack:
+        providers = [build_provider(name, section) for name, section in loaded.settings.providers.items()]
+        upstream = await _open_upstream(stack, loaded.settings, providers)
+        yield Discovery(providers, upstream, read_model_lists(loaded))
+
+
+def build_router(
+    settings: Settings,
+    catalog: Catalog,
+    providers: list[Provider] | None = None,
+    lists: ModelLists | None = None,
+) -> Router:
+    """The names that this configuration serves; ``lists``: with those that providers list themselves."""
     if providers is None:
         providers = [build_provider(name, section) for name, section in settings.providers.items()]
-    return Router(providers, {name: _alias(section) for name, section in settings.models.items()}, catalog)
+    aliases = {name: _alias(section) for name, section in settings.models.items()}
+    return Router(providers, aliases, catalog, lists.models) if lists else Router(providers, aliases, catalog)
 
 
 def _alias(section: AliasSettings) -> Alias:
@@ -270,6 +310,7 @@ def build_provider(name: str, section: ProviderSettings) -> Provider:
         quirks=replace(quirks, stream_usage=quirks.stream_usage and section.stream_usage),
         api_version=version,
         models=(*section.models, *section.deployments),
+        discover=section.discover,
         price_id=row.price_id if vendors else None,
         deployments=section.deployments,
         bearer=section.auth == "bearer",

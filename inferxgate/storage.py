@@ -37,3 +37,8 @@ def shared_folder(loaded: Loaded) -> Path:
 def reasoning_folder(loaded: Loaded) -> Path:
     """Where thoughts are kept for clients that drop them."""
     return loaded.data_dir / "reasoning"
+
+
+def model_lists_file(loaded: Loaded) -> Path:
+    """Where it is kept what providers said of the models that they have."""
+    return loaded.data_dir / "models.json"

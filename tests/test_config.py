@@ -379,6 +379,14 @@ def test_whose_models_they_are_can_be_said(folder: Folder) -> None:
     proxied, own = [build_provider(*each) for each in folder.load(file).settings.providers.items()]
     assert (proxied.price_id, proxied.listed_id) == ("openai", "openai")
     assert (own.price_id, own.listed_id) == (None, None)
+    for name, base_url, what in (
+        ("azure", "https://r.openai.azure.com", "deployments"),
+        ("perplexity", "https://api.perplexity.ai", "models"),
+    ):
+        mistake = folder.refused(f'[providers.{name}]\nbase_url = "{base_url}"\ndiscover = true')
+        assert mistake.endswith(
+            f"line 3: providers.{name}.discover is no setting of {name}: name its {what}, which cannot be listed"
+        )
     mistake = folder.refused("[providers.ollama]\nvendor_models = true")
     assert mistake.endswith(
         "providers.ollama.vendor_models is no setting of ollama, which has no price list of its own"

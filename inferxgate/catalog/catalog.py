@@ -180,6 +180,21 @@ class Catalog:
             if not model.deprecated and model.is_match(model.id) and _is_chat(model, package.id):
                 yield model.id
 
+    @staticmethod
+    def may_chat(package_id: str | None, model: str) -> bool:
+        """Whether a model that a provider lists can be one for chats, as far as its name tells.
+
+        Lists of vendors say seldom what a model is for; a server of one's own is taken at its word.
+        """
+        if package_id is None:
+            return True
+        if package_id == _GOOGLE:
+            return not _NOT_CHAT_AT_GOOGLE.search(model)
+        if _NOT_CHAT.search(model):
+            return False
+        base = model.split(":")[1] if model.startswith(_TUNED) else model
+        return package_id != _OPENAI or not _NOT_CHAT_LISTED_BY_OPENAI.search(base)
+
     def _find(self, package_id: str, model: str) -> types.ModelInfo | None:
         key = (package_id, model)
         if key not in self._found:
@@ -194,12 +209,17 @@ class Catalog:
 
 
 _NOT_CHAT = re.compile("embed|audio|realtime|transcribe|tts|image|moderation|search|whisper|dall-e|ocr")
-_NOT_CHAT_AT_OPENAI = re.compile("instruct|text-|ada|babbage|curie|davinci|computer-use|codex|deep-research|:|-$")
+_OTHER_APIS_OF_OPENAI = "instruct|text-|ada|babbage|curie|davinci|computer-use|codex|deep-research"
+_NOT_CHAT_AT_OPENAI = re.compile(f"{_OTHER_APIS_OF_OPENAI}|:|-$")
 """Models of other OpenAI APIs, and two patterns of the package that are no names, such as ``ft:gpt-4o-``."""
+_NOT_CHAT_LISTED_BY_OPENAI = re.compile(f"{_OTHER_APIS_OF_OPENAI}|sora")
+_TUNED = "ft:"
+"""Before the name of a tuned model: ``ft:gpt-4o-mini:organisation::id``."""
 _GOOGLE_NAMES = re.compile("gemini|gemma|learnlm")
 """The package knows Claude and others under Google as well, whose cloud has them; the Gemini API has not."""
 _OF_GOOGLE = re.compile(r"gem(ini|ma)-\d(?!.*(embed|audio|live|tts|omni|robotics))")
 """Google's chat models, of which some make images."""
+_NOT_CHAT_AT_GOOGLE = re.compile("embed|audio|live|tts|omni|robotics|computer-use")
 
 
 def _is_chat(model: types.ModelInfo, package_id: str) -> bool:

@@ -14,6 +14,7 @@ from inferxgate.cli.failures import CommandFailed
 from inferxgate.cli.options import Command, ConfigOption, JsonOption
 from inferxgate.cli.output import Column, count, note, print_fields, print_json, print_table, right
 from inferxgate.cli.prices import amount, prices
+from inferxgate.cli.refresh import refresh
 from inferxgate.config_sources import dotted
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ _TRAITS = (
 
 app = options.new_app("List models with their prices; show where a name goes.")
 app.command("prices", cls=Command)(prices)
+app.command("refresh", cls=Command)(refresh)
 
 
 @app.command("list", cls=Command)
@@ -81,7 +83,9 @@ def list_models(
         print_json([_as_json(entry) for entry in entries])
         return
     if not entries:
-        note(f"{provider} lists no models; name them in providers.{provider}.models. Any can be asked for by name.")
+        section = dotted(("providers", str(provider)))
+        note(f"{provider} lists no models; name them in {section}.models. Any can be asked for by name.")
+        note(f"What it lists itself: set {section}.discover = true, then 'inferxgate models refresh'.")
         return
     left_out = print_table(
         [
@@ -111,6 +115,10 @@ def list_models(
             note(line)
     if left_out:
         note(f"No room for: {', '.join(left_out)}; --json has all.")
+    if discovered := sum(entry.discovered for entry in entries):
+        note(
+            f"Known from their providers' own lists alone: {count(discovered)}; 'inferxgate models refresh' asks anew."
+        )
 
 
 @app.command(cls=Command)
@@ -152,10 +160,10 @@ def show(
 def _router(loaded: Loaded) -> tuple[Router, str]:
     """The names that are served, and the version of the price list behind them."""
     # Imported when the models are asked for: the price package is dear.
-    from inferxgate.runtime import build_catalog, build_router
+    from inferxgate.runtime import build_catalog, build_router, read_model_lists
 
     catalog = build_catalog(loaded.settings, loaded.data_dir)
-    return build_router(loaded.settings, catalog), catalog.price_version
+    return build_router(loaded.settings, catalog, lists=read_model_lists(loaded)), catalog.price_version
 
 
 def _why_unknown(entry: ModelEntry, router: Router, settings: Settings, prices_from: str) -> str:
@@ -188,6 +196,7 @@ def _as_json(entry: ModelEntry) -> dict[str, Any]:
         "owned_by": entry.owned_by,
         "provider": entry.provider,
         "target": entry.target,
+        "discovered": entry.discovered,
         "context_window": entry.context_window,
         "max_output_tokens": entry.abilities.max_output_tokens,
         "input_price": entry.price.dollars_per_million("input_tokens") if entry.price else None,

@@ -84,9 +84,10 @@ def prices(
 
 def _entries(loaded: Loaded, name: str | None) -> list[ModelEntry]:
     from inferxgate.accounts.callers import OPERATOR
-    from inferxgate.runtime import build_catalog, build_router
+    from inferxgate.runtime import build_catalog, build_router, read_model_lists
 
-    router = build_router(loaded.settings, build_catalog(loaded.settings, loaded.data_dir))
+    catalog = build_catalog(loaded.settings, loaded.data_dir)
+    router = build_router(loaded.settings, catalog, lists=read_model_lists(loaded))
     if name is None:
         return router.models(OPERATOR)
     if not _PATTERN.search(name):

@@ -36,6 +36,7 @@ from inferxgate.canonical.usage import Usage
 from inferxgate.dialects.anthropic_requests import build_request
 from inferxgate.dialects.anthropic_turns import SERVER_BLOCKS
 from inferxgate.dialects.failures import nonsense, plain_integer, provider_error, retry_after
+from inferxgate.dialects.model_lists import parse_anthropic
 from inferxgate.dialects.protocol import Dialect, Event, FailedAnswer
 from inferxgate.dialects.tool_names import JSON_ANSWER_TOOL
 from inferxgate.errors import GatewayError
@@ -460,4 +461,4 @@ def _objects(value: object) -> list[Json]:
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
-DIALECT = Dialect("anthropic_messages", build_request, parse_response, AnthropicStream, parse_error)
+DIALECT = Dialect("anthropic_messages", build_request, parse_response, AnthropicStream, parse_error, parse_anthropic)

@@ -46,6 +46,7 @@ from inferxgate.canonical.usage import Usage
 from inferxgate.dialects.failures import nonsense, plain_integer, provider_error, retry_after
 from inferxgate.dialects.gemini_requests import build_body
 from inferxgate.dialects.gemini_tools import TOOL_NAMES
+from inferxgate.dialects.model_lists import parse_gemini
 from inferxgate.dialects.openai_conversation import cache_marks, parse_conversation
 from inferxgate.dialects.protocol import BuildTarget, Call, Dialect, Event, FailedAnswer
 from inferxgate.dialects.tool_names import JSON_ANSWER_TOOL, fit_tool_names
@@ -585,4 +586,4 @@ def _text(value: object) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
-DIALECT = Dialect(NAME, build_request, parse_response, StreamReader, parse_error)
+DIALECT = Dialect(NAME, build_request, parse_response, StreamReader, parse_error, parse_gemini)

@@ -42,6 +42,7 @@ from inferxgate.dialects.failures import (
     spelt,
     word,
 )
+from inferxgate.dialects.model_lists import parse_openai
 from inferxgate.dialects.protocol import BuildTarget, Call, Dialect, Event, FailedAnswer
 from inferxgate.dialects.writing import written
 from inferxgate.errors import GatewayError
@@ -520,4 +521,4 @@ def _loads(data: bytes) -> Any:
         raise nonsense("it answered with something that is not JSON") from error
 
 
-DIALECT = Dialect(NAME, build_request, parse_response, StreamParser, parse_error, openai_quirks.mend)
+DIALECT = Dialect(NAME, build_request, parse_response, StreamParser, parse_error, parse_openai, openai_quirks.mend)

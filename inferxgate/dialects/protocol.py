@@ -14,6 +14,7 @@ from inferxgate import errors
 from inferxgate.canonical.chat import ChatRequest, Chunk
 from inferxgate.canonical.conversation import Bytes
 from inferxgate.catalog.abilities import Abilities
+from inferxgate.dialects.model_lists import ModelPage
 from inferxgate.dialects.quirks import Quirks
 from inferxgate.errors import GatewayError
 from inferxgate.framing.sse import SSEEvent
@@ -152,6 +153,8 @@ class Dialect:
     stream_reader: StreamReaderMaker
     parse_error: Callable[[int, Mapping[str, str], bytes, float], GatewayError]
     """From status, headers (lower-case names), body and the time in Unix seconds."""
+    parse_models: Callable[[bytes], ModelPage]
+    """One page of a provider's own list of models. Raises ``GatewayError`` for nonsense."""
     mend: Callable[[bytes, Quirks], bytes] | None = None
     """Puts right what a host gets wrong in a whole answer or in an event's data, before it is read and forwarded.
 

@@ -128,9 +128,9 @@ class Gateway:
         self.queue = FairQueue(self.slots, most_waiting=setup.policy.max_queued)
         self.unpriced = UnpricedWarnings()
 
-    def models(self, caller: Caller) -> list[ModelEntry]:
-        """The models that a caller may use."""
-        return self.setup.router.models(caller)
+    def models(self, caller: Caller) -> list[tuple[str, Target]]:
+        """The names of the models that a caller may use, and where they lead."""
+        return self.setup.router.listed(caller)
 
     def model(self, caller: Caller, name: str) -> ModelEntry:
         """One of them. Raises ``GatewayError`` (404)."""

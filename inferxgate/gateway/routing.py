@@ -4,6 +4,10 @@ The order is the contract's: an alias, then one with a ``*`` that fits; ``provid
 configured; a bare name to its own vendor; the first configured provider known to serve it; the only configured provider
 besides echo. Adding a provider therefore never moves a name that already had a vendor.
 
+What providers list themselves comes after all of that: it gives a name a target only where there would be none, so a
+list that changes moves no name that leads somewhere without it. Where several providers list such a name, the one that
+has listed it longest without a break has it, so that it stays there when another one begins to list it.
+
 What a name leads to does not depend on how its targets fare: see ``selection`` for which of them is asked first.
 """
 
@@ -11,7 +15,8 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
-from collections.abc import Iterable, Mapping
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -105,6 +110,8 @@ class Plan:
     """At least one, in order of preference."""
     strategy: Strategy = "ordered"
     fallback_on: frozenset[FallbackOn] = frozenset()
+    named: int = 1
+    """How many targets were named, those that nobody serves included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,18 +131,34 @@ class ModelEntry:
     """Tokens; None where unknown."""
     price: Price | None
     abilities: Abilities
+    discovered: bool = False
+    """Whether it is known from its provider's own list alone."""
 
 
 class Router:
     """The names that this gateway serves."""
 
-    def __init__(self, providers: Iterable[Provider], aliases: Mapping[str, Alias], catalog: Catalog) -> None:
-        """``aliases``: by their names; of those with a ``*`` the first that fits holds."""
+    def __init__(
+        self,
+        providers: Iterable[Provider],
+        aliases: Mapping[str, Alias],
+        catalog: Catalog,
+        discovered: Callable[[Provider], Mapping[str, int]] = lambda _: {},
+    ) -> None:
+        """``aliases``: by their names; of those with a ``*`` the first that fits holds.
+
+        ``discovered``: what a provider's own list has, each with a number that is the smaller the longer it has been
+        there; asked for each name that leads nowhere else, so it must answer from memory.
+        """
         self._providers = {provider.name: provider for provider in (*providers, ECHO)}
         self._aliases = aliases
         self._wild = [(name, alias) for name, alias in aliases.items() if "*" in name]
         self._catalog = catalog
         self._plans: dict[str, Plan] = {}
+        """Of what does not depend on the providers' own lists, which change."""
+        self._discovered = discovered
+        self._listed: dict[str, frozenset[str]] = {}
+        """By provider, the models that it is known to have without its own list."""
 
     @property
     def providers(self) -> tuple[Provider, ...]:
@@ -145,13 +168,17 @@ class Router:
     def plan(self, name: str) -> Plan:
         """What a name leads to. Raises ``GatewayError`` (404, ``model_not_found``) with near matches."""
         found = self._plans.get(name)
-        if found is None:
-            found = self._made_plan(name)
+        if found is not None:
+            return found
+        found = self._made_plan(name, self._find)
+        if found is None or len(found.targets) < found.named:
+            found = self._made_plan(name, self._find_anywhere)
             if found is None:
                 raise GatewayError(errors.MODEL_NOT_FOUND, self._not_found(name), param="model")
-            if len(self._plans) >= _MAX_PLANS:  # names are the clients' to choose
-                self._plans.clear()
-            self._plans[name] = found
+            return found
+        if len(self._plans) >= _MAX_PLANS:  # names are the clients' to choose
+            self._plans.clear()
+        self._plans[name] = found
         return found
 
     def permitted(self, caller: Caller, plan: Plan) -> tuple[Target, ...]:
@@ -162,18 +189,28 @@ class Router:
         leads to this very target.
         """
         rules = caller.allowed_models
-        if rules is None or any(fnmatch.fnmatchcase(plan.name, rule) for rule in rules):
+        if rules is None or _fits(plan.name, rules):
             return plan.targets
-        return tuple(target for target in plan.targets if any(_fits(self._names(target), rule) for rule in rules))
+        return tuple(target for target in plan.targets if self._grants(rules, target))
 
     def models(self, caller: Caller) -> list[ModelEntry]:
-        """Every model that can be listed and that the caller may use, by name."""
-        entries: dict[str, ModelEntry] = {}
+        """Every model that can be listed and that the caller may use, by name, with what is known of it."""
+        return [self._entry(plan, targets) for plan, targets in self._plans_of(caller)]
+
+    def listed(self, caller: Caller) -> list[tuple[str, Target]]:
+        """The names of those models and where they lead; looking up what is known of thousands would take seconds."""
+        return [(plan.name, targets[0]) for plan, targets in self._plans_of(caller)]
+
+    def _plans_of(self, caller: Caller) -> list[tuple[Plan, tuple[Target, ...]]]:
+        plans: dict[str, Plan] = {}
         for name in self._listed_names():
-            plan = None if name in entries else self._made_plan(name)
-            if plan is not None and (targets := self.permitted(caller, plan)):
-                entries[name] = self._entry(plan, targets)
-        return sorted(entries.values(), key=lambda entry: entry.id)
+            plan = None if name in plans else self._made_plan(name, self._find_anywhere)
+            if plan is not None:
+                plans[name] = plan
+        for name, target in self._discovered_names():
+            plans.setdefault(name, Plan(name, (target,)))
+        found = ((plan, self.permitted(caller, plan)) for _, plan in sorted(plans.items()))
+        return [(plan, targets) for plan, targets in found if targets]
 
     def entry(self, caller: Caller, name: str) -> ModelEntry:
         """One model, listed or not. Raises ``GatewayError``: 404 also for one that the caller may not use."""
@@ -200,16 +237,17 @@ class Router:
             facts.context_window,
             facts.price,
             facts.abilities,
+            discovered=target.model in self._discovered(provider) and target.model not in self._listed_of(provider),
         )
 
-    def _made_plan(self, name: str) -> Plan | None:
+    def _made_plan(self, name: str, find: Callable[[str], Target | None]) -> Plan | None:
         alias, stood_for = self._alias(name)
         if alias is None:
-            target = self._find(name)
+            target = find(name)
             return None if target is None else Plan(name, (target,))
-        found = [(each, self._find(each.model.replace("*", stood_for))) for each in alias.targets]
+        found = [(each, find(each.model.replace("*", stood_for))) for each in alias.targets]
         targets = tuple(each.laid_over(target) for each, target in found if target is not None)
-        return Plan(name, targets, alias.strategy, alias.fallback_on) if targets else None
+        return Plan(name, targets, alias.strategy, alias.fallback_on, len(found)) if targets else None
 
     def _alias(self, name: str) -> tuple[Alias | None, str]:
         """The alias of a name, and what its ``*`` stands for."""
@@ -221,12 +259,21 @@ class Router:
                 return alias, name[len(head) : len(name) - len(tail)]
         return None, ""
 
-    def _names(self, target: Target) -> Iterable[str]:
-        """What a rule may call a target."""
-        yield target.name
-        bare = self._find(target.model)
-        if bare is not None and bare.name == target.name:
-            yield target.model
+    def _grants(self, rules: Iterable[str], target: Target) -> bool:
+        if _fits(target.name, rules):
+            return True
+        if not _fits(target.model, rules):
+            return False
+        bare = self._find_anywhere(target.model)
+        return bare is not None and bare.name == target.name
+
+    def _find_anywhere(self, name: str) -> Target | None:
+        """Where a name leads, also by what the providers' own lists say."""
+        if (target := self._find(name)) is not None:
+            return target
+        listing = [provider for provider in self._providers.values() if name in self._discovered(provider)]
+        longest = min(listing, key=lambda provider: self._discovered(provider).get(name, 0), default=None)
+        return Target(longest, name) if longest is not None else None
 
     def _find(self, name: str) -> Target | None:
         prefix, slash, rest = name.partition("/")
@@ -255,6 +302,24 @@ class Router:
     def _models_of(self, provider: Provider) -> Iterable[str]:
         return (*provider.models, *self._catalog.chat_models(provider.listed_id))
 
+    def _listed_of(self, provider: Provider) -> frozenset[str]:
+        if provider.name not in self._listed:
+            self._listed[provider.name] = frozenset(self._models_of(provider))
+        return self._listed[provider.name]
+
+    def _discovered_of(self, provider: Provider) -> Iterator[str]:
+        """The models that only a provider's own list tells of."""
+        for model in self._discovered(provider):
+            if model not in self._listed_of(provider) and self._catalog.may_chat(provider.listed_id, model):
+                yield model
+
+    def _discovered_names(self) -> Iterator[tuple[str, Target]]:
+        """They are listed as ``provider/model``, which means the same whatever other lists come to say."""
+        for provider in self._providers.values():
+            for model in self._discovered_of(provider):
+                if self._alias(name := f"{provider.name}/{model}")[0] is None:
+                    yield name, Target(provider, model)
+
     def _listed_names(self) -> Iterable[str]:
         yield from (name for name in self._aliases if "*" not in name)
         for provider in self._providers.values():
@@ -271,7 +336,9 @@ class Router:
         if alias is not None:
             leads = " and ".join(f"'{each.model.replace('*', stood_for)}'" for each in alias.targets)
             return f"The alias '{name}' leads to {leads}, which no configured provider serves."
-        near = self._near_of_providers(name) or _alike(name, self._listed_names())
+        discovered = itertools.islice(self._discovered_names(), _MOST_COMPARED)
+        listed = itertools.chain(self._listed_names(), (each for each, _ in discovered))
+        near = self._near_of_providers(name) or _alike(name, listed)
         hint = f" Did you mean {' or '.join(near)}?" if near else ""
         prefix, slash, _ = name.partition("/")
         absent = f" The provider {prefix} is not configured here." if slash and prefix in ROWS else ""
@@ -289,17 +356,20 @@ class Router:
         near = []
         for each in difflib.get_close_matches(prefix, self._providers, n=_MOST_NEAR):
             provider = self._providers[each]
-            models = [rest] if self._serves(provider, rest) else _alike(rest, self._models_of(provider))
+            known = self._serves(provider, rest) or rest in self._discovered(provider)
+            models = [rest] if known else _alike(rest, self._models_of(provider))
             near += [f"{each}/{model}" for model in models or ["..."]]
         return near[:_MOST_NEAR]
 
 
 _MOST_NEAR = 3
+_MOST_COMPARED = 1_000
+"""Of the names that providers list, how many an unknown name is compared with: that takes time, and anybody may ask."""
 _MAX_PLANS = 10_000
 
 
-def _fits(names: Iterable[str], rule: str) -> bool:
-    return any(fnmatch.fnmatchcase(name, rule) for name in names)
+def _fits(name: str, rules: Iterable[str]) -> bool:
+    return any(fnmatch.fnmatchcase(name, rule) for rule in rules)
 
 
 def _alike(name: str, listed: Iterable[str]) -> list[str]:

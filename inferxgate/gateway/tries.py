@@ -140,8 +140,7 @@ class Tries:
         last = next((each for each in live if each not in usual and not each.tried), None)
         if last is not None:
             return self._go(last)
-        ready = [self._wait(each, now) for each in usual]
-        return GiveUp(min(ready) if ready else None)
+        return GiveUp(min((self._wait(each, now) for each in usual), default=None))
 
     def failed(self, offer: Offer, error: GatewayError, now: float) -> None:
         """Take note that a target has failed in a way that another try or target may mend (see ``goes_on``)."""

@@ -1,19 +1,28 @@
 """Anthropic.
 
 Sources: the ``anthropic`` Python package 2.12 (base URL, ``ANTHROPIC_API_KEY``, ``ANTHROPIC_BASE_URL``, ``x-api-key``,
-``anthropic-version``; bearer credential and ``oauth-2025-04-20`` for OAuth tokens).
+``anthropic-version``; bearer credential and ``oauth-2025-04-20`` for OAuth tokens); its 2.14 for the list of models.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from urllib.parse import quote
 
 from inferxgate.providers.provider import Destination, Provider, Row, bearer
+
+_PAGE = 1000
+"""Models on a page of the list; the most that it gives."""
 
 
 def _url(provider: Provider, _: Destination) -> str:
     """The address; a base URL with ``/v1`` at its end, as OpenAI's SDK wants it, is understood too."""
     return provider.base_url.removesuffix("/v1") + "/v1/messages"
+
+
+def _list_url(provider: Provider, after: str | None) -> str:
+    more = f"&after_id={quote(after, safe='')}" if after is not None else ""
+    return provider.base_url.removesuffix("/v1") + f"/v1/models?limit={_PAGE}{more}"
 
 
 def _authorize(api_key: str) -> Mapping[str, str]:
@@ -28,6 +37,7 @@ ROW = Row(
     dialect="anthropic_messages",
     base_url="https://api.anthropic.com",
     url=_url,
+    list_url=_list_url,
     authorize=_authorize,
     headers={"anthropic-version": "2023-06-01"},
     key_variables=("ANTHROPIC_API_KEY",),

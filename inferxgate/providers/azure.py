@@ -7,7 +7,9 @@
 - A base URL that ends with ``/models``: Foundry's inference API, one path too, with dated versions of its own.
 
 The model that a client asks for is the *deployment*, whose name is the operator's choice: which model stands behind it,
-and so what it costs, only the configuration knows (``providers.NAME.deployments``).
+and so what it costs, only the configuration knows (``providers.NAME.deployments``). They cannot be listed: what a
+resource's key gets from ``/openai/models`` are the models that could be deployed, and deployments are told by Azure's
+management API alone, to other credentials. So the row has no ``list_url``.
 
 Sources: Azure's REST reference for chat completions (GA version 2024-10-21) and the v1 API's, and the Azure client of
 the ``openai`` Python package 3.54 (paths, ``api-key`` header, environment names), read in November 2026.

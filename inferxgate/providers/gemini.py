@@ -17,6 +17,8 @@ from inferxgate.providers.provider import Destination, Provider, Row
 
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,127}")
 _VERSION = re.compile(r"/v\d+[a-z0-9]*$")
+_PAGE = 1000
+"""Models on a page of the list; the most that it gives."""
 
 
 def url(provider: Provider, destination: Destination) -> str:
@@ -32,9 +34,18 @@ def url(provider: Provider, destination: Destination) -> str:
             f"{provider.name} has no models of this name: letters, digits and . _ : @ - make one, at most 128.",
             param="model",
         )
-    base = provider.base_url if _VERSION.search(provider.base_url) else f"{provider.base_url}/v1beta"
     operation = "streamGenerateContent?alt=sse" if destination.stream else "generateContent"
-    return f"{base}/models/{quote(model, safe='')}:{operation}"
+    return f"{_base(provider)}/models/{quote(model, safe='')}:{operation}"
+
+
+def list_url(provider: Provider, after: str | None) -> str:
+    """The address of a page of the list of models."""
+    more = f"&pageToken={quote(after, safe='')}" if after is not None else ""
+    return f"{_base(provider)}/models?pageSize={_PAGE}{more}"
+
+
+def _base(provider: Provider) -> str:
+    return provider.base_url if _VERSION.search(provider.base_url) else f"{provider.base_url}/v1beta"
 
 
 def authorize(api_key: str) -> Mapping[str, str]:
@@ -48,6 +59,7 @@ ROW = Row(
     dialect="gemini",
     base_url="https://generativelanguage.googleapis.com",
     url=url,
+    list_url=list_url,
     authorize=authorize,
     key_variables=("GEMINI_API_KEY", "GOOGLE_API_KEY"),
     url_variables=("GEMINI_BASE_URL",),

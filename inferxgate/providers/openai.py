@@ -3,7 +3,7 @@
 Sources: the ``openai`` Python package 3.54 (base URL, ``OPENAI_API_KEY``, ``OPENAI_BASE_URL``, bearer credential).
 """
 
-from inferxgate.providers.provider import Row, fixed_path
+from inferxgate.providers.provider import Row, fixed_path, listed_at
 
 ROW = Row(
     type="openai",
@@ -11,6 +11,7 @@ ROW = Row(
     dialect="openai_chat",
     base_url="https://api.openai.com/v1",
     url=fixed_path("/chat/completions"),
+    list_url=listed_at("/models"),
     key_variables=("OPENAI_API_KEY",),
     url_variables=("OPENAI_BASE_URL",),
     price_id="openai",

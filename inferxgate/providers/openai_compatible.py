@@ -9,9 +9,10 @@ came: what it does not take, it says itself.
 from __future__ import annotations
 
 from inferxgate.dialects.quirks import Quirks
-from inferxgate.providers.provider import Row, fixed_path
+from inferxgate.providers.provider import Row, fixed_path, listed_at
 
 _CHAT = fixed_path("/chat/completions")
+_LIST = listed_at("/models")
 
 GROQ = Row(
     type="groq",
@@ -19,6 +20,7 @@ GROQ = Row(
     dialect="openai_chat",
     base_url="https://api.groq.com/openai/v1",
     url=_CHAT,
+    list_url=_LIST,
     key_variables=("GROQ_API_KEY",),
     price_id="groq",
     slashed_names=True,
@@ -46,6 +48,7 @@ MISTRAL = Row(
     dialect="openai_chat",
     base_url="https://api.mistral.ai/v1",
     url=_CHAT,
+    list_url=_LIST,
     key_variables=("MISTRAL_API_KEY",),
     price_id="mistral",
     quirks=Quirks(
@@ -90,6 +93,7 @@ DEEPSEEK = Row(
     dialect="openai_chat",
     base_url="https://api.deepseek.com",
     url=_CHAT,
+    list_url=_LIST,
     key_variables=("DEEPSEEK_API_KEY",),
     price_id="deepseek",
     quirks=Quirks(
@@ -109,6 +113,7 @@ XAI = Row(
     dialect="openai_chat",
     base_url="https://api.x.ai/v1",
     url=_CHAT,
+    list_url=_LIST,
     key_variables=("XAI_API_KEY",),
     price_id="x-ai",
 )
@@ -119,6 +124,7 @@ OPENROUTER = Row(
     dialect="openai_chat",
     base_url="https://openrouter.ai/api/v1",
     url=_CHAT,
+    list_url=_LIST,
     key_variables=("OPENROUTER_API_KEY",),
     price_id="openrouter",
     slashed_names=True,
@@ -135,6 +141,7 @@ TOGETHER = Row(
     base_url="https://api.together.xyz/v1",
     hosts=("api.together.ai",),  # its documentation's newer name for the same
     url=_CHAT,
+    list_url=_LIST,
     key_variables=("TOGETHER_API_KEY",),
     price_id="together",
     slashed_names=True,
@@ -152,6 +159,7 @@ FIREWORKS = Row(
     dialect="openai_chat",
     base_url="https://api.fireworks.ai/inference/v1",
     url=_CHAT,
+    list_url=_LIST,
     key_variables=("FIREWORKS_API_KEY",),
     price_id="fireworks",
     slashed_names=True,
@@ -163,6 +171,7 @@ PERPLEXITY = Row(
     dialect="openai_chat",
     base_url="https://api.perplexity.ai",
     url=_CHAT,
+    # No list_url: its library has no call for a list of models.
     key_variables=("PERPLEXITY_API_KEY",),
     price_id="perplexity",
     slashed_names=True,
@@ -179,6 +188,7 @@ CEREBRAS = Row(
     dialect="openai_chat",
     base_url="https://api.cerebras.ai/v1",
     url=_CHAT,
+    list_url=_LIST,
     key_variables=("CEREBRAS_API_KEY",),
     price_id="cerebras",
 )
@@ -189,6 +199,7 @@ HUGGINGFACE = Row(
     dialect="openai_chat",
     base_url="https://router.huggingface.co/v1",
     url=_CHAT,
+    list_url=_LIST,
     key_variables=("HF_TOKEN",),
     slashed_names=True,
     # No price id: what a model costs depends on the host that the router picks.
@@ -207,6 +218,7 @@ OLLAMA = Row(
     dialect="openai_chat",
     base_url="http://127.0.0.1:11434/v1",
     url=_CHAT,
+    list_url=_LIST,
     quirks=Quirks(
         # Its page on OpenAI compatibility has `max_tokens` only and lists `n` among what is not supported; unknown
         # fields are ignored without a word.
@@ -221,6 +233,7 @@ VLLM = Row(
     dialect="openai_chat",
     base_url="http://127.0.0.1:8000/v1",
     url=_CHAT,
+    list_url=_LIST,
     quirks=Quirks(
         # Some versions answer 400 to a null for a field that they declare without one.
         nulls=False,
@@ -235,6 +248,7 @@ LLAMACPP = Row(
     dialect="openai_chat",
     base_url="http://127.0.0.1:8080/v1",
     url=_CHAT,
+    list_url=_LIST,
 )
 
 LMSTUDIO = Row(
@@ -243,6 +257,7 @@ LMSTUDIO = Row(
     dialect="openai_chat",
     base_url="http://127.0.0.1:1234/v1",
     url=_CHAT,
+    list_url=_LIST,
 )
 
 ROWS = (

@@ -49,6 +49,11 @@ def fixed_path(path: str) -> Callable[[Provider, Destination], str]:
     return lambda provider, _: provider.base_url + path
 
 
+def listed_at(path: str) -> Callable[[Provider, str | None], str]:
+    """The address of a list of models that is all on one page, at a path after the base URL."""
+    return lambda provider, _: provider.base_url + path
+
+
 @dataclass(frozen=True, slots=True)
 class Destination:
     """What of a request an address may depend on."""
@@ -99,6 +104,11 @@ class Row:
     """Whether names of its models have slashes (``meta-llama/llama-4-scout``); without, such a name is never one."""
     own_names: bool = False
     """Whether names of models are the operator's own, so that nothing follows from them (Azure's deployments)."""
+    list_url: Callable[[Provider, str | None], str] | None = None
+    """The address of its own list of models; the second argument is what a further page is asked for with.
+
+    None: it has no list, or none of what chats can name.
+    """
 
     @property
     def self_hosted(self) -> bool:
@@ -133,6 +143,8 @@ class Provider:
     """The provider's id in the price package, where its models are the vendor's (see ``addresses``)."""
     deployments: Mapping[str, str] = field(default_factory=dict)
     """The vendor's name of the model behind a name that is the operator's own."""
+    discover: bool = False
+    """Whether the models of its own list are served too."""
     bearer: bool = False
     """Whether the credential is a token to be sent as ``Authorization: Bearer``, whatever the row says of keys."""
     credential: str = field(init=False)
@@ -172,6 +184,19 @@ class Provider:
             timeouts=self.timeouts if stream else self._whole_timeouts(),
         )
 
+    def list_request(self, after: str | None = None) -> HttpRequest:
+        """The signed request for its own list of models, or for the page that comes ``after`` another.
+
+        Raises ``ValueError`` where its row has no such list.
+        """
+        if self.row.list_url is None:
+            raise ValueError(f"{self.row.type} has no list of models")
+        headers = {"accept": "application/json", **self.row.headers}
+        if self.api_key:
+            headers.update((bearer if self.bearer else self.row.authorize)(self.api_key))
+        headers.update(self.headers)
+        return HttpRequest("GET", self.row.list_url(self, after), headers, b"", self._list_timeouts())
+
     def secrets(self) -> tuple[str, ...]:
         """What must never appear in a message or a log."""
         values = {self.api_key or "", *self.other_keys, *self.headers.values()}
@@ -181,3 +206,13 @@ class Provider:
     def _whole_timeouts(self) -> Timeouts:
         times = self.timeouts
         return Timeouts(times.connect_seconds, times.first_byte_seconds, times.idle_seconds, self.total_seconds)
+
+    def _list_timeouts(self) -> Timeouts:
+        """For a page of a list of models: shorter than for answers, because no model has to think."""
+        times = self.timeouts
+        return Timeouts(
+            times.connect_seconds,
+            min(times.first_byte_seconds, 30.0),
+            min(times.idle_seconds, 15.0),
+            min(self.total_seconds, 60.0),
+        )

@@ -223,9 +223,9 @@ class Circuit:
 
     def counts(self, now: float, policy: HealthPolicy) -> tuple[int, int]:
         """Failures and requests in the window. Forgets what is older."""
-        first = now - policy.window_seconds
-        if any(start <= first for start in self.buckets):
-            self.buckets = {start: counts for start, counts in self.buckets.items() if start > first}
+        over = window_start(now, policy)
+        if any(start <= over for start in self.buckets):
+            self.buckets = {start: counts for start, counts in self.buckets.items() if start > over}
         failures = requests = 0
         for failed, asked in self.buckets.values():
             failures += failed
@@ -287,13 +287,15 @@ class Successes:
 
     def settle(self, now: float, policy: HealthPolicy) -> None:
         """Note when it was, and forget what the window has passed by."""
-        start, first = bucket(now, policy), now - policy.window_seconds
+        start, over = bucket(now, policy), window_start(now, policy)
         for key, number in self.fresh.items():
             buckets = self._earlier.pop(key, {})  # and to the end, so that the longest unseen come first
             buckets[start] = buckets.get(start, 0) + number
+            if len(buckets) > _MOST_BUCKETS + 1:
+                del buckets[min(buckets)]
             self._earlier[key] = buckets
         self.fresh.clear()
-        for key in [key for key, buckets in self._earlier.items() if max(buckets) <= first]:
+        for key in [key for key, buckets in self._earlier.items() if max(buckets) <= over]:
             del self._earlier[key]
         for key in list(self._earlier)[: max(0, len(self._earlier) - MAX_CIRCUITS)]:
             del self._earlier[key]
@@ -462,6 +464,11 @@ def bucket(now: float, policy: HealthPolicy) -> int:
     """The second from which what happens now counts."""
     width = max(1, math.ceil(policy.window_seconds / _MOST_BUCKETS))
     return math.floor(now) // width * width
+
+
+def window_start(now: float, policy: HealthPolicy) -> float:
+    """What counts together from then or before does not count any more. The second that has begun always counts."""
+    return now - max(policy.window_seconds, 1.0)
 
 
 def is_countable(key: CircuitKey) -> bool:

@@ -22,6 +22,7 @@ import struct
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -100,10 +101,8 @@ class SharedHealth(LocalHealth):
     def _change(self, key: CircuitKey, change: Callable[[Circuit, float], T]) -> T:
         try:
             with self._writing() as rows:
-                now = (
-                    self._clock()
-                )  # read while nobody else can write, so that changes come in the order of their times
-                circuit = rows.get(key) or Circuit(key, now)
+                now = self._clock()  # read while nobody else can write, so that times come in the order of changes
+                circuit = self._newest(rows, key) or Circuit(key, now)
                 self._count(circuit, now)
                 result = change(circuit, now)
                 rows.put(circuit)
@@ -111,6 +110,7 @@ class SharedHealth(LocalHealth):
             self._tell(error)
             self._unwritten.add(key)
             return super()._change(key, change)
+        self._unwritten.discard(key)
         self._successes.told(key)
         self._keep(circuit)
         return result
@@ -145,7 +145,8 @@ class SharedHealth(LocalHealth):
                         self._count(circuit, now)
                         rows.put(circuit)
                         written.append(circuit)
-                rows.keep_promise()
+                if self._promised[0] != self._seen:  # still: nobody else can write now
+                    rows.keep_promise()
         except SharedUnavailable as error:
             self._tell(error)
             return
@@ -157,10 +158,11 @@ class SharedHealth(LocalHealth):
             self._circuits.pop(key, None)  # others have forgotten it
 
     def _newest(self, rows: _Rows, key: CircuitKey) -> Circuit | None:
-        """What is known of a circuit, here and in the memory."""
-        row, own = rows.get(key), self._circuits.get(key)
-        if own is None or key not in self._unwritten:
+        """What is known of a circuit, in the memory and here, for the caller to change."""
+        row, copied = rows.get(key), self._circuits.get(key)
+        if copied is None or key not in self._unwritten:
             return row
+        own = replace(copied, buckets=dict(copied.buckets))
         if row is None:
             return own
         newer, older = (row, own) if row.changed > own.changed else (own, row)
@@ -185,7 +187,7 @@ class SharedHealth(LocalHealth):
     def _writing(self) -> Iterator[_Rows]:
         """A transaction with whose end all workers know what was put. The caller puts it in the copy too."""
         with self._shared.writing() as transaction:
-            rows = _Rows(self._shared, transaction, (self._rows, self._order), promised=self._promised[0])
+            rows = _Rows(self._shared, transaction, (self._rows, self._order))
             before = rows.number
             yield rows
             if rows.save():
@@ -209,13 +211,10 @@ class _Rows:
     number: so those that changed since any moment are read without the others.
     """
 
-    def __init__(
-        self, shared: SharedMemory, transaction: Transaction, databases: tuple[object, object], *, promised: int = 0
-    ) -> None:
+    def __init__(self, shared: SharedMemory, transaction: Transaction, databases: tuple[object, object]) -> None:
         self._shared = shared
         self._transaction = transaction
         self._rows, self._order = databases
-        self._promised = promised
         found = transaction.get(_NUMBER_KEY, db=shared.meta)
         self.number: int = _NUMBER.unpack(found)[0] if found else 0
         """Of the newest change."""
@@ -228,7 +227,7 @@ class _Rows:
     def put(self, circuit: Circuit) -> None:
         name = _hash(circuit.key)
         self._unlist(name)
-        self._next()
+        self.number += 1
         number = _NUMBER.pack(self.number)
         self._transaction.put(name, number + _build(circuit), db=self._rows)
         self._transaction.put(number, name, db=self._order)
@@ -246,9 +245,9 @@ class _Rows:
         return [_parse(data) for data in found if data is not None]
 
     def keep_promise(self) -> None:
-        """Where a writer that was killed has promised a change, there is one now."""
-        if self._promised != self._before and self.number == self._before:
-            self._next()
+        """Where nothing was put, count as if something had been."""
+        if self.number == self._before:
+            self.number += 1
 
     def save(self) -> bool:
         """Note the number; whether there was a change."""
@@ -256,9 +255,6 @@ class _Rows:
             return False
         self._transaction.put(_NUMBER_KEY, _NUMBER.pack(self.number), db=self._shared.meta)
         return True
-
-    def _next(self) -> None:
-        self.number = max(self.number, self._promised) + 1
 
     def _unlist(self, name: bytes) -> None:
         data = self._transaction.get(name, db=self._rows)

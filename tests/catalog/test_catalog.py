@@ -206,3 +206,29 @@ def test_a_price_that_nobody_knows_is_warned_of_once(caplog: pytest.LogCaptureFi
         warnings.note(f"a/{number}", None)
     assert len(caplog.records) == 1_001
     assert caplog.records[-1].getMessage().startswith("Of further targets")
+
+
+@pytest.mark.parametrize(
+    ("package_id", "model", "may"),
+    [
+        ("openai", "gpt-9", True),
+        ("openai", "o9-mini", True),
+        ("openai", "ft:gpt-4o-mini:adatum::id", True),
+        ("openai", "ft:babbage-002:me::id", False),
+        ("openai", "text-embedding-3-small", False),
+        ("openai", "dall-e-3", False),
+        ("openai", "sora-2", False),
+        ("openai", "whisper-1", False),
+        ("openai", "gpt-4o-realtime-preview", False),
+        ("google", "gemini-flash-latest", True),
+        ("google", "gemini-2.5-flash-image", True),
+        ("google", "gemini-embedding-001", False),
+        ("google", "gemini-2.5-flash-preview-tts", False),
+        ("anthropic", "claude-next", True),
+        ("mistral", "mistral-ocr-latest", False),
+        ("mistral", "ft:open-mistral-7b:me", True),
+        (None, "deepseek-ocr", True),
+    ],
+)
+def test_names_tell_what_may_chat(package_id: str | None, model: str, may: bool) -> None:
+    assert Catalog.may_chat(package_id, model) is may

@@ -47,6 +47,7 @@ def test_list_of_one_provider(configured: CommandLine) -> None:
             "owned_by": listed[0]["owned_by"],
             "provider": "local",
             "target": "local/llama-3.3-70b",
+            "discovered": False,
             "context_window": None,
             "max_output_tokens": None,
             "input_price": 0.2,
@@ -233,6 +234,7 @@ def test_a_provider_without_a_list_of_models(tmp_path: Path) -> None:
     done = CommandLine(tmp_path, config=config).well("models", "list", "--provider", "local")
     assert done.out == ""
     assert "name them in providers.local.models" in done.err
+    assert "set providers.local.discover = true" in done.err
 
 
 def test_an_unknown_name_is_one_line(cli: CommandLine) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from inferxgate.accounts.callers import OPERATOR, Caller
 from inferxgate.catalog.catalog import Catalog
@@ -13,6 +17,7 @@ from inferxgate.gateway.routing import Alias, AliasTarget, Router, Target
 from inferxgate.providers.openai import ROW
 from inferxgate.providers.provider import Provider
 from inferxgate.providers.registry import ROWS
+from inferxgate.workers.model_lists import ModelLists
 
 CATALOG = Catalog()
 VENDOR = "https://api.openai.com/v1"
@@ -168,6 +173,148 @@ def test_lists_show_what_a_caller_may_use() -> None:
     assert {"smart", "gpt-4o", "llama3", "echo"} <= set(everything)
     assert everything == sorted(everything)
     assert [entry.id for entry in names.models(only("llama3", "smart"))] == ["llama3", "smart"]
+
+
+class Listed:
+    """What providers list themselves: by provider, names and since when."""
+
+    def __init__(self, **lists: dict[str, int]) -> None:
+        self.lists = lists
+
+    def __call__(self, provider: Provider) -> dict[str, int]:
+        return self.lists.get(provider.name.replace("-", "_"), {})
+
+
+def discovering(listed: Listed, *providers: Provider, **aliases: str) -> Router:
+    return Router(providers, {name: Alias.of(target) for name, target in aliases.items()}, CATALOG, listed)
+
+
+def test_what_a_provider_lists_itself_is_listed_with_its_provider() -> None:
+    listed = Listed(my_vllm={"llama3": 1, "qwen/qwen9": 1}, openai={"gpt-4o": 1, "gpt-9": 1, "ft:gpt-4o:me::1": 1})
+    names = discovering(listed, OPENAI, VLLM)
+    before = {entry.id: entry for entry in router(OPENAI, VLLM).models(OPERATOR)}
+    entries = {entry.id: entry for entry in names.models(OPERATOR)}
+    more = {"my-vllm/qwen/qwen9", "openai/gpt-9", "openai/ft:gpt-4o:me::1"}
+    assert entries.keys() == before.keys() | more
+    assert {name for name, entry in entries.items() if entry.discovered} == more
+    assert {name: entries[name] for name in before} == before
+    assert all(names.plan(name).targets[0].name == entry.target for name, entry in entries.items())
+    assert entries["my-vllm/qwen/qwen9"].target == "my-vllm/qwen/qwen9"
+    assert names.entry(OPERATOR, "qwen/qwen9").discovered
+    assert not names.entry(OPERATOR, "my-vllm/qwen10").discovered
+
+
+def test_an_alias_hides_a_listed_name() -> None:
+    names = discovering(Listed(my_vllm={"x": 1}), OPENAI, VLLM, **{"my-vllm/x": "openai/gpt-4o"})
+    entries = {entry.id: entry.target for entry in names.models(OPERATOR)}
+    assert entries["my-vllm/x"] == "openai/gpt-4o"
+
+
+def test_a_callers_rules_hold_for_what_is_listed() -> None:
+    listed = Listed(my_vllm={"x": 1, "y": 1}, openai={"x": 2})
+    names = discovering(listed, OPENAI, VLLM)
+
+    def seen(*rules: str) -> set[str]:
+        return {entry.id for entry in names.models(only(*rules)) if entry.discovered}
+
+    assert seen("my-vllm/*") == {"my-vllm/x", "my-vllm/y"}
+    assert seen("openai/x") == {"openai/x"}
+    assert seen("x") == {"my-vllm/x"}, "the bare name leads there, and nowhere else"
+    assert seen("gpt-4o") == set()
+    with pytest.raises(GatewayError, match="no model"):
+        names.entry(only("echo"), "my-vllm/x")
+
+
+SAID = {
+    "gpt-4o": 0,
+    "gpt-99-not-yet-known": 0,
+    "claude-next": 0,
+    "llama3": 0,
+    "echo": 0,
+    "smart": 0,
+    "x-ai/grok-4.5": 0,
+    "openai/gpt-4o": 0,
+    "my-vllm/llama3": 0,
+}
+
+
+@pytest.mark.parametrize("name", [*SAID, "my-vllm/whatever"])
+def test_no_list_moves_a_name_that_leads_somewhere(name: str) -> None:
+    everybody = Listed(work=SAID, openai=SAID, my_vllm=SAID, openrouter=SAID)
+    providers = (WORK, OPENAI, VLLM, ROUTER, ANTHROPIC)
+    with_lists = discovering(everybody, *providers, smart="openai/gpt-5")
+    assert with_lists.plan(name) == router(*providers, smart="openai/gpt-5").plan(name)
+    assert discovering(Listed(my_vllm=SAID), VLLM).plan(name) == router(VLLM).plan(name)
+
+
+def test_a_name_that_would_lead_nowhere_goes_to_who_lists_it_longest() -> None:
+    listed = Listed(work={"x": 20}, my_vllm={"x": 10, "y": 10})
+    names = discovering(listed, OPENAI, WORK, VLLM)
+    assert names.plan("x").targets[0].name == "my-vllm/x"
+    assert names.plan("y").targets[0].name == "my-vllm/y"
+    listed.lists["openai"] = {"x": 30, "y": 30}
+    assert (names.plan("x").targets[0].name, names.plan("y").targets[0].name) == ("my-vllm/x", "my-vllm/y"), (
+        "another lists it too"
+    )
+    del listed.lists["my_vllm"]["x"]
+    assert names.plan("x").targets[0].name == "work/x", "who had it lists it no more"
+    listed.lists["my_vllm"] = {"x": 40}
+    assert names.plan("x").targets[0].name == "work/x", "and has it not back"
+    listed.lists["openai"]["x"] = 20
+    assert names.plan("x").targets[0].name == "openai/x", "of two alike, the first of the configuration"
+    listed.lists.clear()
+    with pytest.raises(GatewayError, match="no model"):
+        names.plan("x")
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sets(st.sampled_from([OPENAI.name, WORK.name, VLLM.name]), min_size=1),
+            st.sets(st.sampled_from("xyz")),
+            st.integers(0, 3),
+        ),
+        max_size=6,
+    )
+)
+def test_a_name_stays_with_its_provider_as_long_as_that_lists_it(answers: list[tuple[set[str], set[str], int]]) -> None:
+    providers = [replace(each, discover=True) for each in (OPENAI, WORK, VLLM)]
+    by_name = {each.name: each for each in providers}
+    with tempfile.TemporaryDirectory() as folder:
+        lists = ModelLists(Path(folder) / "models.json")
+        names = Router(providers, {}, CATALOG, lists.models)
+        leads: dict[str, str] = {}
+        for who, said, now_s in answers:
+            lists.put({name: (by_name[name].base_url, said) for name in who}, among=by_name, now_s=now_s)
+            for name in "xyz":
+                listing = [each.name for each in providers if name in lists.models(each)]
+                try:
+                    now = names.plan(name).targets[0].provider.name
+                except GatewayError:
+                    assert not listing
+                    leads.pop(name, None)
+                else:
+                    assert now == leads.get(name) or leads.get(name) not in listing
+                    assert now in listing
+                    leads[name] = now
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("nemotron-9-larg", "Did you mean my-vllm/nemotron-9-large?"),
+        (
+            "openrouter/nemotron-9-large",
+            "The provider openrouter is not configured here. Did you mean my-vllm/nemotron",
+        ),
+        ("my-vlm/nemotron-9-large", "Did you mean my-vllm/nemotron-9-large?"),
+    ],
+)
+def test_what_is_listed_is_among_the_near_matches(name: str, hint: str) -> None:
+    with pytest.raises(GatewayError) as caught:
+        discovering(Listed(my_vllm={"nemotron-9-large": 1}), OPENAI, VLLM).plan(name)
+    assert hint in caught.value.message
 
 
 def test_every_listed_name_leads_to_what_the_list_says() -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import count
 
-from inferxgate.workers.health import MAX_CIRCUITS, CircuitKey, CircuitState, HealthPolicy, LocalHealth
+from inferxgate.workers.health import MAX_CIRCUITS, CircuitKey, CircuitState, Health, HealthPolicy, LocalHealth
 from inferxgate.workers.shared import SharedMemory
 from inferxgate.workers.shared_health import SharedHealth
 from tests.workers.counting import Clock, Wall
 
 _names = count()
 
-MakeHealth = Callable[..., LocalHealth]
+MakeHealth = Callable[..., Health]
 
 
 def new_key(model: str = "model") -> CircuitKey:
@@ -32,7 +32,7 @@ class World:
         self.health = self.worker()
         self.key = new_key()
 
-    def worker(self) -> LocalHealth:
+    def worker(self) -> Health:
         """Another worker with the same clock."""
         return self._make(self.policy, max_circuits=self._max_circuits, clock=self.clock, wall_clock=self.wall)
 
@@ -51,6 +51,7 @@ class World:
         return self.health.enter(self.key)
 
     def sleep(self, seconds: float) -> None:
+        self.health.sync()  # as about every second
         self.clock.now += seconds
 
     def open(self) -> None:
@@ -62,7 +63,7 @@ class World:
         return state_of(self.health, self.key)
 
 
-def state_of(health: LocalHealth, key: CircuitKey) -> CircuitState | None:
+def state_of(health: Health, key: CircuitKey) -> CircuitState | None:
     found = [state for state in health.states() if state.key == key]
     assert len(found) <= 1
     return found[0] if found else None

@@ -12,12 +12,15 @@ from inferxgate.workers.health import (
     KEEP_HALF_OPEN_SECONDS,
     KEEP_SECONDS,
     LOOK_AGAIN_SECONDS,
+    MAX_CIRCUITS,
     MAX_COOL_SECONDS,
     PROBE_SECONDS,
+    Circuit,
     CircuitKey,
     CircuitState,
     HealthPolicy,
     LocalHealth,
+    Successes,
 )
 from inferxgate.workers.shared import SharedMemory
 from tests.workers.circuits import MakeHealth, World, maker, new_key, state_of
@@ -73,7 +76,6 @@ def test_only_what_the_window_holds_counts(make: MakeHealth) -> None:
 def test_successes_count_at_their_time(make: MakeHealth) -> None:
     world = World(make)
     world.succeed(100)
-    world.health.sync()
     world.sleep(29)
     world.fail(5)
     assert world.wait() == 0, "they were told with the first failure, and are in the window"
@@ -220,6 +222,8 @@ def test_one_that_was_tried_all_the_same_closes_it(make: MakeHealth) -> None:
     world = World(make)
     world.health.set_aside(world.key, "invalid_api_key")
     world.sleep(1)
+    world.health.failed(world.key, "x", begun=world.clock())
+    assert world.wait() == 599, "one that fails changes nothing"
     world.health.succeeded(world.key, begun=world.clock())
     assert world.enter() == 0
 
@@ -268,9 +272,11 @@ DEADLINES = st.lists(
 )
 
 
-@given(DEADLINES)
-def test_the_later_deadline_stands_in_any_order(make: MakeHealth, steps: list[tuple[str, int, int]]) -> None:
-    world = World(make, set_aside_seconds=17, min_failures=3, cooldown_seconds=7)
+@given(DEADLINES, st.integers(1, 40))
+def test_the_later_deadline_stands_in_any_order(
+    make: MakeHealth, steps: list[tuple[str, int, int]], cooldown: int
+) -> None:
+    world = World(make, set_aside_seconds=17, min_failures=3, cooldown_seconds=cooldown)
     latest, failures, opened = 0.0, 0, False
     for step, seconds, pause in steps:
         world.sleep(pause)
@@ -287,8 +293,15 @@ def test_the_later_deadline_stands_in_any_order(make: MakeHealth, steps: list[tu
             world.health.failed(world.key, "x", retry_after_seconds=after)
             latest = max(latest, now + (after or 0))
             if failures >= 3 and not opened:
-                latest, opened = max(latest, now + 7), True
+                latest, opened = max(latest, now + cooldown), True
         assert world.wait() == max(0.0, latest - now)
+
+
+def test_to_set_aside_ends_no_longer_cool_down(make: MakeHealth) -> None:
+    world = World(make, cooldown_seconds=60, set_aside_seconds=20)
+    world.open()
+    world.health.set_aside(world.key, "invalid_api_key")
+    assert world.wait() == 60
 
 
 def test_a_refused_credential_is_set_aside(make: MakeHealth) -> None:
@@ -359,6 +372,21 @@ def test_another_policy_holds_from_then_on(make: MakeHealth) -> None:
     assert world.wait() == 60
 
 
+@pytest.mark.parametrize("window_seconds", [0.1, 1, 61, 86_400])
+def test_windows_of_any_length(make: MakeHealth, window_seconds: float) -> None:
+    world = World(make, window_seconds=window_seconds, min_failures=2, set_aside_seconds=1)
+    world.clock.now = 86_399.9
+    world.fail(2)
+    assert world.wait() == pytest.approx(5)
+    world.sleep(5)
+    world.enter()
+    world.succeed()
+    world.fail()
+    world.sleep(max(window_seconds, 1))
+    world.fail()
+    assert world.wait() == 0
+
+
 # --- bounds
 
 
@@ -403,6 +431,30 @@ def test_too_many_open_circuits_are_bounded_too(make: MakeHealth) -> None:
     held = [key for key in keys if world.health.wait_seconds(key)]
     assert 30 <= len(held) <= 40
     assert held == keys[-len(held) :], "the longest untouched went first"
+
+
+def test_what_is_kept_of_successes_is_bounded() -> None:
+    policy, successes = HealthPolicy(), Successes()
+    keys = [CircuitKey("provider", str(number)) for number in range(2 * MAX_CIRCUITS)]
+    for number, key in enumerate(keys):
+        successes.first(key, 1_000.0 + number, HealthPolicy(window_seconds=1e6))
+        assert len(successes.fresh) <= MAX_CIRCUITS
+    successes.settle(9_000.0, HealthPolicy(window_seconds=1e6))
+    kept = [key for key in keys if successes.of(key, 9_000.0, policy)]
+    assert kept == keys[-MAX_CIRCUITS:], "the latest"
+    for second in range(9_000, 9_500):
+        successes.first(keys[-1], second, policy)
+        successes.settle(second, policy)
+    assert [key for key in keys if successes.of(key, 9_500, policy)] == [keys[-1]]
+    assert 30 <= len(successes.of(keys[-1], 9_500, policy)) < 70
+
+
+def test_what_is_kept_of_a_circuit_is_bounded() -> None:
+    circuit = Circuit(CircuitKey("provider"), 0.0)
+    for second in range(500):
+        circuit.count(second, 0, 1)
+        assert len(circuit.buckets) < 70
+    assert circuit.counts(499, HealthPolicy()) == (0, 30)
 
 
 @pytest.mark.parametrize("model", ["m" * 10_000, "lone \ud800"])

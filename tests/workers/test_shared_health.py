@@ -8,7 +8,7 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 
 from inferxgate.errors import StartError
 from inferxgate.workers.health import LOOK_AGAIN_SECONDS, PROBE_SECONDS, CircuitKey, HealthPolicy
-from inferxgate.workers.shared import SharedMemory, SharedUnavailable, Transaction
+from inferxgate.workers.shared import SharedMemory, SharedUnavailable, Transaction, read_values
 from inferxgate.workers.shared_health import SharedHealth, read_states
 from tests.workers.circuits import World, maker, new_key, state_of
+from tests.workers.counting import Clock
 
 KEY = CircuitKey("provider", "model", "c0ffee")
 
@@ -69,6 +70,93 @@ def test_what_one_worker_finds_all_know_at_their_next_look(shared: SharedMemory)
     others[1].cool(world.key, "rate_limited", 7)
     world.health.cool(world.key, "rate_limited", 3)
     assert [world.wait(), others[0].wait_seconds(world.key)] == [7, 7]
+
+
+def test_what_one_worker_writes_hides_nothing_that_another_wrote(shared: SharedMemory) -> None:
+    world = World(maker(shared))
+    other, elsewhere = world.worker(), new_key()
+    other.set_aside(elsewhere, "x")
+    world.fail()
+    assert world.health.enter(elsewhere) == 600
+
+
+def test_what_others_have_changed_is_not_pushed_out(shared: SharedMemory) -> None:
+    world = World(maker(shared), max_circuits=20)
+    other = world.worker()
+    world.fail()
+    world.sleep(1)
+    other.set_aside(world.key, "x")
+    for _ in range(20):
+        world.health.failed(new_key(), "x")
+    assert [each.enter(world.key) for each in (world.health, other, world.worker())] == [600] * 3
+
+
+def test_what_one_worker_has_pushed_out_the_others_forget_too(shared: SharedMemory) -> None:
+    world = World(maker(shared), max_circuits=20)
+    other = SharedHealth(shared, clock=world.clock, wall_clock=world.wall)
+    other.failed(world.key, "x")
+    for _ in range(40):
+        key = new_key()
+        world.health.enter(key)
+        world.health.failed(key, "x")
+    other.succeeded(world.key)
+    assert state_of(other, world.key) is None
+    other.failed(world.key, "x")
+    state = state_of(world.health, world.key)
+    assert state is not None
+    assert (state.failures, state.requests) == (1, 2), "its successes wait for the next one"
+
+
+def test_a_circuit_takes_no_more_space_the_more_happens(folder: Path) -> None:
+    memory = SharedMemory.open(folder)
+    health = SharedHealth(memory)
+    for _ in range(50):
+        health.failed(KEY, "x")
+    memory.close()
+    assert [len(read_values(folder, name)) for name in ("health", "health_order")] == [1, 1]
+
+
+class Meddling(Clock):
+    """Something happens elsewhere while the clock is read."""
+
+    meanwhile: Callable[[], object] | None = None
+
+    def __call__(self) -> float:
+        happen, self.meanwhile = self.meanwhile, None
+        if happen is not None:
+            happen()
+        return self.now
+
+
+def test_of_two_that_found_the_probe_free_one_has_it(shared: SharedMemory) -> None:
+    world = World(maker(shared))
+    clock = Meddling()
+    slower = SharedHealth(shared, clock=clock)
+    world.open()
+    world.sleep(5)
+    clock.now = world.clock()
+    first: list[float] = []
+    clock.meanwhile = lambda: first.append(world.enter())
+    assert slower.enter(world.key) == LOOK_AGAIN_SECONDS
+    assert first == [0]
+
+
+def test_news_of_a_probe_that_has_expired_ends_no_other(shared: SharedMemory) -> None:
+    world = World(maker(shared))
+    slower = world.worker()
+    world.open()
+    world.sleep(5)
+    assert slower.enter(world.key) == 0
+    world.sleep(PROBE_SECONDS)
+    assert world.enter() == 0
+    slower.succeeded(world.key)
+    slower.abandoned(world.key)
+    slower.failed(world.key, "late")
+    assert [slower.enter(world.key), world.enter()] == [LOOK_AGAIN_SECONDS] * 2
+    world.sleep(PROBE_SECONDS)
+    assert slower.enter(world.key) == 0
+    world.health.abandoned(world.key)
+    assert slower.enter(world.key) == LOOK_AGAIN_SECONDS
 
 
 def test_a_worker_that_comes_later_knows_it_too(shared: SharedMemory) -> None:
@@ -213,6 +301,7 @@ def test_where_nothing_can_be_written_each_worker_goes_on(folder: Path, caplog: 
     world = World(maker(memory))
     other, cooled = world.worker(), new_key()
     other.cool(cooled, "x", 5)
+    other.failed(world.key, "x")
     world.succeed(2)
     with nothing_can_be_written():
         world.open()
@@ -227,7 +316,11 @@ def test_where_nothing_can_be_written_each_worker_goes_on(folder: Path, caplog: 
     assert seen == [5, 0, 30], "each by itself"
     assert probes == [0, LOOK_AGAIN_SECONDS]
     assert len([each for each in caplog.messages if "by itself" in each]) == 2, "each tells once"
+    other.cool(cooled, "x", 1)
+    seen = [each.wait_seconds(cooled) for each in (other, world.health)]
+    assert seen == [25, 55], "nobody forgets an own deadline for one that is written"
     world.health.sync()
+    assert other.wait_seconds(cooled) == 55, "what it has written by now, others may change"
     other.sync()
     assert "shared by all workers again" in caplog.text
     assert other.enter(world.key) == LOOK_AGAIN_SECONDS, "what happened last"
