@@ -158,6 +158,8 @@ class Seen:
     """Status, HTTP status, error code, model and provider of the one record."""
     final: bool = False
     """Whether the client's SDK is told not to try again."""
+    attempts: int = 0
+    """How often anybody was asked, as the record says."""
     health: str = "well"
 
 
@@ -192,6 +194,8 @@ def expected_of(case: Case) -> Seen:
         seen.health = f"failed {failures} times" if expected.health == "failed" else expected.health
         waits = expected.retry_after if isinstance(expected, Failed) else None
         seen.health += ", left alone" if waits is not None and waits[0] == LONG_SECONDS else ""
+    assert seen.asked is not None
+    seen.attempts = seen.asked - warm + seen.good_asked
     if not row.counted:
         seen.asked = None
     return seen
@@ -363,6 +367,7 @@ def judged(
     seen.asked = case.asked if case.row.counted else None
     seen.good_asked = good_asked
     if len(records) == 1:
+        seen.attempts = records[0]["attempts"]
         seen.record = tuple(records[0][name] for name in ("status", "http_status", "error_code", "model", "provider"))
     wrong = [
         f"{each.name} is {getattr(seen, each.name)!r} and not {getattr(expected, each.name)!r}"
