@@ -19,12 +19,12 @@ from typing import Any
 import pytest
 
 from inferxgate.workers.health import CircuitState
-from tests.e2e.faults import answer, status
+from tests.e2e.faults import FIRST, answer, status
 from tests.support.clients import until
-from tests.support.faults import credential
+from tests.support.faults import chunked, credential
 from tests.support.ledger import circuits
 from tests.support.process import GatewayProcess, provider_section
-from tests.support.provider import FakeProvider, Reply, SeenRequest, Until
+from tests.support.provider import CLOSE, FakeProvider, Reply, SeenRequest, Until
 
 WORKERS = 4
 MIN_FAILURES = 4
@@ -49,6 +49,7 @@ ALIASES = {
     "fails-again": ["fails-again", "good"],
     "callers": ["callers"],
     "seldom": ["seldom", "good"],
+    "breaks-off": ["breaks-off", "good"],
     "later": ["later", "good"],
     "earlier": ["earlier", "good"],
     "waits": ["waits-a", "waits-b"],
@@ -92,10 +93,9 @@ class Client:
         self._count = itertools.count()
         self.last_id = ""
 
-    def chat(self, alias: str) -> Answer:
-        return self.ask(
-            "POST", "/v1/chat/completions", {"model": alias, "messages": [{"role": "user", "content": "?"}]}
-        )
+    def chat(self, alias: str, *, stream: bool = False) -> Answer:
+        body = {"model": alias, "messages": [{"role": "user", "content": "?"}], "stream": stream}
+        return self.ask("POST", "/v1/chat/completions", body)
 
     def ask(self, method: str, path: str, body: object = None) -> Answer:
         self.last_id = f"client{self._number}-{next(self._count)}"
@@ -106,8 +106,8 @@ class Client:
         }
         self._connection.request(method, path, None if body is None else json.dumps(body), headers)
         response = self._connection.getresponse()
-        told = json.loads(response.read())
-        return Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, told)
+        told, said = response.read(), {name.lower(): value for name, value in response.getheaders()}
+        return Answer(response.status, said, json.loads(told) if said["content-type"] == "application/json" else {})
 
     def close(self) -> None:
         self._connection.close()
@@ -169,7 +169,7 @@ class World:
             count = len(self.asked_at[name])
         if name in self.replies:
             return self.replies[name](count)
-        return answer("openai", stream=False)
+        return answer("openai", stream=bool(request.json().get("stream")))
 
 
 @pytest.fixture(scope="module")
@@ -258,6 +258,20 @@ def test_a_provider_that_fails_seldom_stays_in_use(world: World) -> None:
     told = [client.chat("seldom").served for client in world.clients * 3]
     assert world.asked("seldom") == 5 * WORKERS
     assert told.count("good") == 5 * WORKERS // 3 - 2 * WORKERS // 3
+
+
+def test_streams_that_break_off_are_failures_and_no_successes(world: World) -> None:
+    """Three of four do: were each a success as well, that would not be half of what was asked."""
+    begun = chunked(FIRST, end=(CLOSE,))
+    world.replies["breaks-off"] = lambda count: answer("openai", stream=True) if count % 4 == 1 else begun
+    for client in world.clients:
+        client.chat("breaks-off", stream=True)
+    time.sleep(1.5)  # successes are told once a second
+    for client in world.clients:
+        client.chat("breaks-off", stream=True)
+    state = world.state("breaks-off")
+    assert state is not None
+    assert (state.state, state.failures, world.asked("breaks-off")) == ("open", MIN_FAILURES, 6)
 
 
 # --- cool-downs -------------------------------------------------------------------------------------------------------
