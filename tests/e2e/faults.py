@@ -136,6 +136,8 @@ class Row:
     """Of its provider's section."""
     deaf: Deaf | None = None
     """It does not even read."""
+    scheme: Literal["http", "https"] = "http"
+    prompt: str = "Say hello."
     counted: bool = True
     """Whether it is known how often it was asked."""
     warm: Reply | None = None
@@ -191,6 +193,8 @@ FIRST, SECOND = _data(O_BEGUN), _data(O_ENDS)
 BODY = wire(completion())
 HEAD = head(200, {"content-type": "application/json", "content-length": str(len(BODY))})
 NOTHING = Reply(())
+LARGE_PROMPT = "y" * 12_000_000
+"""More than the buffers of a connection take."""
 
 UNHEARD = [
     *both("refuses connections", NOTHING, UNREACHED, deaf="refuses", counted=False),

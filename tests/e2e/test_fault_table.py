@@ -113,9 +113,8 @@ class Case:
         row = self.row
         v1 = "/v1" if row.provider == "openai" else ""
         said = {"api_key": self.bad, **row.settings, **({"api_version": "v1"} if row.provider == "azure" else {})}
-        section = provider_section(self.bad, self.url + v1, **said).replace(
-            'type = "openai"', f'type = "{row.provider}"'
-        )
+        url = self.url.replace("http:", f"{row.scheme}:")
+        section = provider_section(self.bad, url + v1, **said).replace('type = "openai"', f'type = "{row.provider}"')
         targets = [f"{self.bad}/{MODELS[row.provider]}"]
         if self.mode in ("fallback", "named"):
             targets.append(f"good/good{self.number}")
@@ -131,7 +130,7 @@ def cases() -> list[Case]:
         failed = row.expected if isinstance(row.expected, Failed) else None
         if failed is None or row.warm is None:
             found.append((row, "alone"))
-        if failed is not None and failed.asked > 1 and row.deaf is None:
+        if failed is not None and failed.asked > 1 and row.counted:
             found.append((row, "once"))
         found.append((row, "fallback"))
         if getattr(row.expected, "passed_on", None) is not None:
@@ -238,7 +237,7 @@ class Client:
     async def _ask(self, client: httpx.AsyncClient, case: Case, request_id: str) -> tuple[Seen, httpx.Headers]:
         asked = {
             "model": f"case{case.number}",
-            "messages": [{"role": "user", "content": "Say hello."}],
+            "messages": [{"role": "user", "content": case.row.prompt}],
             "stream": case.row.stream,
         }
         headers = {**self._headers, "x-request-id": request_id}
