@@ -11,7 +11,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -20,9 +20,9 @@ from typing import Any, Literal
 
 import pytest
 
-from tests.e2e.faults import BODY, FIRST, HEAD, SECOND, answer, status
+from tests.e2e.faults import BODY, FIRST, HEAD, LARGE_PROMPT, SECOND, answer, status
 from tests.support.clients import ask, until
-from tests.support.faults import CHUNKED, chunk_of, chunked, credential, deaf_port, sized
+from tests.support.faults import CHUNKED, Deaf, chunk_of, chunked, credential, deaf_port, sized
 from tests.support.ledger import Record, records_by_request, reserved
 from tests.support.process import GatewayProcess, provider_section
 from tests.support.provider import HANG, FakeProvider, Reply, SeenRequest, Until, Wait
@@ -46,19 +46,26 @@ class Stage:
     name: str
     stream: bool
     reply: Reply | None
-    """Of the provider; None: it does not even accept."""
+    """Of the provider; None: it does not even read."""
     told: bool = False
     """Whether the client has read the beginning of an answer."""
     open: bool = True
     """Whether the provider is at work then, so that it has something to see the end of."""
     behind: bool = False
     """Whether it is the second target, after one that has failed."""
+    deaf: Deaf = "full"
+    """In which way it does not."""
+    prompt: str = "Hello"
     queued: bool = False
     """Whether it waits for another request to end that the provider works on."""
 
 
 STAGES = [
     *(Stage("connecting", stream, None, open=False) for stream in (False, True)),
+    *(
+        Stage("sending the request", stream, None, open=False, deaf="silent", prompt=LARGE_PROMPT)
+        for stream in (False, True)
+    ),
     *(Stage("waiting for the answer to begin", stream, Reply((HANG,))) for stream in (False, True)),
     *(Stage("waiting at the second target", stream, Reply((HANG,)), behind=True) for stream in (False, True)),
     *(Stage("in the pause before another try", stream, BUSY, open=False) for stream in (False, True)),
@@ -76,10 +83,13 @@ STAGES = [
 ]
 
 
-def connecting_to(port: int) -> frozenset[str]:
-    """The ends, on this machine, of connections to a port that are still being made (``SYN_SENT`` in Linux's words)."""
+def connections_to(port: int) -> frozenset[str]:
+    """Those that are being made or stand, by their ends on this side, as Linux knows them."""
     lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    return frozenset(line[1] for line in lines if line[2] == f"0100007F:{port:04X}" and line[3] == "02")
+    established, syn_sent = "01", "02"
+    return frozenset(
+        line[1] for line in lines if line[2] == f"0100007F:{port:04X}" and line[3] in (established, syn_sent)
+    )
 
 
 @dataclass
@@ -112,13 +122,17 @@ class Visit:
 class Providers:
     """One at work for each visit, one that always fails, and one that nobody should ever get to."""
 
-    def __init__(self, visits: list[Visit], deaf_port: int) -> None:
-        self.deaf_port = deaf_port
-        """Where no connection comes about."""
-        self.others = connecting_to(deaf_port)
-        """Those that have made it so."""
+    def __init__(self, visits: list[Visit], deaf: Mapping[Deaf, int]) -> None:
+        self.deaf = deaf
+        """The ports where nobody reads."""
+        self.others = self.to_the_deaf()
+        """Those that have made them so."""
         self.visits = {visit.key: visit for visit in visits}
         self.server = FakeProvider(self._reply)
+
+    def to_the_deaf(self) -> Mapping[Deaf, frozenset[str]]:
+        """The connections to them."""
+        return {kind: connections_to(port) for kind, port in self.deaf.items()}
 
     def asked(self, key: str) -> list[SeenRequest]:
         return [request for request in self.server.requests if credential(request) == key]
@@ -134,11 +148,11 @@ class Providers:
         return visit.stage.reply
 
 
-def config_of(visit: Visit, url: str, deaf_url: str) -> str:
+def config_of(visit: Visit, url: str, deaf: Mapping[Deaf, int]) -> str:
     stage = visit.stage
-    base_url = (deaf_url if stage.reply is None else url) + "/v1"
+    base_url = (f"http://127.0.0.1:{deaf[stage.deaf]}" if stage.reply is None else url) + "/v1"
     bound = {"max_parallel_requests": 1} if stage.queued else {}
-    targets = ["failing/m"] * stage.behind + [f"{visit.key}/m"] + ["never/m"] * (stage.open or stage.queued)
+    targets = ["failing/m"] * stage.behind + [f"{visit.key}/m"] + ["never/m"] * stage.open
     section = provider_section(visit.key, base_url, api_key=visit.key, **bound)
     return f"{section}[models.{visit.model}]\ntargets = {json.dumps(targets)}\n"
 
@@ -147,7 +161,11 @@ def config_of(visit: Visit, url: str, deaf_url: str) -> str:
 def connected(port: int, secret: str, visit: Visit) -> Iterator[socket.socket]:
     """A client that has sent its request."""
     body = json.dumps(
-        {"model": visit.model, "stream": visit.stage.stream, "messages": [{"role": "user", "content": "Hello"}]}
+        {
+            "model": visit.model,
+            "stream": visit.stage.stream,
+            "messages": [{"role": "user", "content": visit.stage.prompt}],
+        }
     ).encode()
     head = (
         f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {secret}\r\n"
@@ -179,7 +197,7 @@ def run(visit: Visit, gateway: GatewayProcess, secret: str, providers: Providers
         if stage.told:
             assert b'"Hel"' in _read_until(client, b'"Hel"')
         elif stage.reply is None:
-            until(lambda: connecting_to(providers.deaf_port) > providers.others)
+            until(lambda: providers.to_the_deaf()[stage.deaf] > providers.others[stage.deaf])
         elif stage.open or stage.name.startswith("in the pause"):
             server.wait_for(lambda _: bool(providers.asked(visit.key)), MOST_SECONDS)
         time.sleep(0.5)  # let it get into the stage
@@ -223,18 +241,21 @@ def test_what_a_client_left_ends(tmp_path: Path, workers: int) -> None:
     leavings: tuple[Leaving, ...] = ("closes", "resets")
     kinds = [(stage, leaving) for stage in STAGES for leaving in leavings]
     visits = [Visit(number, stage, leaving) for number, (stage, leaving) in enumerate(kinds)]
-    with deaf_port("full") as deaf, (providers := Providers(visits, deaf)).server as server:
-        urls = (server.url, f"http://127.0.0.1:{deaf}")
+    with (
+        deaf_port("full") as full,
+        deaf_port("silent") as silent,
+        (providers := Providers(visits, {"full": full, "silent": silent})).server as server,
+    ):
         config = '[pricing."*"]\ninput = 1\noutput = 2\n'
         config += provider_section("failing", server.base_url, api_key="failing")
         config += provider_section("never", server.base_url, api_key="never")
-        config += "".join(config_of(visit, *urls) for visit in visits)
+        config += "".join(config_of(visit, server.url, providers.deaf) for visit in visits)
         with GatewayProcess(tmp_path, config=config, arguments=["--workers", str(workers)]) as gateway:
             secret = gateway.create_key("--rpm", "0", "--budget", "1000")
             with ThreadPoolExecutor(len(visits)) as threads:
                 took = list(threads.map(lambda visit: run(visit, gateway, secret, providers), visits))
             time.sleep(PAUSE_SECONDS + 1)  # by now whoever meant to try again has done so
-            assert connecting_to(deaf) == providers.others
+            assert providers.to_the_deaf() == providers.others
             assert reserved(gateway.data_dir) == {}
             assert gateway.stop() == 0
         assert "Traceback" not in gateway.log
