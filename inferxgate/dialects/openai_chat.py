@@ -372,6 +372,8 @@ class StreamParser:
             raise _failed(_error_in_success(body), body)
         if "x_groq" in body and (error := _mapping(body["x_groq"]).get("error")):
             raise _failed(_error_in_success(error), body)
+        if "choices" in body and not body["choices"] and not body.get("usage"):
+            return None  # Azure's opening, with filter results alone
         return Event(data, body, self._chunks(body))
 
     def _chunks(self, body: Mapping[str, Any]) -> tuple[Chunk, ...]:

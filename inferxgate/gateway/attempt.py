@@ -20,8 +20,10 @@ from inferxgate.canonical.chat import (
     ReasoningDelta,
     ReasoningSeal,
     ServerBlock,
+    Start,
     TextSeal,
     ToolCallDelta,
+    UsageReport,
 )
 from inferxgate.dialects.protocol import Event, MediaNeeded
 from inferxgate.errors import GatewayError
@@ -36,6 +38,8 @@ from inferxgate.workers.reasoning import Turn
 
 _MAX_ANSWER_BYTES = 256 * 1024 * 1024
 _MAX_ERROR_BYTES = 1024 * 1024
+_ERROR_SECONDS = 5.0
+"""How long a failure may take to be told once its status has come; another target may be waiting for its turn."""
 _DRAIN_SECONDS = 1.0
 _KEPT = (ReasoningDelta, ReasoningSeal, TextSeal, ToolCallDelta, ServerBlock)
 """What of an answer may be state, or lead to it."""
@@ -87,7 +91,7 @@ class Attempt:
         return (data if self.exchange.verbatim else None), chunks
 
     async def stream(self) -> OpenStream:
-        """Ask, and wait for the first event. Raises for streams that fail before it."""
+        """Ask, and wait for the first event that the client is told of. Raises for streams that fail before it."""
         times = self.target.provider.timeouts
         deadline = asyncio.get_running_loop().time() + times.connect_seconds + times.first_byte_seconds
         response = await self._send()
@@ -96,7 +100,11 @@ class Attempt:
             batches = self._batches(data)
             try:
                 async with asyncio.timeout_at(deadline):
-                    first: list[Event] = await anext(batches, [])
+                    more: list[Event] = await anext(batches, [])
+                    first = [*more]
+                    while more and not any(map(self._tells, more)):  # openings, which the client never sees
+                        more = await anext(batches, [])
+                        first += more
             except TimeoutError:  # comments alone, which a proxy may send for ever, are no beginning
                 seconds = times.first_byte_seconds
                 raise GatewayError(
@@ -106,6 +114,12 @@ class Attempt:
             await response.close()
             raise
         return OpenStream(first, batches, data, response)
+
+    def _tells(self, event: Event) -> bool:
+        """Whether an event becomes something that the client reads."""
+        if not event.chunks:
+            return self.exchange.verbatim
+        return any(not isinstance(chunk, Start | UsageReport) for chunk in event.chunks)
 
     def turns(self) -> list[Turn]:
         """What has to come back with the next turn, or will be known by its marks."""
@@ -129,10 +143,21 @@ class Attempt:
         if 200 <= response.status < 300:
             return response
         try:
-            data = await response.read(limit=_MAX_ERROR_BYTES)
+            data = await self._words(response)
         finally:
             await response.close()
         raise exchange.error(response.status, response.headers, data, now_s=time.time())
+
+    async def _words(self, response: HttpResponse) -> bytes:
+        """What a provider says of its failure. Its status says enough, so that what does not come soon is left out."""
+        said = bytearray()
+        with contextlib.suppress(GatewayError, TimeoutError):
+            async with asyncio.timeout(min(_ERROR_SECONDS, self.target.provider.timeouts.idle_seconds)):
+                async for piece in response.chunks():
+                    said += piece
+                    if len(said) > _MAX_ERROR_BYTES:
+                        break
+        return bytes(said)
 
     async def _batches(self, data: AsyncIterator[bytes]) -> AsyncIterator[list[Event]]:
         """The events of each read that brought any; raises ``GatewayError`` where the stream fails."""

@@ -233,7 +233,7 @@ class _Request:
         self._recorded = False
         self._attempt: Attempt | None = None
         """The one that is under way."""
-        self._begun = 0.0
+        self._begun, self._has_answered = 0.0, False
         self._slots: list[str] = []
 
     @contextlib.contextmanager
@@ -416,7 +416,7 @@ class _Request:
         self._attempt = attempt
         if self._begun:
             self._gateway.metrics.tried_again(offer.target.provider.name)
-        self._begun = time.monotonic()
+        self._begun, self._has_answered = time.monotonic(), False
         self._meter.tries(offer)
         self._gateway.unpriced.note(offer.target.name, offer.price)
         self._active = self._gateway.metrics.active.labels(offer.target.provider.name)
@@ -426,6 +426,7 @@ class _Request:
     def _answered(self) -> None:
         """Its target has answered, or begun to: it works."""
         if self._attempt is not None:
+            self._has_answered = True
             self._gateway.selection.succeeded(
                 self._attempt.offer,
                 begun=self._begun,
@@ -451,7 +452,7 @@ class _Request:
         if self._meter.sent:
             self._gateway.metrics.attempt_failed(attempt.target.provider.name, error.kind.code)
         self._meter.answered = error.upstream_status is not None or self._meter.answered
-        self._gateway.selection.failed(attempt.offer, error, begun=self._begun)
+        self._gateway.selection.failed(attempt.offer, error, begun=self._begun, answered=self._has_answered)
         self._left(attempt)
 
     def _abandoned(self) -> None:

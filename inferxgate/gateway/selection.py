@@ -114,8 +114,8 @@ class Selection:
         self.health.succeeded(credential_of(offer.target), begun=begun)
         self._latencies.observe(offer.target.name, seconds, stream=stream)
 
-    def failed(self, offer: Offer, error: GatewayError, *, begun: float) -> None:
-        """It failed. What the caller caused says nothing about the target."""
+    def failed(self, offer: Offer, error: GatewayError, *, begun: float, answered: bool = False) -> None:
+        """It failed, maybe after its answer had begun. What the caller caused says nothing about the target."""
         target = offer.target
         circuit, credential = circuit_of(target), credential_of(target)
         code = error.kind.code
@@ -128,7 +128,9 @@ class Selection:
             seconds = error.retry_after_seconds
             self.health.cool(circuit, code, _COOL_SECONDS if seconds is None else seconds)
         elif error.kind.fault is Fault.PROVIDER and error.kind is not errors.UPSTREAM_NOT_FOUND:
-            self.health.failed(circuit, code, retry_after_seconds=error.retry_after_seconds, begun=begun)
+            self.health.failed(
+                circuit, code, retry_after_seconds=error.retry_after_seconds, begun=begun, answered=answered
+            )
         else:
             self.health.abandoned(circuit, begun=begun)
 

@@ -50,9 +50,14 @@ def goes_on(error: GatewayError, fallback_on: frozenset[FallbackOn]) -> bool:
     Every failure but one: what a provider says of the caller's own doing, which any other would say too. Of that only a
     model that this one does not have goes on, and what the alias names.
     """
-    if error.upstream_status is None or error.kind.fault is Fault.PROVIDER or error.kind is errors.MODEL_NOT_FOUND:
+    if error.upstream_status is None or error.kind.fault is Fault.PROVIDER or _is_unknown_model(error):
         return True
     return fallback_reason(error) in fallback_on
+
+
+def _is_unknown_model(error: GatewayError) -> bool:
+    """Whether this provider does not have the model, which OpenAI tells with 400 as well as with 404."""
+    return error.kind is errors.MODEL_NOT_FOUND or error.code == errors.MODEL_NOT_FOUND.code
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,9 +86,9 @@ class Health(Protocol):
     """Counts how attempts end. No method raises or waits for anything but the other workers' writing.
 
     Each attempt calls ``enter`` and then, once, one of ``succeeded``, ``failed``, ``cool``, ``set_aside`` and
-    ``abandoned``. ``begun``, where it is given, is the ``time.monotonic()`` at which the attempt began. It tells late
-    news of an attempt that is older than the circuit's opening from news of its probe; without, every attempt of the
-    worker that holds the probe is taken for it.
+    ``abandoned``; a stream that breaks off calls ``failed`` after ``succeeded``. ``begun``, where it is given, is the
+    ``time.monotonic()`` at which the attempt began. It tells late news of an attempt that is older than the circuit's
+    opening from news of its probe; without, every attempt of the worker that holds the probe is taken for it.
     """
 
     def wait_seconds(self, key: CircuitKey) -> float:
@@ -107,8 +107,12 @@ class Health(Protocol):
         *,
         retry_after_seconds: float | None = None,
         begun: float | None = None,
+        answered: bool = False,
     ) -> None:
-        """Counts, and opens the circuit where that is too much or where this was the probe."""
+        """Counts, and opens the circuit where that is too much or where this was the probe.
+
+        ``answered``: ``succeeded`` was called for this attempt when its answer began, which broke off afterwards.
+        """
 
     def cool(self, key: CircuitKey, code: str, seconds: float) -> None:
         """Not to be asked for so long. Does not count."""
@@ -182,11 +186,13 @@ class Circuit:
         self._end_probe(now)
         self.buckets.clear()
 
-    def failed(self, now: float, policy: HealthPolicy, code: str, who: str, begun: float | None) -> None:
+    def failed(
+        self, now: float, policy: HealthPolicy, code: str, who: str, begun: float | None, *, answered: bool = False
+    ) -> None:
         self._note(now, code)
         if begun is not None and begun <= self.tripped:
             return  # old news: what it tells of is what the circuit opened for
-        self.count(bucket(now, policy), 1, 1)
+        self.count(bucket(now, policy), 1, 0 if answered else 1)
         if self.kind:
             if now >= self.until and self.is_told_by(who, begun):
                 self._open(now, policy)
@@ -374,9 +380,10 @@ class LocalHealth:
         *,
         retry_after_seconds: float | None = None,
         begun: float | None = None,
+        answered: bool = False,
     ) -> None:
         def change(circuit: Circuit, now: float) -> None:
-            circuit.failed(now, self._policy, code, self._who, begun)
+            circuit.failed(now, self._policy, code, self._who, begun, answered=answered)
             if retry_after_seconds is not None:
                 circuit.cool(now, code, retry_after_seconds)
 

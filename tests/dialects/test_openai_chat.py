@@ -393,7 +393,14 @@ def test_a_keep_alive_without_data_says_nothing(data: bytes) -> None:
     assert not parser.done
 
 
-@pytest.mark.parametrize("choices", [None, 7, {"index": 0}, [], ["Hi"], [{"index": 0}], [{"delta": "Hi"}]])
+@pytest.mark.parametrize("choices", [None, []])
+def test_an_opening_without_choices_says_nothing(choices: object) -> None:
+    parser = openai_chat.StreamParser()
+    assert parser.feed(SSEEvent(json.dumps({"choices": choices, "prompt_filter_results": [{}]}).encode())) is None
+    assert not parser.done
+
+
+@pytest.mark.parametrize("choices", [7, {"index": 0}, ["Hi"], [{"index": 0}], [{"delta": "Hi"}]])
 def test_an_event_whose_choices_make_no_sense_goes_through_and_says_nothing(choices: object) -> None:
     data, parser = json.dumps({"choices": choices}).encode(), openai_chat.StreamParser()
     event = parser.feed(SSEEvent(data))

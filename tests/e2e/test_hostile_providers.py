@@ -22,6 +22,9 @@ Json = dict[str, Any]
 
 SECRETS = {name: f"canary-{name}-5c1e77a0" for name in ("anthropic", "gemini", "azure", "openrouter")}
 CONFIG = """
+[routing]  # each failure is told as it comes, and none leaves the provider alone
+retries = 0
+min_failures = 1000000
 [providers.anthropic]
 base_url = "{url}"
 api_key = "canary-anthropic-5c1e77a0"

@@ -13,6 +13,9 @@ from tests.support.provider import FakeProvider
 
 SECRET = "canary-key-0123456789"
 CONFIG = """
+[routing]  # each failure is told as it comes, and none leaves the provider alone
+retries = 0
+min_failures = 1000000
 [providers.openai]
 api_key = "{secret}"
 base_url = "{url}/v1"

@@ -21,6 +21,9 @@ from tests.support.provider import FakeProvider
 from tests.support.recordings import Recording
 
 CONFIG = """
+[routing]  # each failure is told as it comes, and none leaves the provider alone
+retries = 0
+min_failures = 1000000
 [providers.anthropic]
 api_key = "sk-ant-canary-0000"
 base_url = "{url}"
