@@ -9,7 +9,8 @@ than ``retry_within_seconds``; targets not tried yet are no retries and have no 
 Each credential of a provider is a target of its own here, but another one is asked in the place of the first only where
 the failure was the credential's: a host that is down is down for all of them.
 
-Credentials that were set aside come when nothing else is left, so that the last one is always tried.
+Credentials that were set aside come when nothing else is left, so that the last one is always tried. What is left alone
+for now is never asked, whoever's credential it has: so a request either asks, or lets time pass, or ends.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ class GiveUp:
     """When the first target may be asked again; None: never, as far as this request goes."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Candidate:
     offer: Offer
     tried: bool = False
@@ -123,24 +124,16 @@ class Tries:
 
     def next(self, now: float) -> Go | Wait | GiveUp:
         """What to do now."""
-        live = [each for each in self._candidates if not each.out]
-        usual = [each for each in live if not self._is_aside(each.offer)]
+        usual, aside = self._live()
         ready = [each for each in usual if not each.tried and self._ready_in(each.offer) <= 0]
         if ready:
             return self._go(next((each for each in ready if not each.busy), ready[0]))
-        waits = [(self._wait(each, now), each) for each in usual if self._may_still(each, now)]
-        if waits:
-            seconds, first = min(waits, key=lambda wait: wait[0])
-            if seconds <= 0:
-                return self._go(first)
-            if self._waited + seconds <= self._policy.max_wait_seconds:
-                self._waited += seconds
-                # Not all who wait for the same moment come back at once, and nobody comes early.
-                return Wait(seconds + self._random() * min(seconds / 20, _SPREAD_SECONDS))
-        last = next((each for each in live if each not in usual and not each.tried), None)
-        if last is not None:
-            return self._go(last)
-        return GiveUp(min((self._wait(each, now) for each in usual), default=None))
+        last = [each for each in aside if not each.tried]
+        for possible in ([each for each in usual if self._may_still(each, now)], last):
+            step = self._first_of(possible, now)
+            if step is not None:
+                return step
+        return GiveUp(min((self._wait(each, now) for each in (*usual, *last)), default=None))
 
     def failed(self, offer: Offer, error: GatewayError, now: float) -> None:
         """Take note that a target has failed in a way that another try or target may mend (see ``goes_on``)."""
@@ -187,6 +180,28 @@ class Tries:
             if each.offer.target.provider.name == offer.target.provider.name:
                 each.busy = True
         return True
+
+    def _live(self) -> tuple[list[_Candidate], list[_Candidate]]:
+        """What can still be asked, with credentials to be used and with those that were set aside."""
+        usual: list[_Candidate] = []
+        aside: list[_Candidate] = []
+        for each in self._candidates:
+            if not each.out:
+                (aside if self._is_aside(each.offer) else usual).append(each)
+        return usual, aside
+
+    def _first_of(self, candidates: Sequence[_Candidate], now: float) -> Go | Wait | None:
+        """Ask what is ready first, or wait for it; None where that takes too long."""
+        if not candidates:
+            return None
+        seconds, first = min(((self._wait(each, now), each) for each in candidates), key=lambda wait: wait[0])
+        if seconds <= 0:
+            return self._go(first)
+        if self._waited + seconds > self._policy.max_wait_seconds:
+            return None
+        self._waited += seconds
+        # Not all who wait for the same moment come back at once, and nobody comes early.
+        return Wait(seconds + self._random() * min(seconds / 20, _SPREAD_SECONDS))
 
     def _of(self, offer: Offer) -> _Candidate:
         return next(each for each in self._candidates if each.offer is offer)

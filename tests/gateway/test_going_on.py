@@ -300,3 +300,15 @@ async def test_where_all_targets_are_left_alone_the_client_is_told_when_to_come_
     assert 49 < (second.retry_after_seconds or 0) <= 50
     assert "one/m and two/m" in second.message
     assert world.seen == (1, 2), "the second try of two is its other credential's"
+
+
+@WHOLE_AND_STREAMED
+async def test_a_refused_credential_whose_target_is_left_alone_is_not_asked(world: World, stream: bool) -> None:
+    world.one.reply_json(error_body("later"), status=429, headers={"retry-after": "70"})
+    await world.error("one/m", stream=stream)
+    world.one.reply_json(error_body("bad key"), status=401)
+    await world.error("one/n", stream=stream)
+    error = await world.error("one/m", stream=stream)
+    assert (error.status, error.code) == (503, "no_target_available")
+    assert 60 < (error.retry_after_seconds or 0) <= 70
+    assert world.seen == (2, 0)

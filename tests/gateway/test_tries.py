@@ -197,6 +197,39 @@ def test_the_only_credential_is_tried_although_it_is_set_aside() -> None:
     assert isinstance(world.ask(), Offer)
 
 
+def test_a_credential_that_is_set_aside_waits_too_while_its_target_is_left_alone() -> None:
+    world = World(offers("a"), aside={"a:k0"}, alone={"a": 104.0})
+    assert isinstance(world.ask(), Offer)
+    assert 4.0 <= world.waited <= 4.25
+    world = World(offers("a"), aside={"a:k0"}, alone={"a": 170.0})
+    assert world.ask() == GiveUp(70.0)
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 20), st.booleans()), min_size=3, max_size=3),
+    st.lists(st.tuples(st.booleans(), st.floats(0, 5)), max_size=30),
+)
+def test_nothing_is_asked_that_is_left_alone(
+    targets: list[tuple[float, bool]], ends: list[tuple[bool, float]]
+) -> None:
+    """Else a request that may not ask what it was told to ask would be told so again at once, for ever."""
+    world = World(offers("a", "b", "c"))
+    for name, (seconds, aside) in zip("abc", targets, strict=True):
+        world.alone[name] = world.now + seconds
+        world.aside |= {f"{name}:k0"} if aside else set()
+    for asked, seconds in ends:
+        offer = world.ask()
+        if isinstance(offer, GiveUp):
+            return
+        name = offer.target.provider.name
+        assert world.alone[name] <= world.now
+        if asked:
+            world.tries.failed(offer, failure(), world.now)
+        else:  # somebody else has the probe now
+            world.tries.not_asked(offer)
+            world.alone[name] = world.now + 0.001 + seconds
+
+
 def test_what_was_not_asked_after_all_is_no_try() -> None:
     world = World(offers("a"), Policy(retries=1))
     for _ in range(5):
