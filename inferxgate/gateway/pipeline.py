@@ -280,6 +280,7 @@ class _Request:
                         reply = await self._ask(offer, tries)
                     except GatewayError as error:
                         self._note_failure(error)
+                        self._leave_slots()
                         if not goes_on(error, self._admitted.plan.fallback_on):
                             raise
                         tries.failed(offer, error, time.monotonic())
@@ -338,20 +339,20 @@ class _Request:
         if not self._take_slots_now(offer):
             if tries.postpone(offer):
                 return None
-            await self._take_slots(offer)
+            await self._take_slots(offer, tries)
         if not self._begin(attempt):
             tries.not_asked(offer)
             return None
         if not self._request.stream:
             data, chunks = await attempt.whole()
-            self._go_on_for_filter(chunks, tries)
+            self._go_on_for_filter(chunks, offer, tries)
             self._answered()
             self._ended_well()
             cost_nanos, rate = self._record("ok", 200, scopes=self._scopes)
             return WholeReply(offer.target, data, chunks, cost_nanos, attempt.dropped, rate)
         opened = await attempt.stream()
         try:
-            self._go_on_for_filter([chunk for event in opened.first for chunk in event.chunks], tries)
+            self._go_on_for_filter([chunk for event in opened.first for chunk in event.chunks], offer, tries)
         except GatewayError:
             await opened.close(done=False)
             raise
@@ -393,13 +394,13 @@ class _Request:
             self._slots.append(name)
         return True
 
-    async def _take_slots(self, offer: Offer) -> None:
+    async def _take_slots(self, offer: Offer, tries: Tries) -> None:
         """Wait for them. Raises ``GatewayError`` (503) where it takes too long or too many wait already."""
         for name in (offer.target.provider.name, _WHOLE):
             try:
                 await self._gateway.queue.enter(name, self._tenant, seconds=self._setup.policy.queue_seconds)
-            except BaseException:  # a cancellation too must give back the place that was taken before
-                self._leave_slots()
+            except GatewayError:
+                tries.no_room(name)
                 raise
             self._slots.append(name)
 
@@ -468,9 +469,9 @@ class _Request:
         self._active.dec()
         self._leave_slots()
 
-    def _go_on_for_filter(self, chunks: Sequence[Chunk], tries: Tries) -> None:
+    def _go_on_for_filter(self, chunks: Sequence[Chunk], offer: Offer, tries: Tries) -> None:
         """Raise where the answer is that the content was filtered, and the alias wants another target asked then."""
-        if "content_filter" not in self._admitted.plan.fallback_on or not tries.has_other():
+        if "content_filter" not in self._admitted.plan.fallback_on or not tries.has_other(offer.target.name):
             return
         if any(isinstance(chunk, Finish) and chunk.reason == "content_filter" for chunk in chunks):
             raise FailedAnswer(_filtered(), ())

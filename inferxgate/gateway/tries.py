@@ -7,7 +7,8 @@ failed this request and may be tried again, after a pause that grows and never e
 than ``retry_within_seconds``; targets not tried yet are no retries and have no such bound.
 
 Each credential of a provider is a target of its own here, but another one is asked in the place of the first only where
-the failure was the credential's: a host that is down is down for all of them.
+the failure was the credential's: a host that is down is down for all of them, and a prompt that is too long for a model
+is so with each. Who waited in vain for a place at a provider does not wait there again.
 
 Credentials that were set aside come when nothing else is left, so that the last one is always tried. What is left alone
 for now is never asked, whoever's credential it has: so a request either asks, or lets time pass, or ends.
@@ -87,6 +88,8 @@ class GiveUp:
 class _Candidate:
     offer: Offer
     tried: bool = False
+    again: bool = False
+    """Whether it was chosen last as a retry."""
     busy: bool = False
     failed: int = 0
     ready_at: float = 0.0
@@ -138,34 +141,43 @@ class Tries:
     def failed(self, offer: Offer, error: GatewayError, now: float) -> None:
         """Take note that a target has failed in a way that another try or target may mend (see ``goes_on``)."""
         here = self._of(offer)
+        if here.out:
+            return
         here.failed += 1
+        of_the_credential = error.kind in _OF_THE_CREDENTIAL or _is_unknown_model(error)
+        all_here = [here] if of_the_credential else self._with_name(offer.target.name)
         if error.kind in _NOT_HERE or error.kind.fault is not Fault.PROVIDER:
-            here.out = True
+            for each in all_here:
+                each.out = True
             return
         pause = error.retry_after_seconds
         if pause is None:
             least = _RATE_PAUSE_SECONDS if error.kind is errors.UPSTREAM_RATE_LIMITED else _FIRST_PAUSE_SECONDS
             pause = min(least * 2 ** (here.failed - 1), _LONGEST_PAUSE_SECONDS) * (0.5 + self._random() / 2)
         here.ready_at = now + pause
-        if error.kind in _OF_THE_CREDENTIAL:
-            return
-        for each in self._candidates:
-            if each.offer.target.name == offer.target.name:
-                each.tried, each.ready_at = True, max(each.ready_at, here.ready_at)
+        for each in all_here:
+            each.tried, each.ready_at = True, max(each.ready_at, here.ready_at)
 
     def not_asked(self, offer: Offer) -> None:
         """It could not be asked after all: somebody else has just taken the one attempt that it may have."""
         here = self._of(offer)
         self.count -= 1
-        if here.failed:
+        if here.again:
             self._retries -= 1
         else:
             here.tried = False
 
-    def has_other(self) -> bool:
-        """Whether there is a target that was not tried yet and may be asked now."""
+    def no_room(self, provider: str) -> None:
+        """Its turn at a provider did not come: it is over there, for it has waited already. Empty: everywhere."""
+        self.count -= 1
+        for each in self._candidates:
+            if provider in ("", each.offer.target.provider.name):
+                each.out = True
+
+    def has_other(self, than: str = "") -> bool:
+        """Whether there is a target, by another name, that was not tried yet and may be asked now."""
         return any(
-            not (each.tried or each.out or each.busy)
+            not (each.tried or each.out or each.busy or each.offer.target.name == than)
             and self._ready_in(each.offer) <= 0
             and not self._is_aside(each.offer)
             for each in self._candidates
@@ -203,12 +215,15 @@ class Tries:
         # Not all who wait for the same moment come back at once, and nobody comes early.
         return Wait(seconds + self._random() * min(seconds / 20, _SPREAD_SECONDS))
 
+    def _with_name(self, name: str) -> list[_Candidate]:
+        return [each for each in self._candidates if each.offer.target.name == name]
+
     def _of(self, offer: Offer) -> _Candidate:
         return next(each for each in self._candidates if each.offer is offer)
 
     def _go(self, candidate: _Candidate) -> Go:
-        if candidate.tried:
-            self._retries += 1
+        candidate.again = candidate.tried
+        self._retries += candidate.again
         candidate.tried = True
         self.count += 1
         return Go(candidate.offer)

@@ -178,6 +178,61 @@ def test_a_host_that_is_down_is_down_for_all_of_its_keys(kind: Kind) -> None:
     assert world.asked == ["a:k0", "b:k0"]
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        GatewayError(errors.INVALID_VALUE, "", code="context_length_exceeded", upstream_status=400),
+        GatewayError(errors.INVALID_VALUE, "", code="content_filter", upstream_status=200),
+        GatewayError(errors.INVALID_VALUE, "its image could not be fetched"),
+        failure(errors.UPSTREAM_NOT_FOUND, answered=404),
+    ],
+)
+def test_what_every_credential_would_be_told_is_not_asked_with_each(error: GatewayError) -> None:
+    world = World(offers("a", "b", keys=3))
+    world.run(error)
+    assert isinstance(world.ask(), Offer)
+    assert world.asked == ["a:k0", "b:k0"]
+
+
+def test_a_model_may_be_another_credentials() -> None:
+    world = World(offers("a", keys=2))
+    world.run(failure(errors.MODEL_NOT_FOUND, answered=404))
+    assert isinstance(world.ask(), Offer)
+    assert world.asked == ["a:k0", "a:k1"]
+
+
+def test_who_waited_in_vain_for_a_place_does_not_wait_there_again() -> None:
+    world = World(offers("a", "b", keys=2))
+    error = GatewayError(errors.NO_TARGET_AVAILABLE, "full", retry_after_seconds=1.0)
+    for name in ("a", "b"):
+        offer = world.ask()
+        assert isinstance(offer, Offer)
+        world.tries.no_room(name)
+        world.tries.failed(offer, error, world.now)
+    assert world.ask() == GiveUp(None)
+    assert (world.asked, world.waited, world.tries.count) == (["a:k0", "b:k0"], 0.0, 0)
+
+
+def test_where_the_gateway_has_no_room_no_other_target_is_waited_for() -> None:
+    world = World(offers("a", "b"))
+    assert isinstance(world.ask(), Offer)
+    world.tries.no_room("")
+    assert world.ask() == GiveUp(None)
+
+
+def test_another_credential_that_could_not_be_asked_again_waits_as_before() -> None:
+    world = World(offers("a", keys=2), Policy(retries=1))
+    world.run(failure(after=5.0))
+    world.aside.add("a:k0")
+    offer = world.ask()
+    assert isinstance(offer, Offer)
+    assert world.asked == ["a:k0", "a:k1"]
+    world.tries.not_asked(offer)
+    world.run(failure(after=5.0))
+    assert isinstance(world.ask(), GiveUp), "it was a retry, and the only one"
+    assert world.asked == ["a:k0", "a:k1", "a:k1"]
+
+
 @pytest.mark.parametrize("kind", [errors.UPSTREAM_AUTH_ERROR, errors.UPSTREAM_QUOTA_EXCEEDED, errors.MODEL_NOT_FOUND])
 def test_what_no_second_try_mends_is_not_tried_again(kind: Kind) -> None:
     world = World(offers("a"))
@@ -209,9 +264,7 @@ def test_a_credential_that_is_set_aside_waits_too_while_its_target_is_left_alone
     st.lists(st.tuples(st.floats(0, 20), st.booleans()), min_size=3, max_size=3),
     st.lists(st.tuples(st.booleans(), st.floats(0, 5)), max_size=30),
 )
-def test_nothing_is_asked_that_is_left_alone(
-    targets: list[tuple[float, bool]], ends: list[tuple[bool, float]]
-) -> None:
+def test_nothing_is_asked_that_is_left_alone(targets: list[tuple[float, bool]], ends: list[tuple[bool, float]]) -> None:
     """Else a request that may not ask what it was told to ask would be told so again at once, for ever."""
     world = World(offers("a", "b", "c"))
     for name, (seconds, aside) in zip("abc", targets, strict=True):
