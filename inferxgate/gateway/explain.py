@@ -26,7 +26,7 @@ from inferxgate.errors import GatewayError
 from inferxgate.gateway.admission import Admitted, Offer, offers_of
 from inferxgate.gateway.exchange import Exchange, laid_over
 from inferxgate.gateway.routing import Plan, Strategy, Target
-from inferxgate.gateway.selection import Selection, circuit_of, credential_of
+from inferxgate.gateway.selection import Selection, circuit_of, credential_of, permission_of
 from inferxgate.gateway.setup import Policy, Setup
 from inferxgate.providers.http import HttpRequest
 from inferxgate.providers.provider import Provider
@@ -173,7 +173,7 @@ def facts_of(
 
 def credential_health(target: Target, states: Mapping[CircuitKey, CircuitState]) -> CredentialHealth:
     """How a target fares with the credential that it has."""
-    found = (states.get(credential_of(target)), states.get(circuit_of(target)))
+    found = (states.get(key(target)) for key in (credential_of, permission_of, circuit_of))
     state = next((each for each in found if each is not None and each.state != "closed"), None)
     return CredentialHealth(target.provider.credential, state)
 

@@ -25,6 +25,9 @@ _COOL_SECONDS = 1.0
 """How long a target is left alone that limits our rate without saying how long."""
 _LEFT_ALONE = frozenset({"open", "cooling", "set_aside"})
 _REFUSED = frozenset({errors.UPSTREAM_AUTH_ERROR, errors.UPSTREAM_QUOTA_EXCEEDED})
+_MAYBE_OF_THE_MODEL = (403, 200)
+"""Statuses of a refusal that is not surely one of the credential as a whole. A caller chooses the model, and shall not
+be able to have a credential set aside that serves everybody else; 200: the error stood in an answer."""
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +40,11 @@ def circuit_of(target: Target) -> CircuitKey:
 def credential_of(target: Target) -> CircuitKey:
     """What a refusal of its credential is kept by, whatever the model."""
     return CircuitKey(target.provider.name, "", target.provider.credential)
+
+
+def permission_of(target: Target) -> CircuitKey:
+    """What a refusal is kept by that may be of this model alone."""
+    return CircuitKey(target.provider.name, target.model, target.provider.credential, "refused")
 
 
 class Selection:
@@ -84,7 +92,10 @@ class Selection:
 
     def is_aside(self, offer: Offer) -> bool:
         """Whether its credential is to be used only where nothing else is left."""
-        return self.health.wait_seconds(credential_of(offer.target)) > 0
+        target = offer.target
+        return (
+            self.health.wait_seconds(credential_of(target)) > 0 or self.health.wait_seconds(permission_of(target)) > 0
+        )
 
     def unavailable(self) -> Counter[tuple[str, str]]:
         """How many targets and credentials are left alone now, by provider and state."""
@@ -95,7 +106,8 @@ class Selection:
         target = offer.target
         if self.health.enter(circuit_of(target)) > 0:
             return False
-        self.health.enter(credential_of(target))  # one that is set aside is asked all the same where it is the last
+        for key in (credential_of(target), permission_of(target)):
+            self.health.enter(key)  # one that is set aside is asked all the same where it is the last
         self._busy[target.name] += 1
         return True
 
@@ -110,20 +122,23 @@ class Selection:
 
     def succeeded(self, offer: Offer, *, begun: float, seconds: float, stream: bool) -> None:
         """It answered, after ``seconds``. ``begun``: by the monotonic clock."""
-        self.health.succeeded(circuit_of(offer.target), begun=begun)
-        self.health.succeeded(credential_of(offer.target), begun=begun)
+        for key in _keys_of(offer.target):
+            self.health.succeeded(key, begun=begun)
         self._latencies.observe(offer.target.name, seconds, stream=stream)
 
     def failed(self, offer: Offer, error: GatewayError, *, begun: float, answered: bool = False) -> None:
         """It failed, maybe after its answer had begun. What the caller caused says nothing about the target."""
         target = offer.target
-        circuit, credential = circuit_of(target), credential_of(target)
+        circuit, credential, permission = _keys_of(target)
         code = error.kind.code
         if error.kind in _REFUSED:
+            of_the_model = error.kind is errors.UPSTREAM_AUTH_ERROR and error.upstream_status in _MAYBE_OF_THE_MODEL
             self.health.abandoned(circuit, begun=begun)
-            self._set_aside(target, credential, code)
+            self.health.abandoned(credential if of_the_model else permission, begun=begun)
+            self._set_aside(target, permission if of_the_model else credential, code)
             return
         self.health.abandoned(credential, begun=begun)
+        self.health.abandoned(permission, begun=begun)
         if error.kind is errors.UPSTREAM_RATE_LIMITED:
             seconds = error.retry_after_seconds
             self.health.cool(circuit, code, _COOL_SECONDS if seconds is None else seconds)
@@ -136,20 +151,25 @@ class Selection:
 
     def abandoned(self, offer: Offer, *, begun: float) -> None:
         """Nothing is known of its end: the client left."""
-        self.health.abandoned(circuit_of(offer.target), begun=begun)
-        self.health.abandoned(credential_of(offer.target), begun=begun)
+        for key in _keys_of(offer.target):
+            self.health.abandoned(key, begun=begun)
 
-    def _set_aside(self, target: Target, credential: CircuitKey, code: str) -> None:
+    def _set_aside(self, target: Target, key: CircuitKey, code: str) -> None:
         provider = target.provider
-        if provider.other_keys and self.health.wait_seconds(credential) <= 0:
+        if provider.other_keys and self.health.wait_seconds(key) <= 0:
             log.error(
-                "the provider %s refused the credential %s (%s): it is set aside, and %d others are used",
+                "the provider %s refused the credential %s%s (%s): it is set aside, and %d others are used",
                 provider.name,
                 provider.credential,
+                f" for {key.model}" if key.model else "",
                 code,
                 len(provider.other_keys),
             )
-        self.health.set_aside(credential, code)
+        self.health.set_aside(key, code)
+
+
+def _keys_of(target: Target) -> tuple[CircuitKey, CircuitKey, CircuitKey]:
+    return circuit_of(target), credential_of(target), permission_of(target)
 
 
 def _with_each_key(offer: Offer) -> Iterable[Offer]:

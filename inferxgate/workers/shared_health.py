@@ -279,7 +279,7 @@ def read_states(
 
 def _hash(key: CircuitKey) -> bytes:
     """Names may be longer than a key of the memory. The lengths keep them apart."""
-    lengths = f"{len(key.provider)}:{len(key.model)}:"
+    lengths = f"{len(key.provider)}:{len(key.model)}:{len(key.credential)}:"
     return hashlib.blake2b((lengths + "".join(key)).encode(), digest_size=16).digest()
 
 

@@ -84,6 +84,7 @@ class World:
 ALIASES = {
     "both": Alias.of("one/m", "two/m"),
     "any": replace(Alias.of("one/m", "two/m"), fallback_on=frozenset({"context_length", "content_filter"})),
+    "dear": Alias.of("one/dear", "two/m"),
     "low": Alias((AliasTarget("one/m", params={"reasoning_effort": "low", "temperature": 0.5}), AliasTarget("two/m"))),
 }
 
@@ -238,6 +239,21 @@ async def test_a_dead_credential_is_set_aside_and_the_other_one_used_from_then_o
         assert await world.read("two/m", stream=stream) == "I am two."
     keys = [request.headers["authorization"][-8:] for request in world.two.requests]
     assert keys == ["22222222", "33333333", "33333333", "33333333"]
+
+
+@WHOLE_AND_STREAMED
+@pytest.mark.parametrize("answered", [403, 200])
+async def test_a_caller_who_asks_for_a_forbidden_model_has_no_credential_set_aside(
+    world: World, answered: int, stream: bool
+) -> None:
+    forbidden = error_body("You may not use this model.", kind="permission_error")
+    world.one.handler = lambda request: (
+        json_reply(forbidden, status=answered) if request.json()["model"] == "dear" else world.one.answer(request)
+    )
+    assert (await world.error("one/dear", stream=stream)).code == "upstream_auth_error"
+    assert await world.read("both", stream=stream) == "I am one.", "everybody else's requests go where they went"
+    assert await world.read("dear", stream=stream) == "I am two."
+    assert world.seen == (2, 1), "for this model it is set aside"
 
 
 @WHOLE_AND_STREAMED
