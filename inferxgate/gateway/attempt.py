@@ -33,6 +33,7 @@ from inferxgate.gateway.metering import Meter
 from inferxgate.gateway.reasoning import maker_of, marks_of, turn_of
 from inferxgate.gateway.setup import Setup
 from inferxgate.gateway.state import Carried
+from inferxgate.providers.http import HttpRequest
 from inferxgate.upstream.protocol import HttpResponse
 from inferxgate.workers.reasoning import Turn
 
@@ -65,6 +66,8 @@ class Attempt:
         self._setup = setup
         self._meter = meter
         self._request_id = request_id
+        self.sent_at = 0.0
+        """By the monotonic clock, when the target was asked."""
         self._answer: ChatResponse | None = None
         """What the model thought and called, where a client of another dialect may leave it out next time."""
         request = laid_over(request, target)
@@ -80,7 +83,7 @@ class Attempt:
 
     async def whole(self) -> tuple[bytes | None, tuple[Chunk, ...]]:
         """Ask, and wait for the whole answer: as it came, where the client speaks its dialect, and its meaning."""
-        response = await self._send()
+        response = await self._send(await self._written())
         try:
             with self._meter.waiting():
                 data = await response.read(limit=_MAX_ANSWER_BYTES)
@@ -93,8 +96,9 @@ class Attempt:
     async def stream(self) -> OpenStream:
         """Ask, and wait for the first event that the client is told of. Raises for streams that fail before it."""
         times = self.target.provider.timeouts
+        http_request = await self._written()
         deadline = asyncio.get_running_loop().time() + times.connect_seconds + times.first_byte_seconds
-        response = await self._send()
+        response = await self._send(http_request)
         try:
             data = self._meter.timed(response.chunks())
             batches = self._batches(data)
@@ -129,15 +133,19 @@ class Attempt:
             return [Turn(maker, (), {}, marks_of(state))] if state else []
         return [turn for choice in self._answer.choices.values() if (turn := turn_of(choice, maker))]
 
-    async def _send(self) -> HttpResponse:
-        """The provider's answer with status 200. Raises ``GatewayError`` for any other."""
-        exchange = self.exchange
+    async def _written(self) -> HttpRequest:
+        """The request, with what its caller's URLs lead to where the target takes only bytes: none of its own time."""
         try:
-            http_request = exchange.http_request()
+            return self.exchange.http_request()
         except MediaNeeded as needed:
             fetched = await self._setup.media.fetch(needed, request_id=self._request_id)
-            http_request = exchange.http_request(fetched)
+            return self.exchange.http_request(fetched)
+
+    async def _send(self, http_request: HttpRequest) -> HttpResponse:
+        """The provider's answer with status 200. Raises ``GatewayError`` for any other."""
+        exchange = self.exchange
         self._meter.sent = True
+        self.sent_at = time.monotonic()
         with self._meter.waiting():
             response = await self._setup.upstream[self.target.provider.name].send(http_request)
         if 200 <= response.status < 300:

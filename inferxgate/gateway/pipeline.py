@@ -370,6 +370,10 @@ class _Request:
                 else:
                     self._ended = end
                     await events.aclose()
+                if not self._recorded:  # not even its first event was read
+                    failure = end if isinstance(end, GatewayError) else GeneratorExit()
+                    with contextlib.suppress(GatewayError, GeneratorExit), self.recorded():
+                        raise failure
             finally:
                 await opened.close(done=attempt.exchange.done)
 
@@ -431,7 +435,7 @@ class _Request:
             self._gateway.selection.succeeded(
                 self._attempt.offer,
                 begun=self._begun,
-                seconds=time.monotonic() - self._begun,
+                seconds=time.monotonic() - self._attempt.sent_at,
                 stream=self._request.stream,
             )
 
@@ -498,11 +502,12 @@ class _Request:
         if self._recorded:
             return None, None
         self._recorded = True
-        self._setup.uses.end()
         self._abandoned()
         self._leave_slots()
         record = self._meter.record(status, http_status, error_code=error_code)
-        return record.cost_nanos, self._gateway.ended(self._meter, record, scopes)
+        rate = self._gateway.ended(self._meter, record, scopes)
+        self._setup.uses.end()
+        return record.cost_nanos, rate
 
 
 def _filtered() -> GatewayError:

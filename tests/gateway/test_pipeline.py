@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,27 +12,31 @@ import pytest
 
 from inferxgate.accounts.callers import OPERATOR, Caller
 from inferxgate.canonical.chat import collect
+from inferxgate.canonical.conversation import Bytes
 from inferxgate.canonical.usage import Usage
 from inferxgate.catalog.catalog import Catalog
 from inferxgate.dialects.openai_chat import parse_request
+from inferxgate.dialects.protocol import MediaNeeded
 from inferxgate.errors import UPSTREAM_INVALID_RESPONSE, GatewayError
 from inferxgate.gateway import setup as routing
 from inferxgate.gateway.ledger import Ledger
 from inferxgate.gateway.pipeline import CLIENT_GONE, Gateway, StreamReply, Told, WholeReply
 from inferxgate.gateway.routing import Router
 from inferxgate.providers import anthropic, gemini
+from inferxgate.providers.http import Timeouts
 from inferxgate.providers.openai import ROW
 from inferxgate.providers.provider import Provider
 from inferxgate.store.records import UsageFilter, UsageRecord
 from inferxgate.store.sqlite import SQLiteStore
 from inferxgate.upstream.echo import EchoUpstream
 from inferxgate.upstream.http import HttpUpstream
+from inferxgate.upstream.media import MediaFetcher
 from inferxgate.workers.limits import Scope
 from inferxgate.workers.metrics import Metrics
 from inferxgate.workers.reasoning import NoReasoning
 from inferxgate.workers.shared import SharedMemory
 from inferxgate.workers.shared_limits import SharedLimits
-from tests.support.provider import HANG, RESET, FakeProvider, Reply, head, sse_body
+from tests.support.provider import HANG, RESET, FakeProvider, Reply, Wait, head, json_reply, sse_body, sse_reply
 
 SECRET = "sk-canary-7d1e5a90"
 CALLER = replace(OPERATOR, kind="key", role="user", scopes=(Scope("key", "k1", requests_per_minute=3),))
@@ -387,3 +391,41 @@ async def test_metrics_count_each_end(setup: Setup) -> None:
     assert 'llm_gateway_requests_total{model="gpt-4o",provider="openai",status="provider_error"} 1.0' in text
     assert 'llm_gateway_active_requests{provider="openai"} 0.0' in text
     assert SECRET not in text
+
+
+class SlowFetch(MediaFetcher):
+    """A caller's own server that takes its time."""
+
+    async def fetch(self, needed: MediaNeeded, *, request_id: str) -> Mapping[str, Bytes]:
+        await asyncio.sleep(0.5)
+        return {each.url: Bytes("image/png", "iVBORw0KGgo=") for each in needed.wanted}
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_what_a_callers_url_takes_is_not_the_providers_time(setup: Setup, stream: bool) -> None:
+    before = setup.gateway.setup
+    google = next(each for each in before.router.providers if each.name == "google")
+    quick = replace(google, timeouts=Timeouts(connect_seconds=0.1, first_byte_seconds=0.3))
+    router = Router([quick], {}, before.catalog)
+    setup.gateway.setup = replace(before, router=router, media=SlowFetch())
+    said = {"candidates": [{"content": {"parts": [{"text": "A dot."}]}, "finishReason": "STOP"}]}
+    answer, *rest = (sse_reply([said]) if stream else json_reply(said)).steps
+    setup.provider.reply(Reply((answer, Wait(0.05), *rest)))
+    image = {"type": "image_url", "image_url": {"url": "https://example.org/dot.png"}}
+    asked = {"model": "google/g", "messages": [{"role": "user", "content": [image]}]}
+    assert await setup.read(stream=stream, **asked) == "A dot."
+    assert setup.gateway.selection.health.states() == [], "and nobody is kept from the provider for it"
+
+
+@pytest.mark.parametrize("end", ["client_closed", "gateway_error", GatewayError(UPSTREAM_INVALID_RESPONSE, "no")])
+async def test_a_stream_of_which_nothing_was_read_is_recorded_too(setup: Setup, end: Any) -> None:
+    reply = await setup.chat(stream=True)
+    assert isinstance(reply, StreamReply)
+    await reply.close(end)
+    [record] = setup.records()
+    assert record.status == ("provider_error" if isinstance(end, GatewayError) else end)
+    assert setup.gateway.slots.in_use() == {}
+    assert not setup.gateway.selection._busy
