@@ -38,14 +38,14 @@ class Meter:
         self._request_id = request_id
         self._offer = admitted.offers[0]
         self._before = Usage()
-        self._cost_before = 0
+        self._cost_before: int | None = 0
         self._attempts = 0
         self._started = time.monotonic()
         self._first_token: float | None = None
         self._reported: Usage | None = None
         self._text_bytes = 0
         self._reasoning_bytes = 0
-        self._noted: object = (0, 0, None)
+        self._noted: object = (1, 0, 0, None)
         self.waited_seconds = 0.0
         """How long the provider was waited for."""
         self.sent = False
@@ -56,8 +56,9 @@ class Meter:
     def tries(self, offer: Offer) -> None:
         """The request goes to a target now. What an earlier one reported to have used is kept, and counts as well."""
         if self.sent and self._reported is not None:
+            price, before = self._offer.price, self._cost_before
             self._before += self._reported
-            self._cost_before += self._offer.price.cost_nanos(self._reported) if self._offer.price is not None else 0
+            self._cost_before = None if price is None or before is None else before + price.cost_nanos(self._reported)
         self._offer = offer
         self._attempts += 1
         self._reported = self._first_token = None
@@ -110,15 +111,18 @@ class Meter:
 
     def so_far(self) -> UsageRecord | None:
         """The record should this process be killed now; None where the last one still holds."""
-        seen = (self._text_bytes, self._reasoning_bytes, self._reported)
+        # Of one that was sent once and brought nothing, the claim itself says as much.
+        seen = (max(self._attempts, 1), self._text_bytes, self._reasoning_bytes, self._reported)
         if seen == self._noted:
             return None
         self._noted = seen
-        return self.record("gateway_error", 0, error_code=LOST)
+        return self.record("gateway_error", 0, error_code=LOST, lost=True)
 
-    def record(self, status: Status, http_status: int, *, error_code: str | None = None) -> UsageRecord:
-        """The record of this request, which has just ended."""
-        usage, source = self._usage(status)
+    def record(
+        self, status: Status, http_status: int, *, error_code: str | None = None, lost: bool = False
+    ) -> UsageRecord:
+        """The record of this request, which has just ended, or would be ``lost`` now."""
+        usage, source = self._usage(worked=lost or status in ("ok", "client_closed"))
         price = self._offer.price
         priced = usage.total_tokens > 0 or source == "provider"
         cost: int | None = 0
@@ -127,7 +131,8 @@ class Meter:
         elif self.sent and not self.answered and price is not FREE:
             cost = None  # it broke off in silence: the provider may have done the work, and nobody knows how much
         if self._before.total_tokens:
-            usage, cost = usage + self._before, None if cost is None else cost + self._cost_before
+            before = self._cost_before
+            usage, cost = usage + self._before, None if cost is None or before is None else cost + before
             source = "provider" if source == "none" else source
         now = time.monotonic()
         return UsageRecord(
@@ -153,10 +158,10 @@ class Meter:
             attempts=self._attempts,
         )
 
-    def _usage(self, status: Status) -> tuple[Usage, UsageSource]:
+    def _usage(self, *, worked: bool) -> tuple[Usage, UsageSource]:
         if self._reported is not None and (self._reported.total_tokens or self._first_token is None):
             return self._reported, "provider"
-        worked = status in ("ok", "client_closed") or self._first_token is not None
+        worked = worked or self._first_token is not None
         refused = self.answered and self._first_token is None
         if not worked or not self.sent or refused:
             return Usage(), "none"

@@ -208,6 +208,42 @@ async def test_what_a_failed_try_has_used_is_paid_for_too(world: World) -> None:
     assert record.cost_nanos == (7 * 1_000 + 2 * 10_000) + (7 * 2_000 + 2 * 20_000)
 
 
+async def test_what_a_failed_try_has_used_at_an_unknown_price_is_not_paid_by_another(world: World) -> None:
+    world.one.reply_json(whole(None))
+    world.two.reply_json(whole("stop"))
+    unpriced = replace(world.gateway.setup, catalog=Catalog({"two/*": {"input_tokens": 2, "output_tokens": 20}}))
+    world.gateway.setup = unpriced
+    assert await world.read("both", stream=False) == "Hello!"
+    record = world.record()
+    assert record.usage == Usage(input_tokens=14, output_tokens=4)
+    assert record.cost_nanos is None
+
+
+@WHOLE_AND_STREAMED
+async def test_a_request_that_is_lost_at_its_second_target_is_noted_there(world: World, stream: bool) -> None:
+    world.one.reply_json(whole(None))
+    world.two.reply(HANG)
+    task = asyncio.create_task(world.read("both", stream=stream))
+    await world.two.until(lambda fake: len(fake.requests) == 1)
+    (meter,) = world.gateway._under_way
+    noted = meter.so_far()
+    assert noted is not None
+    assert (noted.provider, noted.attempts, noted.status, noted.error_code) == (
+        "two",
+        2,
+        "gateway_error",
+        "worker_lost",
+    )
+    assert noted.usage_source == "estimated"
+    before = Usage(input_tokens=7, output_tokens=2)
+    assert noted.usage == Usage(input_tokens=1) + (Usage() if stream else before)
+    assert noted.cost_nanos == 2_000 + (0 if stream else 7 * 1_000 + 2 * 10_000)
+    assert meter.so_far() is None, "nothing has changed since"
+    task.cancel(CLIENT_GONE)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
 async def test_an_error_first_thing_in_a_stream_goes_on_and_a_later_one_does_not(world: World) -> None:
     world.one.reply_sse([error_body("overloaded", kind="server_error"), "[DONE]"])
     assert await world.read("both", stream=True) == "I am two."
