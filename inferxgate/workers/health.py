@@ -50,7 +50,7 @@ class CircuitKey(NamedTuple):
     """Empty: the credential as a whole."""
     credential: str = ""
     """A short digest; empty: none is sent."""
-    about: Literal["", "refused"] = ""
+    about: str = ""
     """``refused``: whether this credential may use this model, which has nothing to do with how the model fares."""
 
 
