@@ -42,6 +42,8 @@ _MAX_ERROR_BYTES = 1024 * 1024
 _ERROR_SECONDS = 5.0
 """How long a failure may take to be told once its status has come; another target may be waiting for its turn."""
 _DRAIN_SECONDS = 1.0
+_MOST_OPENINGS = 1_000
+"""Events before the first that says something: they are kept until then."""
 _KEPT = (ReasoningDelta, ReasoningSeal, TextSeal, ToolCallDelta, ServerBlock)
 """What of an answer may be state, or lead to it."""
 
@@ -106,7 +108,8 @@ class Attempt:
                 async with asyncio.timeout_at(deadline):
                     more: list[Event] = await anext(batches, [])
                     first = [*more]
-                    while more and not any(map(self._tells, more)):  # openings, which the client never sees
+                    # Openings, which the client never sees; whoever sends them without end has begun all the same.
+                    while more and len(first) < _MOST_OPENINGS and not any(map(self._tells, more)):
                         more = await anext(batches, [])
                         first += more
             except TimeoutError:  # comments alone, which a proxy may send for ever, are no beginning

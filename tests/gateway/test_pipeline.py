@@ -429,3 +429,13 @@ async def test_a_stream_of_which_nothing_was_read_is_recorded_too(setup: Setup, 
     assert record.status == ("provider_error" if isinstance(end, GatewayError) else end)
     assert setup.gateway.slots.in_use() == {}
     assert not setup.gateway.selection._busy
+
+
+async def test_openings_without_end_are_not_collected(setup: Setup) -> None:
+    setup.provider.reply(Reply((*sse_reply([USAGE] * 1_200).steps[:-1], HANG)))
+    async with asyncio.timeout(20):
+        reply = await setup.chat(stream=True)
+    assert isinstance(reply, StreamReply)
+    await reply.close("client_closed")
+    [record] = setup.records()
+    assert record.status == "client_closed"

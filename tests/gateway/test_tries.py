@@ -262,25 +262,38 @@ def test_a_credential_that_is_set_aside_waits_too_while_its_target_is_left_alone
 
 @given(
     st.lists(st.tuples(st.floats(0, 20), st.booleans()), min_size=3, max_size=3),
-    st.lists(st.tuples(st.booleans(), st.floats(0, 5)), max_size=30),
+    st.integers(1, 2),
+    st.lists(st.tuples(st.sampled_from(["fails", "taken", "full", "no room"]), st.floats(0, 5)), max_size=40),
 )
-def test_nothing_is_asked_that_is_left_alone(targets: list[tuple[float, bool]], ends: list[tuple[bool, float]]) -> None:
-    """Else a request that may not ask what it was told to ask would be told so again at once, for ever."""
-    world = World(offers("a", "b", "c"))
+def test_a_request_asks_or_lets_time_pass_or_ends(
+    targets: list[tuple[float, bool]], keys: int, ends: list[tuple[str, float]]
+) -> None:
+    """Else one that may not ask what it was told to ask would be told so again at once, for ever."""
+    world = World(offers("a", "b", "c", keys=keys))
     for name, (seconds, aside) in zip("abc", targets, strict=True):
         world.alone[name] = world.now + seconds
         world.aside |= {f"{name}:k0"} if aside else set()
-    for asked, seconds in ends:
+    last, for_nothing = world.now, 0
+    for end, seconds in ends:
         offer = world.ask()
         if isinstance(offer, GiveUp):
             return
         name = offer.target.provider.name
-        assert world.alone[name] <= world.now
-        if asked:
-            world.tries.failed(offer, failure(), world.now)
-        else:  # somebody else has the probe now
+        assert world.alone[name] <= world.now, "what is left alone is not asked"
+        for_nothing = for_nothing + 1 if world.now == last else 0
+        last = world.now
+        if end == "taken":  # somebody else has the probe now
             world.tries.not_asked(offer)
             world.alone[name] = world.now + 0.001 + seconds
+        elif end == "no room" and not world.tries.postpone(offer):
+            world.tries.no_room(name)
+        elif end == "full" and world.tries.postpone(offer):
+            pass
+        else:
+            for_nothing = 0
+            world.tries.failed(offer, failure(after=seconds), world.now)
+        assert for_nothing <= 3 * 3 * keys
+        assert 0 <= world.tries.count <= 3 * keys + Policy().retries
 
 
 def test_what_was_not_asked_after_all_is_no_try() -> None:
