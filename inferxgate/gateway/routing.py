@@ -18,7 +18,7 @@ import fnmatch
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from inferxgate import errors
 from inferxgate.accounts.callers import Caller
@@ -30,9 +30,21 @@ from inferxgate.errors import GatewayError
 from inferxgate.providers.echo import ECHO
 from inferxgate.providers.provider import Provider
 from inferxgate.providers.registry import ROWS
+from inferxgate.workers.health import CircuitKey
 
 Strategy = Literal["ordered", "weighted", "least_busy", "lowest_latency", "cheapest"]
 FallbackOn = Literal["context_length", "content_filter"]
+
+
+class Circuits(NamedTuple):
+    """What the health of a target is kept by."""
+
+    own: CircuitKey
+    """Its own failures."""
+    credential: CircuitKey
+    """Refusals of its credential, whatever the model."""
+    permission: CircuitKey
+    """Refusals that may be of this model alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +59,20 @@ class Target:
     """Its part among the targets of an alias that goes by weights."""
     params: Mapping[str, Any] = field(default_factory=dict)
     """Fields that are set in every request to it, whatever the client says."""
+    circuits: Circuits = field(init=False, repr=False, compare=False)
+    """What its health is kept by; made once, as every request asks for all of them more than once."""
+
+    def __post_init__(self) -> None:
+        provider, model, credential = self.provider.name, self.model, self.provider.credential
+        object.__setattr__(
+            self,
+            "circuits",
+            Circuits(
+                CircuitKey(provider, model, credential),
+                CircuitKey(provider, "", credential),
+                CircuitKey(provider, model, credential, "refused"),
+            ),
+        )
 
     @property
     def name(self) -> str:

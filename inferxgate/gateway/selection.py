@@ -34,17 +34,17 @@ log = logging.getLogger(__name__)
 
 def circuit_of(target: Target) -> CircuitKey:
     """What a target's own failures are counted by."""
-    return CircuitKey(target.provider.name, target.model, target.provider.credential)
+    return target.circuits.own
 
 
 def credential_of(target: Target) -> CircuitKey:
     """What a refusal of its credential is kept by, whatever the model."""
-    return CircuitKey(target.provider.name, "", target.provider.credential)
+    return target.circuits.credential
 
 
 def permission_of(target: Target) -> CircuitKey:
     """What a refusal is kept by that may be of this model alone."""
-    return CircuitKey(target.provider.name, target.model, target.provider.credential, "refused")
+    return target.circuits.permission
 
 
 class Selection:
@@ -88,7 +88,7 @@ class Selection:
 
     def ready_in(self, offer: Offer) -> float:
         """For how many seconds a target is left alone yet; 0: it may be asked."""
-        return self.health.wait_seconds(circuit_of(offer.target))
+        return self.health.wait_seconds(offer.target.circuits.own)
 
     def is_aside(self, offer: Offer) -> bool:
         """Whether its credential is to be used only where nothing else is left."""
@@ -104,10 +104,11 @@ class Selection:
     def enter(self, offer: Offer) -> bool:
         """Begin to ask it. False: somebody else has just begun the one attempt that a target on probation may have."""
         target = offer.target
-        if self.health.enter(circuit_of(target)) > 0:
+        own, credential, permission = target.circuits
+        if self.health.enter(own) > 0:
             return False
-        for key in (credential_of(target), permission_of(target)):
-            self.health.enter(key)  # one that is set aside is asked all the same where it is the last
+        self.health.enter(credential)  # one that is set aside is asked all the same where it is the last
+        self.health.enter(permission)
         self._busy[target.name] += 1
         return True
 
@@ -122,14 +123,14 @@ class Selection:
 
     def succeeded(self, offer: Offer, *, begun: float, seconds: float, stream: bool) -> None:
         """It answered, after ``seconds``. ``begun``: by the monotonic clock."""
-        for key in _keys_of(offer.target):
+        for key in offer.target.circuits:
             self.health.succeeded(key, begun=begun)
         self._latencies.observe(offer.target.name, seconds, stream=stream)
 
     def failed(self, offer: Offer, error: GatewayError, *, begun: float, answered: bool = False) -> None:
         """It failed, maybe after its answer had begun. What the caller caused says nothing about the target."""
         target = offer.target
-        circuit, credential, permission = _keys_of(target)
+        circuit, credential, permission = target.circuits
         code = error.kind.code
         if error.kind in _REFUSED:
             of_the_model = error.kind is errors.UPSTREAM_AUTH_ERROR and error.upstream_status in _MAYBE_OF_THE_MODEL
@@ -151,7 +152,7 @@ class Selection:
 
     def abandoned(self, offer: Offer, *, begun: float) -> None:
         """Nothing is known of its end: the client left."""
-        for key in _keys_of(offer.target):
+        for key in offer.target.circuits:
             self.health.abandoned(key, begun=begun)
 
     def _set_aside(self, target: Target, key: CircuitKey, code: str) -> None:
@@ -166,10 +167,6 @@ class Selection:
                 len(provider.other_keys),
             )
         self.health.set_aside(key, code)
-
-
-def _keys_of(target: Target) -> tuple[CircuitKey, CircuitKey, CircuitKey]:
-    return circuit_of(target), credential_of(target), permission_of(target)
 
 
 def _with_each_key(offer: Offer) -> Iterable[Offer]:

@@ -56,6 +56,8 @@ class Fitted:
 
     def named(self, dropped: Sequence[str]) -> tuple[str, ...]:
         """All that is left out: ``dropped``, which names places in the fitted request, with what was taken before."""
+        if not (self.dropped or dropped):
+            return ()
         return tuple(dict.fromkeys([*self.dropped, *map(self._place, dropped)]))
 
     def _place(self, name: str) -> str:
@@ -86,7 +88,7 @@ class Carried:
         self._messages: Sequence[Json] = request.source.body["messages"]
         self._own = request.source.dialect
         self._targets = targets
-        self._providers = {provider.name: provider for provider in providers}
+        self._providers = providers
         self._found: dict[int, list[Opaque]] = {}
         self._recall = _once(recall)
         self._made_by = _once(made_by)
@@ -201,7 +203,7 @@ class Carried:
         here = maker.provider == provider.name and maker.credential in ("", provider.credential)
         if here and provider.row.dialect == openai_chat.NAME:
             return True
-        other = self._providers.get(maker.provider)
+        other = next((each for each in self._providers if each.name == maker.provider), None)
         return other is not None and maker.model == target.model and _shares_state(other, provider)
 
     def _plan_order(self, dialect: str) -> Rank:

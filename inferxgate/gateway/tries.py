@@ -127,10 +127,10 @@ class Tries:
 
     def next(self, now: float) -> Go | Wait | GiveUp:
         """What to do now."""
+        ready = self._ready_with_room() or self._ready()
+        if ready is not None:
+            return self._go(ready)
         usual, aside = self._live()
-        ready = [each for each in usual if not each.tried and self._ready_in(each.offer) <= 0]
-        if ready:
-            return self._go(next((each for each in ready if not each.busy), ready[0]))
         last = [each for each in aside if not each.tried]
         for possible in ([each for each in usual if self._may_still(each, now)], last):
             step = self._first_of(possible, now)
@@ -176,12 +176,7 @@ class Tries:
 
     def has_other(self, than: str = "") -> bool:
         """Whether there is a target, by another name, that was not tried yet and may be asked now."""
-        return any(
-            not (each.tried or each.out or each.busy or each.offer.target.name == than)
-            and self._ready_in(each.offer) <= 0
-            and not self._is_aside(each.offer)
-            for each in self._candidates
-        )
+        return self._ready_with_room(than) is not None
 
     def postpone(self, offer: Offer) -> bool:
         """It has as much to do as it may have: whether another one is to be asked first, which has not."""
@@ -192,6 +187,20 @@ class Tries:
             if each.offer.target.provider.name == offer.target.provider.name:
                 each.busy = True
         return True
+
+    def _ready_with_room(self, than: str = "") -> _Candidate | None:
+        """The first that was not tried yet and may be asked now, by another name, and is not known to be full."""
+        for each in self._candidates:
+            if not (each.tried or each.out or each.busy or each.offer.target.name == than) and self._is_ready(each):
+                return each
+        return None
+
+    def _ready(self) -> _Candidate | None:
+        """The first that was not tried yet and may be asked now."""
+        return next((each for each in self._candidates if not (each.tried or each.out) and self._is_ready(each)), None)
+
+    def _is_ready(self, candidate: _Candidate) -> bool:
+        return self._ready_in(candidate.offer) <= 0 and not self._is_aside(candidate.offer)
 
     def _live(self) -> tuple[list[_Candidate], list[_Candidate]]:
         """What can still be asked, with credentials to be used and with those that were set aside."""
