@@ -177,6 +177,8 @@ class Router:
         there; asked for each name that leads nowhere else, so it must answer from memory.
         """
         self._providers = {provider.name: provider for provider in (*providers, ECHO)}
+        self.providers = tuple(self._providers.values())
+        """All providers in the order of the configuration, echo last."""
         self._aliases = aliases
         self._wild = [(name, alias) for name, alias in aliases.items() if "*" in name]
         self._catalog = catalog
@@ -185,11 +187,6 @@ class Router:
         self._discovered = discovered
         self._listed: dict[str, frozenset[str]] = {}
         """By provider, the models that it is known to have without its own list."""
-
-    @property
-    def providers(self) -> tuple[Provider, ...]:
-        """All providers in the order of the configuration, echo last."""
-        return tuple(self._providers.values())
 
     def plan(self, name: str) -> Plan:
         """What a name leads to. Raises ``GatewayError`` (404, ``model_not_found``) with near matches."""

@@ -86,6 +86,8 @@ class Carried:
         """``targets``: all that the request may be sent to; ``providers``: all there are; ``recall``: the thoughts of a
         tool call of this caller; ``made_by``: who made what goes by a mark."""
         self._messages: Sequence[Json] = request.source.body["messages"]
+        self._answers = [index for index, each in enumerate(self._messages) if each.get("role") == "assistant"]
+        """Which of them are assistants': the others carry no state."""
         self._own = request.source.dialect
         self._targets = targets
         self._providers = providers
@@ -99,10 +101,8 @@ class Carried:
         """Who should be asked first; None where there is no state, or only one target."""
         if len(self._targets) == 1 and not self._targets[0].provider.other_keys:
             return None
-        for index in range(len(self._messages) - 1, -1, -1):
+        for index in reversed(self._answers):
             message = self._messages[index]
-            if message.get("role") != "assistant":
-                continue
             found = self._state(index)
             maker = self._maker(message, found)
             if maker is not None:
@@ -119,19 +119,19 @@ class Carried:
         verbatim = target.provider.row.dialect == self._own
         dropped: list[str] = []
         removed: list[int] = []
-        messages: list[Json] = []
-        for index, message in enumerate(self._messages):
-            if message.get("role") != "assistant":
-                messages.append(message)
-                continue
+        changed: dict[int, Json] = {}
+        for index in self._answers:
+            message = self._messages[index]
             new, lost = self._fit(message, self._state(index), target, verbatim=verbatim)
             dropped += [f"messages.{index}.{place}" for place in lost]
             if verbatim and lost and new is not message and says_nothing(new):
                 removed.append(index)
-            else:
-                messages.append(new)
-        if not dropped and all(new is old for new, old in zip(messages, self._messages, strict=True)):
+            elif new is not message:
+                changed[index] = new
+        if not (dropped or changed):
             return Fitted(request)
+        gone, numbered = set(removed), enumerate(self._messages)
+        messages = [changed.get(index, message) for index, message in numbered if index not in gone]
         body = {**request.source.body, "messages": messages}
         request = replace(request, source=replace(request.source, body=body))
         return Fitted(request, tuple(dict.fromkeys(dropped)), tuple(removed))
