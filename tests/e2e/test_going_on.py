@@ -51,7 +51,6 @@ ROWS = [
     Row("the third answers", ((FAILS,), (DENIED,), (GOOD,)), (1, 1, 1), served=2),
     Row("the first has recovered", ((FAILS, GOOD), (DENIED,)), (2, 1), served=0),
     Row("both fail", ((FAILS,), (FAILS,)), (2, 2), 502, "upstream_error", final=True),
-    Row("both fail once", ((FAILS, GOOD), (FAILS, FAILS)), (2, 1), served=0),
     Row("neither has the model", ((NO_MODEL,), (NO_MODEL,)), (1, 1), 404, "model_not_found", final=True),
     Row("neither takes our credential", ((DENIED,), (DENIED,)), (1, 1), 502, "upstream_auth_error", final=True),
     Row(
