@@ -85,7 +85,7 @@ _inferxgate() {
         'models/show') words='--json --config --help -h' ;;
         'stats') words='verify --since --by --json --csv --config --help -h' ;;
         'stats/verify') words='--json --config --help -h' ;;
-        'chat') words='--model -m --system -s --no-stream --json --url --key --config --help -h' ;;
+        'chat') words='--model -m --system -s --no-stream --explain --json --url --key --config --help -h' ;;
         'config') words='show path check init --help -h' ;;
         'config/show') words='--config --json --help -h' ;;
         'config/path') words='--config --json --help -h' ;;

@@ -6,7 +6,7 @@ Everything leaves here as plain JSON values: times in ISO 8601 (UTC), money in d
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,6 +15,7 @@ from inferxgate.canonical.usage import BUCKETS
 from inferxgate.errors import INVALID_VALUE, GatewayError
 from inferxgate.store.protocol import Store
 from inferxgate.store.records import Disagreement, Percentiles, UsageFilter, UsageRecord, UsageSummary
+from inferxgate.workers.health import CircuitState
 
 NANOS_PER_DOLLAR = 1_000_000_000
 RECENT = 50
@@ -76,6 +77,24 @@ def verification(store: Store, counters: tuple[int, Sequence[Disagreement]] | No
         "disagreement_count": number,
         "disagreements": [asdict(each) for each in (*found.disagreements, *wrong)],
     }
+
+
+def circuits(states: Iterable[CircuitState]) -> list[dict[str, Any]]:
+    """How targets and credentials fare, those included that are well but failed lately."""
+    return [
+        {
+            "provider": each.key.provider,
+            "model": each.key.model or None,
+            "credential": each.key.credential or None,
+            "state": each.state,
+            "until": None if each.until is None else iso_time(round(each.until * 1000)),
+            "failures": each.failures,
+            "requests": each.requests,
+            "code": each.code or None,
+            "since": iso_time(round(each.since * 1000)),
+        }
+        for each in states
+    ]
 
 
 def parse_since(text: str, now_ms: int) -> int:

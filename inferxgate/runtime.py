@@ -15,6 +15,7 @@ from inferxgate.catalog.catalog import Catalog
 from inferxgate.catalog.price_list import FILE_NAME, PACKAGED, read_price_list
 from inferxgate.config import Loaded, Settings
 from inferxgate.config_sections import AliasSettings, PriceSettings, ProviderSettings, TargetSettings
+from inferxgate.config_watch import Stamp, stamp_of
 from inferxgate.errors import StartError, StoreUnavailable
 from inferxgate.gateway.discovery import USUAL_PACE, Discovery, Pace
 from inferxgate.gateway.ledger import Ledger
@@ -24,10 +25,10 @@ from inferxgate.gateway.routing import Alias, AliasTarget, Router
 from inferxgate.gateway.setup import Policy, Setup
 from inferxgate.gateway.upkeep import Upkeep
 from inferxgate.providers.addresses import has_vendors_models, settled
-from inferxgate.providers.echo import ECHO
 from inferxgate.providers.http import Timeouts
 from inferxgate.providers.provider import Provider
 from inferxgate.providers.registry import ROWS
+from inferxgate.runtime_engines import Engines, EnginesInUse, build_engines
 from inferxgate.storage import (
     journal_folder,
     model_lists_file,
@@ -36,15 +37,12 @@ from inferxgate.storage import (
     retention_limits,
     shared_folder,
 )
+from inferxgate.storage_health import build_health_policy
 from inferxgate.store.protocol import Store
 from inferxgate.store.retention import Retention
-from inferxgate.upstream.echo import EchoUpstream
-from inferxgate.upstream.http import HttpOptions, HttpUpstream
-from inferxgate.upstream.media import HttpsFetch, MediaFetcher, NoFetch
-from inferxgate.upstream.protocol import Upstream
 from inferxgate.workers.attempts import Attempts, NoAttempts
 from inferxgate.workers.election import Election
-from inferxgate.workers.health import Health, HealthPolicy, LocalHealth
+from inferxgate.workers.health import Health, LocalHealth
 from inferxgate.workers.limits import Limits, NoLimits
 from inferxgate.workers.metrics import Metrics
 from inferxgate.workers.model_lists import ModelLists
@@ -59,29 +57,99 @@ from inferxgate.workers.slots import LocalSlots, Slots
 
 
 @dataclass(frozen=True, slots=True)
+class Prepared:
+    """Everything that a configuration asks for, made and checked, so that it can be taken over as a whole."""
+
+    loaded: Loaded
+    setup: Setup
+    engines: Engines
+    prices: Stamp | None
+    """The price file that its catalogue has read."""
+    lists: ModelLists
+    """What providers list themselves; the same in all that one process prepares."""
+
+
+def prepare(loaded: Loaded, before: Prepared | None = None) -> Prepared:
+    """What ``loaded`` asks for, with what can be kept of ``before``. May take long, and runs in any thread.
+
+    Raises ``StartError`` for what cannot be made of it.
+    """
+    settings = loaded.settings
+    prices = stamp_of(loaded.data_dir / FILE_NAME)
+    if before is not None and before.prices == prices and _says_the_same(before.loaded.settings, settings):
+        catalog = before.setup.catalog
+    else:
+        catalog = build_catalog(settings, loaded.data_dir)
+    engines = build_engines(settings, before.engines if before is not None else None)
+    lists = before.lists if before is not None else read_model_lists(loaded)
+    router = build_router(settings, catalog, lists=lists)
+    setup = Setup(router, catalog, engines.by_provider, engines.media, build_policy(settings))
+    return Prepared(loaded, setup, engines, prices, lists)
+
+
+def _says_the_same(one: Settings, other: Settings) -> bool:
+    """Whether two configurations say the same of models; in the same order, for the first pattern that fits holds."""
+    return [*one.pricing.items(), *one.catalog.items()] == [*other.pricing.items(), *other.catalog.items()]
+
+
+@dataclass(slots=True)
 class Runtime:
     """The open parts of one gateway."""
 
-    loaded: Loaded
+    prepared: Prepared
+    """The configuration in force."""
+    engines: EnginesInUse
     store: Store
     ledger: Ledger
-    catalog: Catalog
-    router: Router
     limits: Limits
     attempts: Attempts
     metrics: Metrics
     gateway: Gateway
+    discovery: Discovery | None
+    """What asks providers for their lists, where this process serves."""
+
+    @property
+    def loaded(self) -> Loaded:
+        return self.prepared.loaded
 
     @property
     def settings(self) -> Settings:
+        """Those in force: read them anew for each request, as they may change."""
         return self.loaded.settings
+
+    @property
+    def catalog(self) -> Catalog:
+        return self.prepared.setup.catalog
+
+    @property
+    def router(self) -> Router:
+        return self.prepared.setup.router
+
+    def prepare(self, loaded: Loaded) -> Prepared:
+        """See the function; in any thread, for ``adopt`` on the loop."""
+        return prepare(loaded, self.prepared)
+
+    def adopt(self, prepared: Prepared) -> None:
+        """Take another configuration, for the requests that come from now on."""
+        before, self.prepared = self.prepared.setup, prepared
+        settings = prepared.loaded.settings
+        self.gateway.configure(prepared.setup, health=build_health_policy(settings), bounds=build_bounds(settings))
+        self.limits.configure(alerts=settings.limits.budget_alerts)
+        if self.discovery is not None:
+            self.discovery.configure(prepared.setup.router.providers, prepared.setup.upstream)
+        self.engines.replace(before.uses, prepared.engines)
 
 
 @asynccontextmanager
 async def open_runtime(
-    loaded: Loaded, metrics: Metrics | None = None, *, serving: bool = True, pace: Pace = USUAL_PACE
+    loaded: Loaded,
+    metrics: Metrics | None = None,
+    *,
+    prepared: Prepared | None = None,
+    serving: bool = True,
+    pace: Pace = USUAL_PACE,
 ) -> AsyncIterator[Runtime]:
-    """Open every part; ``metrics`` are made where none are given.
+    """Open every part; ``metrics`` are made where none are given, and so is what ``prepare`` makes of ``loaded``.
 
     Not ``serving``: for the operator alone, who has no limits to be shared with anybody. ``pace``: when providers are
     asked for their models. Raises ``StartError`` of one
@@ -99,6 +167,7 @@ async def open_runtime(
         limits: Limits = NoLimits()
         attempts: Attempts = NoAttempts()
         reasoning: ReasoningMemory = NoReasoning()
+        discovery: Discovery | None = None
         health: Health = LocalHealth(build_health_policy(settings))
         slots: Slots = LocalSlots()
         if serving:
@@ -116,16 +185,17 @@ async def open_runtime(
             metrics.watch_part("limits", lambda: shared.failure)
         ledger.start()
         stack.callback(ledger.close)
-        catalog = build_catalog(settings, loaded.data_dir)
-        providers = [build_provider(name, section) for name, section in settings.providers.items()]
-        lists = read_model_lists(loaded)
-        router = build_router(settings, catalog, providers, lists)
-        upstream = await _open_upstream(stack, settings, providers)
-        media: MediaFetcher = HttpsFetch() if settings.media.fetch_urls else NoFetch()
-        stack.push_async_callback(media.close)
-        setup = Setup(router, catalog, upstream, media, build_policy(settings))
+        prepared = prepared or prepare(loaded)
+        engines = EnginesInUse(prepared.engines)
+        stack.push_async_callback(engines.close)
         gateway = Gateway(
-            setup, limits=limits, ledger=ledger, metrics=metrics, reasoning=reasoning, health=health, slots=slots
+            prepared.setup,
+            limits=limits,
+            ledger=ledger,
+            metrics=metrics,
+            reasoning=reasoning,
+            health=health,
+            slots=slots,
         )
         slots.configure(build_bounds(settings))
         ledger.also(gateway.settling.retry, without_store=True)
@@ -135,11 +205,11 @@ async def open_runtime(
             ledger.also(recovery.watch)
             ledger.also(shared.sweep)
             ledger.also(Upkeep(Retention(store, retention_limits(loaded)), election).step)
-            _keep_fresh(stack, Discovery(providers, upstream, lists, pace=pace), election)
-            ledger.also(lists.look, without_store=True)
+            discovery = _keep_fresh(stack, prepared, pace, election)
+            ledger.also(prepared.lists.look, without_store=True)
         for name, work in (("notes", gateway.keep_notes()), ("targets", gateway.keep_watch())):
             stack.callback(asyncio.create_task(work, name=name).cancel)
-        yield Runtime(loaded, store, ledger, catalog, router, limits, attempts, metrics, gateway)
+        yield Runtime(prepared, engines, store, ledger, limits, attempts, metrics, gateway, discovery)
 
 
 def _open_reasoning(stack: AsyncExitStack, loaded: Loaded, ledger: Ledger) -> ReasoningMemory:
@@ -163,9 +233,11 @@ def _open_presence(stack: AsyncExitStack, loaded: Loaded) -> Presence:
     return presence
 
 
-def _keep_fresh(stack: AsyncExitStack, discovery: Discovery, election: Election) -> None:
-    if discovery.providers:
-        stack.callback(asyncio.create_task(discovery.keep_fresh(election), name="discovery").cancel)
+def _keep_fresh(stack: AsyncExitStack, prepared: Prepared, pace: Pace, election: Election) -> Discovery:
+    setup = prepared.setup
+    discovery = Discovery(setup.router.providers, setup.upstream, prepared.lists, pace=pace)
+    stack.callback(asyncio.create_task(discovery.keep_fresh(election), name="discovery").cancel)
+    return discovery
 
 
 def _put_in_order(recovery: Recovery, presence: Presence) -> None:
@@ -189,19 +261,6 @@ def build_policy(settings: Settings) -> Policy:
         max_wait_seconds=routing.max_wait_seconds,
         queue_seconds=routing.queue_seconds,
         max_queued=routing.max_queued_requests,
-    )
-
-
-def build_health_policy(settings: Settings) -> HealthPolicy:
-    """What it says about when a target is left alone."""
-    routing = settings.routing
-    return HealthPolicy(
-        window_seconds=routing.window_seconds,
-        min_failures=routing.min_failures,
-        failure_ratio=routing.failure_ratio,
-        cooldown_seconds=routing.cooldown_seconds,
-        max_cooldown_seconds=routing.max_cooldown_seconds,
-        set_aside_seconds=routing.set_aside_seconds,
     )
 
 
@@ -254,8 +313,9 @@ async def open_discovery(loaded: Loaded) -> AsyncIterator[Discovery]:
     """What asks the configured providers which models they have. Raises ``StartError``."""
     async with AsyncExitStack() as stack:
         providers = [build_provider(name, section) for name, section in loaded.settings.providers.items()]
-        upstream = await _open_upstream(stack, loaded.settings, providers)
-        yield Discovery(providers, upstream, read_model_lists(loaded))
+        engines = EnginesInUse(build_engines(loaded.settings))
+        stack.push_async_callback(engines.close)
+        yield Discovery(providers, engines.in_force.by_provider, read_model_lists(loaded))
 
 
 def build_router(
@@ -315,20 +375,3 @@ def build_provider(name: str, section: ProviderSettings) -> Provider:
         deployments=section.deployments,
         bearer=section.auth == "bearer",
     )
-
-
-async def _open_upstream(stack: AsyncExitStack, settings: Settings, providers: list[Provider]) -> dict[str, Upstream]:
-    """The engine of each provider; those with the same options share one, and with it their connections."""
-    engines: dict[HttpOptions, HttpUpstream] = {}
-    by_provider: dict[str, Upstream] = {ECHO.name: EchoUpstream()}
-    for provider in providers:
-        section = settings.providers[provider.name]
-        options = HttpOptions(
-            ca_file=str(section.ca_file) if section.ca_file else None,
-            proxy=section.proxy,
-        )
-        if options not in engines:
-            engines[options] = HttpUpstream(options)
-            stack.push_async_callback(engines[options].close)
-        by_provider[provider.name] = engines[options]
-    return by_provider

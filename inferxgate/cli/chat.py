@@ -65,7 +65,12 @@ def chat(
         str | None, typer.Option("--system", "-s", metavar="TEXT", help="How the model shall behave.")
     ] = None,
     no_stream: Annotated[bool, typer.Option("--no-stream", help="Wait for the whole answer.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the whole completion as JSON.")] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Show what each target would be asked, and what it may cost; ask nobody.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the whole completion, or all of the explanation, as JSON.")
+    ] = False,
     url: Annotated[
         str | None,
         typer.Option(
@@ -84,18 +89,31 @@ def chat(
     """
     if not url and _was_typed(ctx, "key"):
         raise WrongUsage("--key is for another gateway: name it with --url or INFERXGATE_URL, or leave the key out")
+    if explain and url:
+        raise WrongUsage(
+            "--explain tells what the gateway in here would do, and --url (INFERXGATE_URL) asks another one: leave one"
+            " out, or explain where that gateway's configuration is"
+        )
     question = _question(prompt)
-    if question is None and (as_json or not (can_ask() and on_terminal())):
+    if question is None and (as_json or explain or not (can_ask() and on_terminal())):
         raise WrongUsage("There is nothing to ask: give a prompt, or pipe text in")
     messages = [{"role": "system", "content": _text(system)}] if system else []
     asked = _text(model) if model else options.load(config).settings.chat.model
     hint = None if asked or url else ECHO_HINT
     body: dict[str, Any] = {"model": asked or "echo", "messages": messages}
+    if question is not None:
+        messages.append({"role": "user", "content": question})
+    if explain:
+        from inferxgate.cli.explain import explain_chat
+
+        explain_chat(options.load(config), {**body, "stream": not no_stream}, as_json=as_json)
+        if hint:
+            note(hint)
+        return
     with _open(_door(url, key, config)) as (runner, door):
         if question is None:
             _converse(runner, door, body, stream=not no_stream, hint=hint)
             return
-        messages.append({"role": "user", "content": question})
         if as_json:
             print_json(runner.run(door.whole(body))[0])
         else:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from typer._click import Context, HelpFormatter
 
     from inferxgate.config import Loaded
+    from inferxgate.config_watch import Source
     from inferxgate.store.sqlite import SQLiteStore
 
 _CONTEXT: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
@@ -121,6 +122,15 @@ def load(config: Path | None, flags: Mapping[str, object] | None = None) -> Load
     from inferxgate.config import load_settings
 
     return load_settings(config_path=config, flags=flags or {})
+
+
+def source(config: Path | None, flags: Mapping[str, object]) -> Source:
+    """Where the settings come from, for a program that reads them more than once. Raises ``StartError``."""
+    from inferxgate.config import config_file
+    from inferxgate.config_watch import Source, Watch
+
+    path = config_file(config)
+    return Source(path, lambda: load(config, flags), Watch(path))
 
 
 @contextlib.contextmanager

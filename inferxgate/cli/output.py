@@ -10,7 +10,9 @@ import json
 import math
 import os
 import re
+import shutil
 import sys
+import textwrap
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -62,8 +64,28 @@ def warn(text: str) -> None:
 
 def print_json(value: Any) -> None:
     """A result for machines, which a terminal can show as well."""
+    print_line(_json_text(value))
+
+
+def print_coloured_json(value: Any, *, indent: str) -> None:
+    """JSON within a page for people, each line behind ``indent``; coloured where a terminal shows colours."""
+    text = "".join(f"{indent}{line}\n" for line in _json_text(value).split("\n"))
+    if not on_terminal():
+        sys.stdout.write(text)
+        return
+    from rich.console import Console
+    from rich.highlighter import JSONHighlighter
+    from rich.text import Text
+
+    shown = Text(text.removesuffix("\n"))
+    JSONHighlighter().highlight(shown)
+    sys.stdout.flush()
+    Console(highlight=False).print(shown, soft_wrap=True)
+
+
+def _json_text(value: Any) -> str:
     text = json.dumps(value, indent=2, ensure_ascii=False)
-    print_line(re.sub(r"[^\n -~]", lambda found: _json_escape(found.group()), text))
+    return re.sub(r"[^\n -~]", lambda found: _json_escape(found.group()), text)
 
 
 def _json_escape(character: str) -> str:
@@ -168,11 +190,18 @@ def _width(text: str) -> int:
     )
 
 
-def print_fields(fields: Sequence[tuple[str, str]]) -> None:
-    """One thing, a field a line."""
-    width = max(len(name) for name, _ in fields)
+def print_fields(fields: Sequence[tuple[str, str]], *, indent: str = "", width: int = 0, wraps: bool = False) -> None:
+    """One thing, a field a line. ``width``: the least that the names take; ``wraps``: a terminal breaks at words."""
+    width = max(width, *(len(name) for name, _ in fields))
+    columns = shutil.get_terminal_size().columns if wraps and on_terminal() else 0
     for name, value in fields:
-        print_line(f"{name:<{width}}  {visible(value)}".rstrip())
+        begin = f"{indent}{name:<{width}}  "
+        lines = [visible(value)]
+        if columns > len(begin) + _NARROWEST:
+            lines = textwrap.wrap(lines[0], columns - len(begin), break_long_words=False, break_on_hyphens=False)
+        print_line(f"{begin}{lines[0] if lines else ''}".rstrip())
+        for line in lines[1:]:
+            print_line(f"{' ' * len(begin)}{line}")
 
 
 def short_time(ms: int | None, *, none: str) -> str:

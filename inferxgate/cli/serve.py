@@ -60,7 +60,8 @@ def serve(
 ) -> None:
     """Run the gateway until SIGTERM or Ctrl-C; what runs then may finish.
 
-    What no option says is as the environment or the configuration file has it.
+    What no option says is as the environment or the configuration file has it. The file is read again when it
+    changes, and at SIGHUP; no request is lost to that.
     """
     flags = {
         "server.host": host,
@@ -69,11 +70,12 @@ def serve(
         "server.log_level": log_level,
         "server.log_format": log_format,
     }
-    loaded = options.load(config, flags)
+    source = options.source(config, flags)
+    loaded = source.read()
     # Imported once the settings are right: a mistake in them is told at once, before the server's libraries load.
     from inferxgate.server.run import run
 
-    run(loaded, on_ready=lambda url, runtime: _announce(loaded, config, url, runtime))
+    run(loaded, source, on_ready=lambda url, runtime: _announce(loaded, config, url, runtime))
 
 
 class _Line(NamedTuple):

@@ -14,9 +14,11 @@ from typer.core import TyperGroup
 from inferxgate.canonical.usage import BUCKETS
 from inferxgate.cli import options
 from inferxgate.cli.failures import CommandFailed, WrongUsage
+from inferxgate.cli.health import circuits_now, state_words
 from inferxgate.cli.options import Command, ConfigOption, JsonOption, opened_store
 from inferxgate.cli.output import (
     Column,
+    ago,
     bar,
     count,
     dollars,
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from inferxgate.config import Loaded
     from inferxgate.store.protocol import Store
     from inferxgate.store.records import Disagreement
+    from inferxgate.workers.health import CircuitState
 
 By = Literal["model", "provider", "key", "user", "day", "status"]
 
@@ -92,6 +95,8 @@ def stats(
     with opened_store(config) as (loaded, store):
         recover(store, journal_folder(loaded))  # what a killed gateway left counts too
         report = reports.stats(store, UsageFilter(since_ms=since_ms, until_ms=now_ms + 1))
+    states = circuits_now(loaded)
+    report["targets"] = reports.circuits(states)
     groups = report[f"by_{by}"]
     if as_json:
         print_json(report)
@@ -99,6 +104,7 @@ def stats(
         _print_csv(by, groups)
     else:
         _print_report(by, report, groups, since_ms)
+        _print_left_alone([state for state in states if state.state != "closed"])
 
 
 @app.command(cls=Command)
@@ -197,6 +203,33 @@ def _print_report(by: By, report: Mapping[str, Any], groups: Sequence[Mapping[st
         most = max(group[measure] for group in groups if _OTHERS not in group)
         for row, group in zip(rows, groups, strict=True):
             row.append("" if _OTHERS in group else bar(group[measure], most, width=_BAR_WIDTH))
+    print_table(columns, rows)
+
+
+def _print_left_alone(states: Sequence[CircuitState]) -> None:
+    if not states:
+        return
+    print_line()
+    print_line("Targets that are left alone now:")
+    print_line()
+    now_ms = time.time_ns() // 1_000_000
+    columns = [
+        Column("Target"),
+        Column("Key", wraps=False, given_up=2),
+        Column("State", wraps=False),
+        Column("Since", wraps=False, given_up=1),
+        Column("Last error"),
+    ]
+    rows = [
+        [
+            f"{each.key.provider}/{each.key.model or '*'}",
+            each.key.credential,
+            state_words(each),
+            ago(round(each.since * 1000), now_ms, none=""),
+            each.code,
+        ]
+        for each in states
+    ]
     print_table(columns, rows)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
 from inferxgate import errors
@@ -16,27 +16,33 @@ from inferxgate.canonical.chat import (
     ChatRequest,
     ChatResponse,
     Chunk,
+    ImageOutput,
     ReasoningDelta,
     ReasoningSeal,
+    ServerBlock,
     Start,
+    TextSeal,
     ToolCallDelta,
     UsageReport,
 )
 from inferxgate.dialects.protocol import Event, MediaNeeded
 from inferxgate.errors import GatewayError
 from inferxgate.gateway.admission import Offer
-from inferxgate.gateway.exchange import Exchange
+from inferxgate.gateway.exchange import Exchange, laid_over
 from inferxgate.gateway.metering import Meter
-from inferxgate.gateway.reasoning import restored, turn_of
+from inferxgate.gateway.reasoning import maker_of, marks_of, turn_of
 from inferxgate.gateway.setup import Setup
+from inferxgate.gateway.state import Carried
 from inferxgate.upstream.protocol import HttpResponse
-from inferxgate.workers.reasoning import Thoughts, Turn
+from inferxgate.workers.reasoning import Turn
 
 _MAX_ANSWER_BYTES = 256 * 1024 * 1024
 _MAX_ERROR_BYTES = 1024 * 1024
 _ERROR_SECONDS = 5.0
 """How long a failure may take to be told once its status has come; another target may be waiting for its turn."""
 _DRAIN_SECONDS = 1.0
+_KEPT = (ReasoningDelta, ReasoningSeal, TextSeal, ToolCallDelta, ServerBlock)
+"""What of an answer may be state, or lead to it."""
 
 
 class Attempt:
@@ -49,12 +55,11 @@ class Attempt:
         *,
         setup: Setup,
         meter: Meter,
-        recall: Callable[[str], Thoughts | None],
+        carried: Carried,
         seed: str,
         request_id: str,
     ) -> None:
-        """``recall``: the thoughts of a tool call, for clients of another dialect that left them out; ``seed``: see
-        ``Exchange``."""
+        """``carried``: the state of the request's conversation; ``seed``: see ``Exchange``."""
         self.offer = offer
         target = self.target = offer.target
         self._setup = setup
@@ -62,13 +67,16 @@ class Attempt:
         self._request_id = request_id
         self._answer: ChatResponse | None = None
         """What the model thought and called, where a client of another dialect may leave it out next time."""
-        if target.params:
-            body = {**request.source.body, **target.params}
-            request = replace(request, source=replace(request.source, body=body))
+        request = laid_over(request, target)
         if target.provider.row.dialect != request.source.dialect:
             self._answer = ChatResponse()
-            request = restored(request, target.provider.name, recall)
-        self.exchange = Exchange(request, target, offer.abilities, strict=setup.policy.strict, seed=seed)
+        self._fitted = carried.fitted(request, target)
+        self.exchange = Exchange(self._fitted.request, target, offer.abilities, strict=setup.policy.strict, seed=seed)
+
+    @property
+    def dropped(self) -> tuple[str, ...]:
+        """What the target does not take and was not sent, by its place in the client's request."""
+        return self._fitted.named(self.exchange.dropped)
 
     async def whole(self) -> tuple[bytes | None, tuple[Chunk, ...]]:
         """Ask, and wait for the whole answer: as it came, where the client speaks its dialect, and its meaning."""
@@ -92,17 +100,16 @@ class Attempt:
             batches = self._batches(data)
             try:
                 async with asyncio.timeout_at(deadline):
-                    first: list[Event] = await anext(batches, [])
+                    more: list[Event] = await anext(batches, [])
+                    first = [*more]
+                    while more and not any(map(self._tells, more)):  # openings, which the client never sees
+                        more = await anext(batches, [])
+                        first += more
             except TimeoutError:  # comments alone, which a proxy may send for ever, are no beginning
                 seconds = times.first_byte_seconds
                 raise GatewayError(
                     errors.UPSTREAM_TIMEOUT, f"The provider did not begin to answer within {seconds:g} seconds."
                 ) from None
-            while first and not any(map(self._tells, first)):  # openings, which the client never sees
-                more = await anext(batches, None)
-                if more is None:
-                    break
-                first += more
         except BaseException:  # also a cancellation must not leave the provider working
             await response.close()
             raise
@@ -115,11 +122,12 @@ class Attempt:
         return any(not isinstance(chunk, Start | UsageReport) for chunk in event.chunks)
 
     def turns(self) -> list[Turn]:
-        """What has to come back with the tool calls of the answer."""
+        """What has to come back with the next turn, or will be known by its marks."""
+        maker = maker_of(self.target)
         if self._answer is None:
-            return []
-        name = self.target.provider.name
-        return [turn for choice in self._answer.choices.values() if (turn := turn_of(choice, name))]
+            state = self.exchange.state
+            return [Turn(maker, (), {}, marks_of(state))] if state else []
+        return [turn for choice in self._answer.choices.values() if (turn := turn_of(choice, maker))]
 
     async def _send(self) -> HttpResponse:
         """The provider's answer with status 200. Raises ``GatewayError`` for any other."""
@@ -191,8 +199,10 @@ class Attempt:
         self._meter.observe(chunks)
         if self._answer is not None:
             for chunk in chunks:
-                if isinstance(chunk, ReasoningDelta | ReasoningSeal | ToolCallDelta):
+                if isinstance(chunk, _KEPT):
                     self._answer.add(chunk)
+                elif isinstance(chunk, ImageOutput):
+                    self._answer.add(replace(chunk, base64=""))
 
 
 class OpenStream:

@@ -70,14 +70,18 @@ class Discovery:
         pace: Pace = USUAL_PACE,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """``providers``: all that are configured; ``upstreams``: the engine of each by name; ``clock``: Unix time."""
-        self._configured = {provider.name: provider for provider in providers}
-        self._upstreams = upstreams
+        """See ``configure``; ``clock``: Unix time."""
+        self.configure(providers, upstreams)
         self._lists = lists
         self._pace = pace
         self._clock = clock
         self._not_before: dict[str, float] = {}
         self._problems: dict[str, str] = {}
+
+    def configure(self, providers: Iterable[Provider], upstreams: Mapping[str, Upstream]) -> None:
+        """``providers``: all that are configured; ``upstreams``: the engine of each by name."""
+        self._configured = {provider.name: provider for provider in providers}
+        self._upstreams = upstreams
 
     @property
     def providers(self) -> tuple[Provider, ...]:

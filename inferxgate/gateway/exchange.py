@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import orjson
 
@@ -12,6 +13,7 @@ from inferxgate.canonical.chat import ChatRequest, Chunk, Finish, Start, ToolCal
 from inferxgate.canonical.conversation import Bytes
 from inferxgate.catalog.abilities import Abilities
 from inferxgate.dialects.failures import spelt
+from inferxgate.dialects.openai_state import words_of_answer
 from inferxgate.dialects.protocol import BuildTarget, Event, FailedAnswer
 from inferxgate.dialects.registry import DIALECTS
 from inferxgate.errors import GatewayError
@@ -19,8 +21,18 @@ from inferxgate.framing.sse import SSEDecoder, SSEEvent
 from inferxgate.gateway.routing import Target
 from inferxgate.providers.http import HttpRequest
 
+_MOST_STATE = 64
+"""Pieces of opaque state that are noted of one answer."""
 _MAX_WITHHELD = 1_000
 """Characters of a provider's words that go to the log."""
+
+
+def laid_over(request: ChatRequest, target: Target) -> ChatRequest:
+    """The request with the fields that the target sets in it."""
+    if not target.params:
+        return request
+    body = {**request.source.body, **target.params}
+    return replace(request, source=replace(request.source, body=body))
 
 
 class Exchange:
@@ -42,9 +54,12 @@ class Exchange:
         self._parser = self._dialect.stream_reader(seed)
         self.verbatim = self._dialect.name == request.source.dialect
         """Whether the target speaks the client's dialect, so that answers go through as they come."""
-        self._tool_names: Mapping[str, str] = {}
+        self.tool_names: Mapping[str, str] = {}
+        """The client's name for each tool that goes by another one in the request."""
         self.dropped: tuple[str, ...] = ()
         """Parameters that the target does not take and that were left out of the request."""
+        self.state: list[str] = []
+        """Opaque state in an answer that goes through as it comes."""
         self.failure: GatewayError | None = None
         """What went wrong in the stream, after the events that were returned so far."""
 
@@ -57,7 +72,7 @@ class Exchange:
         target = replace(self._build_target, fetched=fetched) if fetched is not None else self._build_target
         call = self._dialect.build_request(self._request, target)
         self.dropped = call.dropped
-        self._tool_names = call.tool_names
+        self.tool_names = call.tool_names
         return self._target.provider.request(call, model=self._target.model, stream=self._request.stream)
 
     def whole(self, data: bytes) -> tuple[bytes, tuple[Chunk, ...]]:
@@ -67,7 +82,8 @@ class Exchange:
         """
         if self._mend is not None:
             data = self._mend(data, self._quirks)
-        chunks = self._dialect.parse_response(data, self._seed)[1]
+        body, chunks = self._dialect.parse_response(data, self._seed)
+        self._note_state(body)
         if not _is_finished(chunks):
             raise FailedAnswer(_UNFINISHED, chunks)
         return data, self._named_back(chunks)
@@ -169,15 +185,20 @@ class Exchange:
                 self.failure = error
                 break
             if event is not None:
-                events.append(replace(event, chunks=self._named_back(event.chunks)) if self._tool_names else event)
+                self._note_state(event.body)
+                events.append(replace(event, chunks=self._named_back(event.chunks)) if self.tool_names else event)
         return events
+
+    def _note_state(self, body: Mapping[str, Any]) -> None:
+        if self.verbatim and len(self.state) < _MOST_STATE:
+            self.state += words_of_answer(body)
 
     def _named_back(self, chunks: tuple[Chunk, ...]) -> tuple[Chunk, ...]:
         """The chunks with the client's own names of its tools."""
-        if not self._tool_names:
+        if not self.tool_names:
             return chunks
         return tuple(
-            replace(chunk, name=self._tool_names.get(chunk.name, chunk.name))
+            replace(chunk, name=self.tool_names.get(chunk.name, chunk.name))
             if isinstance(chunk, ToolCallDelta) and chunk.name is not None
             else chunk
             for chunk in chunks

@@ -14,7 +14,7 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from inferxgate import errors
@@ -32,9 +32,10 @@ from inferxgate.gateway.routing import ModelEntry, Target
 from inferxgate.gateway.selection import Selection
 from inferxgate.gateway.settling import Settling
 from inferxgate.gateway.setup import Setup
+from inferxgate.gateway.state import Carried
 from inferxgate.gateway.tries import GiveUp, Go, Tries, Wait, goes_on
 from inferxgate.store.records import Status, UsageRecord
-from inferxgate.workers.health import Health, LocalHealth
+from inferxgate.workers.health import Health, HealthPolicy, LocalHealth
 from inferxgate.workers.limits import Limits, RateState, Scope
 from inferxgate.workers.metrics import Metrics
 from inferxgate.workers.reasoning import ReasoningMemory
@@ -115,7 +116,7 @@ class Gateway:
     ) -> None:
         """``health`` and ``slots`` are those of this process alone where none are given."""
         self.setup = setup
-        """For the requests that come from now on; assign another one when the configuration changes."""
+        """For the requests that come from now on."""
         self._limits = limits
         self._admission = Admission(limits, ledger, metrics)
         self.settling = Settling(limits, ledger, metrics)
@@ -127,6 +128,18 @@ class Gateway:
         self.slots = slots or LocalSlots()
         self.queue = FairQueue(self.slots, most_waiting=setup.policy.max_queued)
         self.unpriced = UnpricedWarnings()
+        metrics.watch_queue(self.queue.waiting)
+        metrics.watch_targets(self.selection.unavailable)
+
+    def configure(self, setup: Setup, *, health: HealthPolicy, bounds: Mapping[str, int]) -> None:
+        """Take another configuration, at once and as a whole; what is under way keeps the one that it began with.
+
+        ``bounds``: how many requests may be under way, by provider, and in all under the empty name.
+        """
+        self.setup = setup
+        self.queue.most_waiting = setup.policy.max_queued
+        self.selection.health.configure(health)
+        self.slots.configure(bounds)
 
     def models(self, caller: Caller) -> list[tuple[str, Target]]:
         """The names of the models that a caller may use, and where they lead."""
@@ -204,8 +217,16 @@ class _Request:
         self._setup = setup
         self._tenant = caller.tenant
         self._scopes = caller.scopes
+        self._carried = Carried(
+            request,
+            [offer.target for offer in admitted.offers],
+            setup.router.providers,
+            recall=lambda call: gateway.reasoning.recall(caller.tenant, call),
+            made_by=lambda mark: gateway.reasoning.made_by(caller.tenant, mark),
+        )
         self._meter = Meter(caller, request, admitted, request_id=request_id)
         gateway.began(self._meter)
+        setup.uses.begin()
         self._told = told
         self._ended: Status = "client_closed"
         """What it means when the stream is closed before its end."""
@@ -243,11 +264,17 @@ class _Request:
 
     async def answer(self) -> WholeReply | StreamReply:
         """Ask one target after the other, until one answers or nothing is left to be tried."""
-        offers = self._gateway.selection.order(self._admitted, stream=self._request.stream)
+        selection, stream = self._gateway.selection, self._request.stream
+        offers = selection.order(self._admitted, stream=stream, rank=self._carried.rank())
         tries = self._tries(offers)
         failure: GatewayError | None = None
+        failed: Offer | None = None
         while True:
-            match tries.next(time.monotonic()):
+            step = tries.next(time.monotonic())
+            if failed is not None and failure is not None:
+                self._log_what_follows(failed, failure, step)
+                failed = None
+            match step:
                 case Go(offer):
                     try:
                         reply = await self._ask(offer, tries)
@@ -256,7 +283,7 @@ class _Request:
                         if not goes_on(error, self._admitted.plan.fallback_on):
                             raise
                         tries.failed(offer, error, time.monotonic())
-                        failure = error
+                        failed, failure = offer, error
                     else:
                         if reply is not None:
                             return reply
@@ -264,6 +291,27 @@ class _Request:
                     await asyncio.sleep(seconds)
                 case GiveUp(ready_seconds):
                     raise self._given_up(failure, tries, ready_seconds)
+
+    def _log_what_follows(self, failed: Offer, failure: GatewayError, step: Go | Wait | GiveUp) -> None:
+        """One line about a failure that the client will not hear of."""
+        match step:
+            case Go(offer):
+                follows = f"{offer.target.name} is asked next"
+            case Wait(seconds):
+                follows = f"another attempt follows in {seconds:.1f} s"
+            case GiveUp():
+                return  # it will hear of this one
+        said = "" if failure.withheld is None else f". It said: {failure.withheld}"
+        log.log(
+            logging.INFO if failure.withheld is None else logging.WARNING,
+            "request %s to %s failed with %s (status %s): %s%s",
+            self._request_id,
+            failed.target.name,
+            failure.code or failure.kind.code,
+            failure.upstream_status or "none",
+            follows,
+            said,
+        )
 
     def _tries(self, offers: Sequence[Offer]) -> Tries:
         selection = self._gateway.selection
@@ -283,7 +331,7 @@ class _Request:
             self._request,
             setup=self._setup,
             meter=self._meter,
-            recall=lambda call: self._gateway.reasoning.recall(self._tenant, call),
+            carried=self._carried,
             seed=self._admitted.record_id.removeprefix("use_"),
             request_id=self._request_id,
         )
@@ -300,7 +348,7 @@ class _Request:
             self._answered()
             self._ended_well()
             cost_nanos, rate = self._record("ok", 200, scopes=self._scopes)
-            return WholeReply(offer.target, data, chunks, cost_nanos, attempt.exchange.dropped, rate)
+            return WholeReply(offer.target, data, chunks, cost_nanos, attempt.dropped, rate)
         opened = await attempt.stream()
         try:
             self._go_on_for_filter([chunk for event in opened.first for chunk in event.chunks], tries)
@@ -324,7 +372,7 @@ class _Request:
             finally:
                 await opened.close(done=attempt.exchange.done)
 
-        return StreamReply(attempt.target, attempt.exchange.dropped, events, close)
+        return StreamReply(attempt.target, attempt.dropped, events, close)
 
     async def _events(self, opened: OpenStream) -> AsyncGenerator[list[Event], None]:
         with self.recorded():
@@ -366,6 +414,8 @@ class _Request:
             self._leave_slots()
             return False
         self._attempt = attempt
+        if self._begun:
+            self._gateway.metrics.tried_again(offer.target.provider.name)
         self._begun, self._has_answered = time.monotonic(), False
         self._meter.tries(offer)
         self._gateway.unpriced.note(offer.target.name, offer.price)
@@ -399,6 +449,8 @@ class _Request:
         if isinstance(error, FailedAnswer):
             self._meter.observe(error.chunks)
         attempt.exchange.name(error)
+        if self._meter.sent:
+            self._gateway.metrics.attempt_failed(attempt.target.provider.name, error.kind.code)
         self._meter.answered = error.upstream_status is not None or self._meter.answered
         self._gateway.selection.failed(attempt.offer, error, begun=self._begun, answered=self._has_answered)
         self._left(attempt)
@@ -445,6 +497,7 @@ class _Request:
         if self._recorded:
             return None, None
         self._recorded = True
+        self._setup.uses.end()
         self._abandoned()
         self._leave_slots()
         record = self._meter.record(status, http_status, error_code=error_code)

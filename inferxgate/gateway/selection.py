@@ -18,10 +18,12 @@ from inferxgate.errors import Fault, GatewayError
 from inferxgate.gateway.admission import Admitted, Offer
 from inferxgate.gateway.latency import Latencies
 from inferxgate.gateway.routing import Target
+from inferxgate.gateway.state import Rank
 from inferxgate.workers.health import CircuitKey, Health
 
 _COOL_SECONDS = 1.0
 """How long a target is left alone that limits our rate without saying how long."""
+_LEFT_ALONE = frozenset({"open", "cooling", "set_aside"})
 _REFUSED = frozenset({errors.UPSTREAM_AUTH_ERROR, errors.UPSTREAM_QUOTA_EXCEEDED})
 
 log = logging.getLogger(__name__)
@@ -47,12 +49,16 @@ class Selection:
         self._busy: Counter[str] = Counter()
         self._chance = chance
 
-    def order(self, admitted: Admitted, *, stream: bool) -> list[Offer]:
-        """The targets that may serve a request, once for each credential, in the order in which to ask them."""
+    def order(self, admitted: Admitted, *, stream: bool, rank: Rank | None = None) -> list[Offer]:
+        """The targets that may serve a request, once for each credential, in the order in which to ask them.
+
+        ``rank`` comes before the strategy: what carries state stays with who made it.
+        """
         offers: Sequence[Offer] = admitted.offers
         if len(offers) > 1:
             offers = self._sorted(admitted, stream=stream)
-        return [each for offer in offers for each in _with_each_key(offer)]
+        ordered = [each for offer in offers for each in _with_each_key(offer)]
+        return ordered if rank is None else sorted(ordered, key=lambda offer: rank(offer.target))
 
     def _sorted(self, admitted: Admitted, *, stream: bool) -> Sequence[Offer]:
         offers = admitted.offers
@@ -79,6 +85,10 @@ class Selection:
     def is_aside(self, offer: Offer) -> bool:
         """Whether its credential is to be used only where nothing else is left."""
         return self.health.wait_seconds(credential_of(offer.target)) > 0
+
+    def unavailable(self) -> Counter[tuple[str, str]]:
+        """How many targets and credentials are left alone now, by provider and state."""
+        return Counter((each.key.provider, each.state) for each in self.health.states() if each.state in _LEFT_ALONE)
 
     def enter(self, offer: Offer) -> bool:
         """Begin to ask it. False: somebody else has just begun the one attempt that a target on probation may have."""

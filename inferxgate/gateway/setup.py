@@ -6,7 +6,7 @@ what is under way.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from inferxgate.catalog.catalog import Catalog
@@ -37,6 +37,33 @@ class Policy:
     """How many may wait so in one worker."""
 
 
+class Uses:
+    """How many requests have a setup. For one loop."""
+
+    __slots__ = ("_count", "_then")
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._then: Callable[[], None] | None = None
+
+    def begin(self) -> None:
+        self._count += 1
+
+    def end(self) -> None:
+        """Once for each beginning."""
+        self._count -= 1
+        if not self._count and self._then is not None:
+            then, self._then = self._then, None
+            then()
+
+    def when_over(self, then: Callable[[], None]) -> None:
+        """Another setup has taken its place: call ``then`` when no request has it, which may be now."""
+        if self._count:
+            self._then = then
+        else:
+            then()
+
+
 @dataclass(frozen=True, slots=True)
 class Setup:
     """Who serves which names, and how."""
@@ -48,3 +75,4 @@ class Setup:
     media: MediaFetcher = field(default_factory=NoFetch)
     """Fetches what clients name by URLs; by default nothing."""
     policy: Policy = field(default_factory=Policy)
+    uses: Uses = field(default_factory=Uses, compare=False)

@@ -1,7 +1,9 @@
 """Anthropic.
 
 Sources: the ``anthropic`` Python package 2.12 (base URL, ``ANTHROPIC_API_KEY``, ``ANTHROPIC_BASE_URL``, ``x-api-key``,
-``anthropic-version``; bearer credential and ``oauth-2025-04-20`` for OAuth tokens); its 2.14 for the list of models.
+``anthropic-version``; bearer credential and ``oauth-2025-04-20`` for OAuth tokens), its 2.14 for the list of models,
+and its page on extended thinking ("thinking encryption": signatures are taken on all of its platforms, so that they
+cannot be bound to a credential).
 """
 
 from __future__ import annotations
@@ -43,4 +45,5 @@ ROW = Row(
     key_variables=("ANTHROPIC_API_KEY",),
     url_variables=("ANTHROPIC_BASE_URL",),
     price_id="anthropic",
+    state_of_any_credential=True,
 )

@@ -102,6 +102,8 @@ class Row:
     """Raises ``ValueError`` for an address that cannot be right; the message goes on from the setting's name."""
     slashed_names: bool = False
     """Whether names of its models have slashes (``meta-llama/llama-4-scout``); without, such a name is never one."""
+    state_of_any_credential: bool = False
+    """Whether its own hosts take a model's signed thoughts back whatever the credential that they were made with."""
     own_names: bool = False
     """Whether names of models are the operator's own, so that nothing follows from them (Azure's deployments)."""
     list_url: Callable[[Provider, str | None], str] | None = None

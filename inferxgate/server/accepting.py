@@ -1,4 +1,8 @@
-"""Connections from sockets that several workers share, spread evenly among them.
+"""Connections from the sockets on which the server listens, spread evenly where several workers share them.
+
+A worker by itself takes a handful with each turn of its loop. The loop's own servers take one: under load, when a turn
+lasts, hundreds would wait for many seconds. All at once would be no better, since the requests that come with them keep
+those that are under way waiting.
 
 All workers are woken when a connection comes, and whoever is first takes it. Left at that, the first one takes whatever
 else is waiting too, and connections stay where they are: a client's pool of them could keep one worker busy beside
@@ -19,6 +23,8 @@ from inferxgate.workers.supervisor import Line
 _MOMENT_SECONDS = 0.002
 _AFTER_A_MOMENT = 8
 """Connections taken at once when nobody else came."""
+_ALONE = 16
+"""And where there is nobody else."""
 _RECOVER_SECONDS = 1.0
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
@@ -31,12 +37,15 @@ class Acceptor:
     def __init__(
         self,
         sockets: Sequence[socket.socket],
-        line: Line,
+        line: Line | None,
         *,
         serve: Callable[[socket.socket], Coroutine[None, None, object]],
         connections: Callable[[], int],
     ) -> None:
-        """``serve`` makes a connection of an accepted socket; ``connections`` is how many this worker has."""
+        """``line`` leads to the supervisor, and over it to the other workers, where there are any.
+
+        ``serve`` makes a connection of an accepted socket; ``connections`` is how many this worker has.
+        """
         self._sockets = sockets
         self._line = line
         self._serve = serve
@@ -52,7 +61,7 @@ class Acceptor:
         self._closed = True
         for listener in self._sockets:
             self._loop.remove_reader(listener)
-        self._line.publish(None)
+        self._publish(None)
 
     def _wait(self, listener: socket.socket) -> None:
         if not self._closed:
@@ -62,7 +71,7 @@ class Acceptor:
         if self._ahead():
             self._rest(listener, _MOMENT_SECONDS)
         else:
-            self._take(listener, 1)
+            self._take(listener, _ALONE if self._line is None else 1)
 
     def _rest(self, listener: socket.socket, seconds: float) -> None:
         self._loop.remove_reader(listener)
@@ -76,8 +85,12 @@ class Acceptor:
     def _ahead(self) -> bool:
         """Tell the others how many connections this worker has; whether one of them has fewer."""
         mine = self._connections() + len(self._beginning)
-        self._line.publish(mine)
-        return mine > self._line.fewest()
+        self._publish(mine)
+        return self._line is not None and mine > self._line.fewest()
+
+    def _publish(self, connections: int | None) -> None:
+        if self._line is not None:
+            self._line.publish(connections)
 
     def _take(self, listener: socket.socket, most: int) -> None:
         for _ in range(most):
@@ -93,7 +106,7 @@ class Acceptor:
             task = self._loop.create_task(self._begin(connection))
             self._beginning.add(task)
             task.add_done_callback(self._beginning.discard)
-        self._line.publish(self._connections() + len(self._beginning))
+        self._publish(self._connections() + len(self._beginning))
 
     async def _begin(self, connection: socket.socket) -> None:
         try:

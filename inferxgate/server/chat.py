@@ -50,19 +50,19 @@ class ChatEndpoint:
 
     def __init__(self, runtime: Runtime) -> None:
         self._gateway = runtime.gateway
-        self._max_body_bytes = runtime.settings.server.max_body_mb * 1024 * 1024
-        self._keepalive_seconds = runtime.settings.server.keepalive_seconds
+        self._runtime = runtime
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request. Raises ``GatewayError`` for what fails before the answer has begun."""
-        _, body = await read_json(receive, scope["headers"], self._max_body_bytes)
+        server = self._runtime.settings.server
+        _, body = await read_json(receive, scope["headers"], server.max_body_mb * 1024 * 1024)
         request = openai_chat.parse_request(body)
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - for the type checker: ASGI apps run in tasks
         watcher = _Watcher(task, receive)
         try:
             if request.stream:
-                answer = _StreamAnswer(send, watcher, self._keepalive_seconds, request)
+                answer = _StreamAnswer(send, watcher, server.keepalive_seconds, request)
                 try:
                     await answer.relay(await self._chat(scope, request, answer.told))
                 except GatewayError as error:

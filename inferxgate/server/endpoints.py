@@ -58,6 +58,8 @@ class Parts:
     listens_on_loopback: bool
     missing_workers: Callable[[], int] = lambda: 0
     """How many of the gateway's processes do not serve at this moment."""
+    mistaken: Callable[[], bool] = lambda: False
+    """Whether the configuration file cannot be used as it is now, so that an older one is in force."""
 
 
 @dataclass(slots=True)

@@ -45,6 +45,11 @@ async def health(call: Call) -> Reply:
         content |= {"status": "degraded", "reason": "The disk is full: requests go on while what was set aside lasts."}
     elif missing := parts.missing_workers():
         content |= {"status": "degraded", "reason": f"Workers that do not serve at this moment: {missing}."}
+    elif parts.mistaken():
+        content |= {
+            "status": "degraded",
+            "reason": "The configuration cannot be read again: the one before is in force, and the log says why.",
+        }
     return json_reply(content)
 
 

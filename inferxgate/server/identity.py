@@ -83,6 +83,12 @@ class Identity:
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._poll_pool.shutdown(wait=False, cancel_futures=True)
 
+    def configure(self, defaults: Mapping[str, int]) -> None:
+        """The limits of keys that have none of their own, from now on."""
+        if defaults != self._defaults:
+            self._defaults = defaults
+            self.forget()
+
     @property
     def store_failure(self) -> str | None:
         """Why the store cannot be read now; None while it can."""

@@ -223,6 +223,8 @@ def _pieces(lines: list[str]) -> Iterator[str]:
 
 _writer: LogWriter | None = None
 """The one that ``start_logging`` made, where requests are logged."""
+_made: LogWriter | None = None
+"""The same, whether or not they are."""
 
 
 def start_logging(level: str, style: Format, worker: int | None = None) -> LogWriter:
@@ -230,12 +232,10 @@ def start_logging(level: str, style: Format, worker: int | None = None) -> LogWr
 
     ``worker`` is the number that the lines carry, where there are several.
     """
-    global _writer  # noqa: PLW0603 - logging is the process's own, here as in the standard library
-    writer = LogWriter(style, _standard_error(), worker)
-    _send_to(writer, level)
-    if logging.getLogger(_ACCESS).isEnabledFor(logging.INFO):
-        _writer = writer
-    return writer
+    global _made  # noqa: PLW0603 - logging is the process's own, here as in the standard library
+    _made = LogWriter(style, _standard_error(), worker)
+    _send_to(_made, level)
+    return _made
 
 
 def start_direct_logging(level: str, style: Format) -> DirectLog:
@@ -256,12 +256,19 @@ def _send_to(writer: _Lines, level: str) -> None:
         root.removeHandler(handler)
     root.addHandler(writer)
     root.setLevel(logging.WARNING)  # the libraries' own chatter stays out
+    set_level(level)
+
+
+def set_level(level: str) -> None:
+    """The least severe messages to log from now on."""
+    global _writer  # noqa: PLW0603 - see start_logging
     logging.getLogger("inferxgate").setLevel(level.upper())
+    _writer = _made if logging.getLogger(_ACCESS).isEnabledFor(logging.INFO) else None
 
 
 def stop_logging(writer: LogWriter | DirectLog) -> None:
-    global _writer  # noqa: PLW0603 - see start_logging
-    _writer = None
+    global _made, _writer  # noqa: PLW0603 - see start_logging
+    _made = _writer = None
     logging.getLogger().removeHandler(writer)
     writer.close()
 

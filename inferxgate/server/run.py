@@ -4,6 +4,8 @@ The first SIGTERM or SIGINT stops accepting. Requests that are running have ``se
 ones on connections that are open already get a 503. A second signal ends the running ones at once. Either way the parts
 are closed in order, so no record is lost, and the process ends with exit code 0.
 
+SIGHUP, and a change of the configuration file, have it read again: see ``reload``.
+
 With several workers each of them does that in a process of its own, under a supervisor which listens once for all of
 them. They take their connections from the same sockets, so those that wait there outlive a worker.
 """
@@ -26,21 +28,24 @@ import uvloop
 from inferxgate.accounts.tokens import Tokens, load_or_create_secret
 from inferxgate.config import Loaded
 from inferxgate.config_sections import ServerSettings
-from inferxgate.runtime import Runtime, open_runtime
+from inferxgate.config_watch import Source
+from inferxgate.runtime import Prepared, Runtime, open_runtime, prepare
 from inferxgate.server.accepting import Acceptor
 from inferxgate.server.addresses import Addresses
 from inferxgate.server.app import build_app
 from inferxgate.server.endpoints import Draining, Parts
 from inferxgate.server.identity import Identity
 from inferxgate.server.listening import BACKLOG, all_loopback, listen, tls_context, url_of
-from inferxgate.server.logs import start_direct_logging, start_logging, stop_logging
+from inferxgate.server.logs import set_level, start_direct_logging, start_logging, stop_logging
 from inferxgate.server.open_files import raise_open_files, warn_of_few_open_files
 from inferxgate.server.protocol import GatewayProtocol
+from inferxgate.server.reload import Alone, AmongWorkers, ForWorkers, Hands, Reloading
 from inferxgate.server.threads import Threads
 from inferxgate.server.throttle import SignIns
 from inferxgate.workers.metrics import Metrics
 from inferxgate.workers.metrics_files import MetricsFiles, forget_living, metrics_folder, remove_dead
 from inferxgate.workers.supervisor import SAME_SIGNAL_SECONDS, Line, Order, Supervisor
+from inferxgate.workers.terminal import Terminal
 
 OnReady = Callable[[str, Runtime], None]
 
@@ -72,24 +77,27 @@ class _Entrance:
             sock.close()
 
 
-def run(loaded: Loaded, *, on_ready: OnReady) -> None:
+def run(loaded: Loaded, source: Source, *, on_ready: OnReady) -> None:
     """Serve until a signal comes. ``on_ready`` is called with the URL once the server listens.
+
+    ``loaded``: what ``source`` said first; it is asked again while the server runs.
 
     Raises ``StartError`` of one line where the server cannot start.
     """
     server = loaded.settings.server
     raise_open_files()  # workers inherit it
+    reloading = Reloading(source, loaded)
     entrance = _open_entrance(server)
     with contextlib.closing(entrance):
         if server.workers > 1:
-            _supervise(loaded, entrance, on_ready)
+            _supervise(reloading, entrance, on_ready)
             return
         remove_dead(loaded.data_dir)
         writer = start_logging(server.log_level, server.log_format)
         warn_of_few_open_files()
         try:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                runner.run(_serve_alone(loaded, entrance, on_ready))
+                runner.run(_serve_alone(reloading, entrance, on_ready))
         finally:
             stop_logging(writer)
 
@@ -101,42 +109,52 @@ def _open_entrance(settings: ServerSettings) -> _Entrance:
     return _Entrance(addresses, tls, sockets, url_of(settings.host, sockets, tls=tls is not None))
 
 
-async def _serve_alone(loaded: Loaded, entrance: _Entrance, on_ready: OnReady) -> None:
+async def _serve_alone(reloading: Reloading, entrance: _Entrance, on_ready: OnReady) -> None:
     stop = _Stop()
-    stop.heed_signals()
-    await _serve(loaded, entrance, stop, Metrics(), on_ready=lambda runtime: on_ready(entrance.url, runtime))
+    configuration = Alone(reloading)
+    stop.heed_signals(configuration.asked.set)
+    prepared = prepare(reloading.state.loaded)
+    await _serve(
+        prepared, entrance, stop, Metrics(), configuration, on_ready=lambda runtime: on_ready(entrance.url, runtime)
+    )
 
 
-def _supervise(loaded: Loaded, entrance: _Entrance, on_ready: OnReady) -> None:
+def _supervise(reloading: Reloading, entrance: _Entrance, on_ready: OnReady) -> None:
+    loaded = reloading.state.loaded
     server = loaded.settings.server
     writer = start_direct_logging(server.log_level, server.log_format)
     warn_of_few_open_files()
     try:
+        lookout = ForWorkers(reloading)
         with metrics_folder(loaded.data_dir) as folder:
             Supervisor(
                 server.workers,
-                lambda line: _work(loaded, entrance, folder, line, on_ready),
+                lambda line: _work(lookout, entrance, folder, line, on_ready),
                 on_stop=entrance.close,  # what comes now is refused as soon as the workers have closed theirs as well
                 on_death=lambda worker: forget_living(folder, worker),
+                lookout=lookout,
             ).run()
     finally:
         stop_logging(writer)
 
 
-def _work(loaded: Loaded, entrance: _Entrance, folder: Path, line: Line, on_ready: OnReady) -> None:
+def _work(lookout: ForWorkers, entrance: _Entrance, folder: Path, line: Line, on_ready: OnReady) -> None:
     """A worker's life, in its own process."""
-    server = loaded.settings.server
+    server = lookout.state.loaded.settings.server
     writer = start_logging(server.log_level, server.log_format, line.number)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_serve_with_others(loaded, entrance, folder, line, on_ready))
+            runner.run(_serve_with_others(lookout, entrance, folder, line, on_ready))
     finally:
         stop_logging(writer)
 
 
-async def _serve_with_others(loaded: Loaded, entrance: _Entrance, folder: Path, line: Line, on_ready: OnReady) -> None:
+async def _serve_with_others(
+    lookout: ForWorkers, entrance: _Entrance, folder: Path, line: Line, on_ready: OnReady
+) -> None:
     stop = _Stop()
     stop.heed_polite_signals()
+    configuration = AmongWorkers(line, lookout.state)
 
     def ready(runtime: Runtime) -> None:
         loop = asyncio.get_running_loop()
@@ -149,6 +167,8 @@ async def _serve_with_others(loaded: Loaded, entrance: _Entrance, folder: Path, 
                 case Order.ANNOUNCE:
                     line.announced()
                     on_ready(entrance.url, runtime)
+                case Order.NEWS:
+                    configuration.told.set()
                 case Order.STOP:
                     stop.asked.set()
                 case Order.FORCE:
@@ -159,14 +179,16 @@ async def _serve_with_others(loaded: Loaded, entrance: _Entrance, folder: Path, 
                     log.error("the supervisor is gone: this worker ends")
                     stop.now()
 
-    await _serve(loaded, entrance, stop, Metrics(MetricsFiles(folder, line.number)), on_ready=ready, line=line)
+    metrics = Metrics(MetricsFiles(folder, line.number))
+    await _serve(lookout.prepared, entrance, stop, metrics, configuration, on_ready=ready, line=line)
 
 
 async def _serve(
-    loaded: Loaded,
+    prepared: Prepared,
     entrance: _Entrance,
     stop: _Stop,
     metrics: Metrics,
+    configuration: Alone | AmongWorkers,
     *,
     on_ready: Callable[[Runtime], None],
     line: Line | None = None,
@@ -176,13 +198,15 @@ async def _serve(
     ``line`` leads to the supervisor, where there is one.
     """
     async with contextlib.AsyncExitStack() as stack:
-        runtime = await stack.enter_async_context(open_runtime(loaded, metrics))
+        loaded = prepared.loaded
+        runtime = await stack.enter_async_context(open_runtime(loaded, metrics, prepared=prepared))
         threads = Threads()
         stack.callback(threads.close)
         tokens = _tokens(loaded)
         identity = Identity(runtime.store, tokens, defaults=loaded.settings.limits.of_keys)
         stack.push_async_callback(identity.stop)
         metrics.watch_part("credentials", lambda: identity.store_failure)
+        metrics.watch_part("configuration", lambda: "mistaken" if configuration.mistaken() else None)
         parts = Parts(
             runtime=runtime,
             identity=identity,
@@ -193,15 +217,34 @@ async def _serve(
             draining=Draining(),
             listens_on_loopback=all_loopback(entrance.sockets),
             missing_workers=line.missing if line is not None else lambda: 0,
+            mistaken=configuration.mistaken,
         )
         config = _uvicorn_config(parts)
         config.load()
         config.ssl = entrance.tls
         server = _Server(
-            config, parts.draining, stop, loaded.settings.server.shutdown_seconds, on_second=metrics.refresh, line=line
+            config,
+            parts.draining,
+            stop,
+            lambda: runtime.settings.server.shutdown_seconds,
+            on_second=metrics.refresh,
+            line=line,
         )
+        keeping = asyncio.create_task(configuration.keep(_hands(parts)), name="configuration")
+        stack.callback(keeping.cancel)
         await identity.start()
         await server.serve_until_stopped(entrance.sockets, lambda: on_ready(runtime))
+
+
+def _hands(parts: Parts) -> Hands:
+    def adopt(prepared: Prepared) -> None:
+        settings = prepared.loaded.settings
+        parts.runtime.adopt(prepared)
+        parts.identity.configure(settings.limits.of_keys)
+        parts.tokens.expires_seconds = settings.auth.jwt_expires_seconds
+        set_level(settings.server.log_level)
+
+    return Hands(parts.runtime.prepare, adopt)
 
 
 def _tokens(loaded: Loaded) -> Tokens:
@@ -235,6 +278,7 @@ class _Stop:
         self.asked = asyncio.Event()
         self.forced = asyncio.Event()
         self._asked_at = 0.0
+        self._terminal: Terminal | None = None
         self._loop = asyncio.get_running_loop()
 
     def now(self) -> None:
@@ -242,10 +286,19 @@ class _Stop:
         self.asked.set()
         self.forced.set()
 
-    def heed_signals(self) -> None:
-        """Take the first signal as the one wish, and a second as the other."""
+    def heed_signals(self, read_again: Callable[[], None]) -> None:
+        """Take the first signal as the one wish, and a second as the other; SIGHUP, to read the configuration again."""
+        terminal = self._terminal = Terminal()
         for number in _STOPPING_SIGNALS:
             self._loop.add_signal_handler(number, self._signalled)
+        self._loop.add_signal_handler(
+            signal.SIGHUP, lambda: self._signalled() if terminal.has_just_gone() else read_again()
+        )
+
+    def look(self) -> None:
+        """To be called about once a second."""
+        if self._terminal is not None:
+            self._terminal.look()
 
     def heed_polite_signals(self) -> None:
         """Take every signal as the wish to stop: a worker gets the supervisor's ones as well, and more than once."""
@@ -271,7 +324,7 @@ class _Server(uvicorn.Server):
         config: uvicorn.Config,
         draining: Draining,
         stop: _Stop,
-        shutdown_seconds: float,
+        shutdown_seconds: Callable[[], float],
         *,
         on_second: Callable[[], None],
         line: Line | None,
@@ -295,13 +348,10 @@ class _Server(uvicorn.Server):
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        if self._line is None:
-            await super().startup(sockets)
-        else:
-            await super().startup([])
-            self._acceptor = Acceptor(
-                sockets or [], self._line, serve=self._connect, connections=lambda: len(self.server_state.connections)
-            )
+        await super().startup([])
+        self._acceptor = Acceptor(
+            sockets or [], self._line, serve=self._connect, connections=lambda: len(self.server_state.connections)
+        )
         self._on_ready()
 
     async def _connect(self, sock: socket.socket) -> None:
@@ -317,6 +367,7 @@ class _Server(uvicorn.Server):
         while not self._stop.asked.is_set():
             await self.on_tick(0)  # renews the Date header
             self._on_second()
+            self._stop.look()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(1):
                     await self._stop.asked.wait()
@@ -326,8 +377,6 @@ class _Server(uvicorn.Server):
         log.info("stopping: %d requests are running", len(self.server_state.tasks))
         if self._acceptor is not None:
             self._acceptor.close()
-        for server in self.servers:
-            server.close()
         for sock in sockets or []:
             sock.close()
         await self._finish_requests()
@@ -338,7 +387,7 @@ class _Server(uvicorn.Server):
         tasks = self.server_state.tasks
         forced = asyncio.ensure_future(self._stop.forced.wait())
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._shutdown_seconds):
+            async with asyncio.timeout(self._shutdown_seconds()):
                 await asyncio.sleep(_LINGER_SECONDS)
                 while tasks and not forced.done():
                     await asyncio.wait({forced, *tasks}, return_when=asyncio.FIRST_COMPLETED)

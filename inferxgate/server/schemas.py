@@ -135,6 +135,18 @@ class LiveAnswer(BaseModel):
     status: Literal["alive"]
 
 
+class CircuitAnswer(BaseModel):
+    provider: str
+    model: str | None = Field(description="Null: the credential, whatever the model.")
+    credential: str | None = Field(description="A digest; null: none is sent.")
+    state: Literal["closed", "open", "half_open", "cooling", "set_aside"]
+    until: str | None
+    failures: int = Field(description="Lately, as are requests.")
+    requests: int
+    code: str | None = Field(description="Of the last error.")
+    since: str
+
+
 class StatsAnswer(BaseModel):
     since: str
     until: str
@@ -147,6 +159,9 @@ class StatsAnswer(BaseModel):
     by_status: list[dict[str, Any]]
     recent: list[dict[str, Any]]
     refusals: dict[str, int]
+    targets: list[CircuitAnswer] = Field(
+        description="How the targets fare now, of which something is to be said; for admins, empty for others."
+    )
 
 
 class ErrorDetail(BaseModel):

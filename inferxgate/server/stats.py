@@ -18,7 +18,10 @@ async def stats(call: Call) -> Reply:
     since_ms = reports.parse_since(call.query("since") or _DEFAULT_SINCE, now_ms)
     which = _own(call.known_caller, since_ms, now_ms + 1)
     runtime = call.parts.runtime
-    return json_reply(await call.parts.threads.in_store(reports.stats, runtime.store, which))
+    report = await call.parts.threads.in_store(reports.stats, runtime.store, which)
+    # Which providers, keys and failures there are is the operator's affair: others see what their own requests met.
+    states = runtime.gateway.selection.health.states() if call.known_caller.is_admin else ()
+    return json_reply({**report, "targets": reports.circuits(states)})
 
 
 def _own(caller: Caller, since_ms: int, until_ms: int) -> UsageFilter:

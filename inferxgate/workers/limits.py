@@ -108,6 +108,9 @@ class Limits(Protocol):
     def probe(self) -> None:
         """See whether it can be again. Never raises."""
 
+    def configure(self, *, alerts: Sequence[float]) -> None:
+        """Shares of a budget to tell of from now on. Never raises."""
+
     def admit(self, scopes: Sequence[Scope], claim: Claim) -> Refused | None:
         """Claim it in every scope, or in none and say why."""
 
@@ -130,6 +133,9 @@ class NoLimits:
     failure = None
 
     def probe(self) -> None:
+        pass
+
+    def configure(self, *, alerts: Sequence[float]) -> None:
         pass
 
     def admit(self, scopes: Sequence[Scope], claim: Claim) -> Refused | None:

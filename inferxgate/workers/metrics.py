@@ -9,7 +9,7 @@ is asked adds them up (``metrics_files``).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Literal
 
 from prometheus_client import (
@@ -39,6 +39,8 @@ _HTTP_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 
 _OVERHEAD_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5)
 _MAX_MODELS = 200
 """Models with a label of their own; the rest share ``other``."""
+_WHOLE = "*"
+"""The label of what concerns all providers."""
 _MAX_MODEL_NAME = 100
 """Characters of a model's name in a label; the rest is cut off."""
 
@@ -86,12 +88,18 @@ class Metrics:
         else:
             files.begin()
         self._make_those_of_completions()
+        self._make_those_of_attempts()
         self._make_those_of_the_server()
         self._series: dict[tuple[str, str], _Series] = {}
         self._providers: dict[str, _Provider] = {}
         self._http: dict[tuple[str, str, int], Counter] = {}
         self._http_times: dict[str, Histogram] = {}
+        self._failures: dict[tuple[str, str], Counter] = {}
         self._waiting: tuple[Callable[[], float], Callable[[], float]] | None = None
+        self._queue: Callable[[], Mapping[str, int]] | None = None
+        self._targets: Callable[[], Mapping[tuple[str, str], int]] | None = None
+        self._queued: dict[str, Gauge] = {}
+        self._unavailable: dict[tuple[str, str], Gauge] = {}
         self._parts: dict[str, Callable[[], str | None]] = {}
 
     def _make_those_of_completions(self) -> None:
@@ -157,6 +165,35 @@ class Metrics:
             registry=registry,
         )
 
+    def _make_those_of_attempts(self) -> None:
+        registry = self._registry
+        self._attempt_failures = Counter(
+            "llm_gateway_attempt_failures",
+            "Requests to providers that failed, those included that were followed by another.",
+            ("provider", "code"),
+            registry=registry,
+        )
+        self._retries = Counter(
+            "llm_gateway_retries",
+            "Requests to providers beyond the first of a completion.",
+            ("provider",),
+            registry=registry,
+        )
+        self._queue_waiting = Gauge(
+            "llm_gateway_queue_waiting",
+            "Completions that wait for a place below the bound of a provider, or (*) of the gateway.",
+            ("provider",),
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
+        self._targets_unavailable = Gauge(
+            "llm_gateway_targets_unavailable",
+            "Targets and credentials that are left alone now: open, cooling or set_aside.",
+            ("provider", "state"),
+            registry=registry,
+            multiprocess_mode="livemax",  # all workers see the same ones
+        )
+
     def _make_those_of_the_server(self) -> None:
         registry = self._registry
         self._http_requests = Counter(
@@ -203,17 +240,58 @@ class Metrics:
         """Where ``refresh`` reads why a part cannot be used now; None while it can. Parts are few."""
         self._parts[part] = failure
 
+    def watch_queue(self, waiting: Callable[[], Mapping[str, int]]) -> None:
+        """Where ``refresh`` reads how many wait for a place, by provider; under the empty name, for one in all."""
+        self._queue = waiting
+
+    def watch_targets(self, unavailable: Callable[[], Mapping[tuple[str, str], int]]) -> None:
+        """Where ``refresh`` reads how many targets are left alone now, by provider and state."""
+        self._targets = unavailable
+
     def refresh(self) -> None:
         """Bring the gauges up to date that nothing else moves, so that other workers do not tell of a past long gone.
 
-        To be called about once a second.
+        To be called about once a second, by the thread in which requests are handled.
         """
+        self._refresh_parts()
+        if self._queue is not None:
+            waiting = {name or _WHOLE: number for name, number in self._queue().items()}
+            for name in self._queued.keys() | waiting.keys():
+                gauge = self._queued.get(name)
+                if gauge is None:
+                    gauge = self._queued[name] = self._queue_waiting.labels(name)
+                gauge.set(waiting.get(name, 0))
+        if self._targets is not None:
+            unavailable = self._targets()
+            for labels in self._unavailable.keys() | unavailable.keys():
+                gauge = self._unavailable.get(labels)
+                if gauge is None:
+                    if not self._have_room():
+                        continue
+                    gauge = self._unavailable[labels] = self._targets_unavailable.labels(*labels)
+                gauge.set(unavailable.get(labels, 0))
+
+    def _refresh_parts(self) -> None:
+        """What any thread may read."""
         if self._waiting is not None:
             waiting_bytes, waiting_records = self._waiting
             self._waiting_bytes.set(waiting_bytes())
             self._waiting_records.set(waiting_records())
         for part, failure in self._parts.items():
             self._degraded.labels(part).set(0 if failure() is None else 1)
+
+    def attempt_failed(self, provider: str, code: str) -> None:
+        """A request to a provider failed. ``code`` is that of one of our kinds of errors: they are few."""
+        counter = self._failures.get((provider, code))
+        if counter is None:
+            if not self._have_room():
+                return
+            counter = self._failures[provider, code] = self._attempt_failures.labels(provider, code)
+        counter.inc()
+
+    def tried_again(self, provider: str) -> None:
+        """A completion is sent to a provider, and was sent to one before."""
+        self._retries.labels(provider).inc()
 
     def limit_hit(self, scope: Scope, limit: Limit) -> None:
         """A completion was refused by a limit of its key or of its key's user."""
@@ -272,7 +350,7 @@ class Metrics:
 
     def render(self) -> bytes:
         """All metrics of all workers in Prometheus' text format."""
-        self.refresh()
+        self._refresh_parts()
         return generate_latest(self._registry if self._files is None else self._files.registry())
 
     def _provider(self, name: str) -> _Provider:

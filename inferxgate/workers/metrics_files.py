@@ -28,8 +28,9 @@ from inferxgate.ids import new_id
 from inferxgate.store.files import locked_folder, make_private_folder
 
 _FOLDER = "metrics"
-_KINDS = ("counter", "histogram", "gauge_livesum")
-_SIZES = (256 * 1024, 1024 * 1024, 64 * 1024)
+_LIVING = ("gauge_livesum", "gauge_livemax")
+_KINDS = ("counter", "histogram", *_LIVING)
+_SIZES = (256 * 1024, 1024 * 1024, 64 * 1024, 64 * 1024)
 """Bytes that the files begin with; they double when they are full."""
 _ROOM = 48 * 1024
 """Bytes that must be free in each file before new series are begun: several times what one model's take."""
@@ -89,10 +90,11 @@ def own_values() -> None:
 def forget_living(folder: Path, worker: int) -> None:
     """A worker has ended: what was true of it while it lived is no more.
 
-    The file stays, so that its replacement needs no room on a disk that may be full by now.
+    The files stay, so that its replacement needs no room on a disk that may be full by now.
     """
-    with contextlib.suppress(FileNotFoundError), _path(folder, "gauge_livesum", worker).open("r+b") as file:
-        file.write(bytes(4))  # how much of it is used
+    for kind in _LIVING:
+        with contextlib.suppress(FileNotFoundError), _path(folder, kind, worker).open("r+b") as file:
+            file.write(bytes(4))  # how much of it is used
 
 
 def _path(folder: Path, kind: str, worker: int) -> Path:

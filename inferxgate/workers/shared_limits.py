@@ -81,6 +81,9 @@ class SharedLimits:
     def probe(self) -> None:
         self._shared.probe()
 
+    def configure(self, *, alerts: Sequence[float]) -> None:
+        self._alerts = sorted(alerts)
+
     def admit(self, scopes: Sequence[Scope], claim: Claim) -> Refused | None:
         with self._shared.writing() as transaction:
             now = self._clock()  # read while nobody else can write, so that the log is in the order of its times

@@ -2,9 +2,9 @@
 
 They stand in a file of their own, so that one that is full or damaged stops no limit. A turn has a number, in the
 order of arrival, and rows of half a page: a longer one would need pages side by side, for which LMDB searches long and
-lets the file grow. Each of its calls has a small row that leads to it under a hash of caller and id: who asks for the
-call of someone else finds nothing. When the bytes are used up the oldest turns go. What is too old is not read any
-more, and removed by whoever comes by: an answer, or the sweep of a worker.
+lets the file grow. Each of its calls, and each mark of its state, has a small row that leads to it under a hash of
+caller and id or mark: who asks for the call of someone else finds nothing. When the bytes are used up the oldest turns
+go. What is too old is not read any more, and removed by whoever comes by: an answer, or the sweep of a worker.
 
 Times are those of the wall clock, since they have to mean something after another boot. An entry from the future, as
 a clock that was set back leaves it, is as old as it seems young.
@@ -18,13 +18,14 @@ import logging
 import struct
 import time
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from inferxgate.errors import StartError
-from inferxgate.workers.reasoning import Thoughts, Turn
+from inferxgate.workers.reasoning import Maker, Thoughts, Turn
 from inferxgate.workers.shared import SharedMemory, SharedUnavailable, Transaction
 
 MAX_BYTES = 64 * 1024 * 1024
@@ -35,6 +36,7 @@ _STATE = struct.Struct("<3q")
 _PART_KEY = struct.Struct(">QI")
 _HEAD = struct.Struct("<dI")
 _PLACE = struct.Struct(">QH")
+_MARK = b"mark"
 _MOST_CALLS = 0xFFFF
 _SHARE_OF_A_TURN = 16
 """A turn may take one of so many parts: fewer have to go for it while everybody waits."""
@@ -79,7 +81,11 @@ class SharedReasoning:
         self._shared.close()
 
     def remember(self, tenant: str, turns: Sequence[Turn]) -> None:
-        built = [_Kept.build(self._clock(), tenant, turn) for turn in turns if len(turn.signatures) <= _MOST_CALLS]
+        built = [
+            _Kept.build(self._clock(), tenant, turn)
+            for turn in turns
+            if len(turn.signatures) + len(turn.marks) <= _MOST_CALLS
+        ]
         fitting = [kept for kept in built if kept.space <= self._max_bytes // _SHARE_OF_A_TURN]
         if len(fitting) < len(turns):
             log.warning("the thought before a tool call is larger than what is kept of one")
@@ -93,17 +99,12 @@ class SharedReasoning:
             self._write(put)
 
     def recall(self, tenant: str, call_id: str) -> Thoughts | None:
-        try:
-            with self._shared.reading() as transaction:
-                place = transaction.get(_hash(tenant, call_id), db=self._calls)
-                if place is None:
-                    return None
-                number, position = _PLACE.unpack(place)
-                kept = self._get(transaction, number)
-        except SharedUnavailable as error:
-            self._tell(error)
-            return None
-        return kept.thoughts(position) if kept is not None and not self._is_old(kept.at_s) else None
+        kept, position = self._find(_hash(tenant, call_id))
+        return None if kept is None else kept.thoughts(position)
+
+    def made_by(self, tenant: str, mark: str) -> Maker | None:
+        kept, _ = self._find(_hash(tenant, mark, _MARK))
+        return None if kept is None else kept.maker
 
     def sweep(self) -> None:
         """Remove what is too old, a little at a time; to be called often. Never raises."""
@@ -130,6 +131,20 @@ class SharedReasoning:
         return self._write(remove) and removed == most
 
     # --- within
+
+    def _find(self, key: bytes) -> tuple[_Kept | None, int]:
+        """The turn that a hash leads to, unless it is too old, and the place of the hash in it."""
+        try:
+            with self._shared.reading() as transaction:
+                place = transaction.get(key, db=self._calls)
+                if place is None:
+                    return None, 0
+                number, position = _PLACE.unpack(place)
+                kept = self._get(transaction, number)
+        except SharedUnavailable as error:
+            self._tell(error)
+            return None, 0
+        return (None if kept is None or self._is_old(kept.at_s) else kept), position
 
     def _put(self, transaction: Transaction, state: _State, kept: _Kept) -> None:
         for part, data in enumerate(kept.parts):
@@ -202,31 +217,48 @@ class SharedReasoning:
 
 
 class _Kept:
-    """A turn as it stands in the file: when it came and in how many parts, its calls' hashes, and what it was."""
+    """A turn as it stands in the file: when it came and in how many parts, a line each of the hashes that lead to it,
+    its maker and what it was.
+
+    In files of before the maker was known beyond its provider, that stands first in what the turn was.
+    """
 
     def __init__(self, parts: Sequence[bytes]) -> None:
         self.parts = parts
         self.at_s: float = _HEAD.unpack_from(parts[0])[0]
-        hashes, _, self._turn = b"".join(parts)[_HEAD.size :].partition(b"\n")
-        self.hashes = [bytes.fromhex(each) for each in orjson.loads(hashes)]
+        self._hashes, self._maker, *turn = b"".join(parts)[_HEAD.size :].split(b"\n", 2)
+        self._turn = turn[0] if turn else None
 
     @classmethod
     def build(cls, at_s: float, tenant: str, turn: Turn) -> _Kept:
         hashes = [_hash(tenant, call_id).hex() for call_id in turn.signatures]
+        hashes += [_hash(tenant, mark, _MARK).hex() for mark in turn.marks]
+        maker = [turn.maker.provider, turn.maker.credential, turn.maker.model]
         content = orjson.dumps(hashes, option=orjson.OPT_APPEND_NEWLINE)
-        content += orjson.dumps([turn.provider, turn.blocks, list(turn.signatures.values())])
+        content += orjson.dumps(maker, option=orjson.OPT_APPEND_NEWLINE)
+        content += orjson.dumps([turn.blocks, list(turn.signatures.values())])
         count = -(-(_HEAD.size + len(content)) // _PART_BYTES)
         data = _HEAD.pack(at_s, count) + content
         return cls([data[begin : begin + _PART_BYTES] for begin in range(0, len(data), _PART_BYTES)])
+
+    @cached_property
+    def hashes(self) -> list[bytes]:
+        """Of its calls, then of its marks."""
+        return [bytes.fromhex(each) for each in orjson.loads(self._hashes)]
 
     @property
     def space(self) -> int:
         """Bytes of the file, roughly."""
         return len(self.parts) * _SPACE_OF_A_PART + len(self.hashes) * _SPACE_OF_A_CALL
 
+    @property
+    def maker(self) -> Maker:
+        words = orjson.loads(self._maker)
+        return Maker(words[0]) if self._turn is None else Maker(*words)
+
     def thoughts(self, position: int) -> Thoughts:
-        provider, blocks, signatures = orjson.loads(self._turn)
-        return Thoughts(provider, tuple(tuple(block) for block in blocks), signatures[position])
+        blocks, signatures = orjson.loads(self._maker)[1:] if self._turn is None else orjson.loads(self._turn)
+        return Thoughts(self.maker, tuple(tuple(block) for block in blocks), signatures[position])
 
 
 class _State:
@@ -254,7 +286,7 @@ def forget_reasoning(folder: Path) -> None:
         ) from error
 
 
-def _hash(tenant: str, call_id: str) -> bytes:
-    """Of both together; the length keeps them apart."""
-    words = f"{len(tenant)}:{tenant}{call_id}".encode(errors="surrogatepass")
-    return hashlib.blake2b(words, digest_size=16).digest()
+def _hash(tenant: str, name: str, kind: bytes = b"") -> bytes:
+    """Of the tenant and a call's id, or a mark; the length keeps them apart, and ``kind`` ids from marks."""
+    words = f"{len(tenant)}:{tenant}{name}".encode(errors="surrogatepass")
+    return hashlib.blake2b(words, digest_size=16, person=kind).digest()

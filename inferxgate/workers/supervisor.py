@@ -9,7 +9,8 @@ The first worker starts alone. It makes what is missing (the database, a secret)
 is told once; the others follow when it is ready.
 
 A signal to the whole process group is the same as one to the parent: to a worker it means to finish and to stop, which
-the parent says as well. What means more than that, an end at once, comes through the socket pair only.
+the parent says as well. What means more than that, an end at once, comes through the socket pair only. SIGHUP means
+something to the parent alone: see ``Lookout``.
 """
 
 from __future__ import annotations
@@ -30,14 +31,17 @@ import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import FrameType
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 from inferxgate.errors import StartError
+from inferxgate.workers.news import NewsPage
+from inferxgate.workers.terminal import Terminal
 
 SAME_SIGNAL_SECONDS = 1.0
 """A second signal within this time is the first one delivered twice, as a service manager and a terminal do."""
 
 _STOPPING_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_SIGNALS = (*_STOPPING_SIGNALS, signal.SIGHUP)
 _SHORT_LIFE_SECONDS = 5.0
 """A worker that ends sooner is replaced with a delay, so that one that cannot live does not keep a core busy."""
 _FIRST_DELAY_SECONDS = 1.0
@@ -55,7 +59,24 @@ class Order(enum.Enum):
     FORCE = b"f"
     ANNOUNCE = b"a"
     """Say to people that the server listens: all workers do, and one of them says it."""
+    NEWS = b"n"
+    """There is something new on the page that all share."""
     PARENT_IS_GONE = b""
+
+
+class Lookout(Protocol):
+    """What the parent looks for beside its workers, to tell them."""
+
+    page: NewsPage
+    """Where it writes what they are to know."""
+    every_seconds: float
+    """How often it is asked to look."""
+
+    def look(self, *, asked: bool) -> Callable[[], None] | None:
+        """None where there is nothing new; else what to call once the workers have been told to look at the page.
+
+        ``asked``: by SIGHUP. Must not raise, and keeps the parent from its workers for as long as it takes.
+        """
 
 
 class _Board:
@@ -84,10 +105,11 @@ class _Board:
 class Line:
     """A worker's end of the socket pair, and its number."""
 
-    def __init__(self, number: int, sock: socket.socket, board: _Board) -> None:
+    def __init__(self, number: int, sock: socket.socket, board: _Board, page: NewsPage | None) -> None:
         self.number = number
         self._sock = sock
         self._board = board
+        self._page = page
 
     def fileno(self) -> int:
         """What becomes readable when there is an order."""
@@ -112,6 +134,10 @@ class Line:
         except OSError:
             said = b""
         return [Order(said[at : at + 1]) for at in range(len(said))] or [Order.PARENT_IS_GONE]
+
+    def news(self) -> bytes | None:
+        """The latest of what the parent has written; None where there is nothing yet, or where it just writes."""
+        return self._page.read() if self._page is not None else None
 
     def missing(self) -> int:
         """How many of the workers do not serve at this moment."""
@@ -162,6 +188,7 @@ class Supervisor:
         *,
         on_stop: Callable[[], None],
         on_death: Callable[[int], None],
+        lookout: Lookout | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """``work`` is a worker's whole life, in a process of its own, and may raise ``StartError`` until it is ready.
@@ -171,7 +198,11 @@ class Supervisor:
         self._work = work
         self._on_stop = on_stop
         self._on_death = on_death
+        self._lookout = lookout
         self._clock = clock
+        self._look_at = clock()
+        self._hung_up = False
+        self._terminal = Terminal()
         self._places = [_Place(number) for number in range(1, count + 1)]
         self._board = _Board(count)
         self._wakes, self._wake = socket.socketpair()
@@ -188,6 +219,7 @@ class Supervisor:
         with self._heeding_signals():
             while True:
                 self._heed_signals()
+                self._look_out()
                 self._start_what_is_due()
                 self._count_missing()
                 if self._asked_at is not None and not self._living():
@@ -216,6 +248,8 @@ class Supervisor:
 
     def _patience_ms(self) -> int | None:
         due = [place.start_at for place in self._places if self._is_awaited(place)]
+        if self._lookout is not None and self._asked_at is None:
+            due.append(self._look_at)
         return max(0, int((min(due) - self._clock()) * 1000) + 1) if due else None
 
     def _is_awaited(self, place: _Place) -> bool:
@@ -281,6 +315,19 @@ class Supervisor:
         with contextlib.suppress(OSError):  # it has just ended, or is stuck so thoroughly that its buffer is full
             worker.sock.send(order.value)
 
+    def _look_out(self) -> None:
+        asked, now = self._hung_up, self._clock()
+        if self._lookout is None or self._asked_at is not None or not (asked or now >= self._look_at):
+            return
+        self._hung_up = False
+        self._terminal.look()
+        told = self._lookout.look(asked=asked)
+        self._look_at = self._clock() + self._lookout.every_seconds
+        if told is not None:
+            for worker in self._living():
+                self._order(worker, Order.NEWS)
+            told()
+
     def _living(self) -> list[_Worker]:
         return [place.worker for place in self._places if place.worker is not None]
 
@@ -300,7 +347,7 @@ class Supervisor:
     def _heeding_signals(self) -> Iterator[None]:
         for sock in (self._wakes, self._wake):
             sock.settimeout(0)
-        before = {number: signal.signal(number, self._signalled) for number in _STOPPING_SIGNALS}
+        before = {number: signal.signal(number, self._signalled) for number in _SIGNALS}
         signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
         try:
             yield
@@ -311,8 +358,11 @@ class Supervisor:
             self._wakes.close()
             self._wake.close()
 
-    def _signalled(self, _number: int, _frame: FrameType | None) -> None:
-        self._signals.append(self._clock())
+    def _signalled(self, number: int, _frame: FrameType | None) -> None:
+        if number == signal.SIGHUP and not self._terminal.has_just_gone():
+            self._hung_up = True
+        else:
+            self._signals.append(self._clock())
 
     def _heed_signals(self) -> None:
         signals, self._signals = self._signals, []
@@ -339,11 +389,11 @@ class Supervisor:
         sys.stdout.flush()
         sys.stderr.flush()
         # A signal must find the parent's handlers or the worker's, never the parent's in the worker.
-        signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING_SIGNALS)
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         try:
             pid = os.fork()
         except OSError as error:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING_SIGNALS)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
             ours.close()
             theirs.close()
             self._not_forked(place, error)
@@ -351,7 +401,7 @@ class Supervisor:
         if pid == 0:
             ours.close()
             self._live(place, theirs)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING_SIGNALS)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         theirs.close()
         ours.settimeout(0)
         place.worker = _Worker(pid, ours, self._clock())
@@ -371,11 +421,12 @@ class Supervisor:
             signal.set_wakeup_fd(-1)
             for number in _STOPPING_SIGNALS:
                 signal.signal(number, signal.SIG_DFL)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING_SIGNALS)
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
             for held in [self._wakes, self._wake, *(worker.sock for worker in self._living())]:
                 held.close()  # else the others would not learn that the parent is gone as long as this one lives
             sock.settimeout(0)
-            line = Line(place.number, sock, self._board)
+            line = Line(place.number, sock, self._board, self._lookout.page if self._lookout is not None else None)
             try:
                 self._work(line)
                 code = 0

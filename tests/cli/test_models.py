@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from inferxgate.workers.health import CircuitKey
+from tests.support.health import digest, health_in
 from tests.support.provider import FakeProvider
 from tests.support.terminal import CommandLine, without_colour
 
@@ -32,11 +34,13 @@ def configured(tmp_path: Path) -> CommandLine:
 def test_list_has_prices_and_windows(configured: CommandLine) -> None:
     lines = configured.well("models", "list").out.splitlines()
     assert lines[0].split() == ["MODEL", "PROVIDER", "CONTEXT", "MAX", "OUTPUT", "INPUT", "OUTPUT", "FLAGS"]
-    rows = {line.split()[0]: line.split()[1:] for line in lines[1:]}
+    table, aliases = lines[1 : lines.index("")], lines[lines.index("") + 1 :]
+    rows = {line.split()[0]: line.split()[1:] for line in table}
     assert rows["echo"] == ["echo", "$0.00", "$0.00"]
     assert rows["llama-3.3-70b"] == ["local", "$0.20", "$0.605"]
     assert rows["gpt-4o"] == ["openai", "128,000", "16,384", "$2.50", "$10.00"]
     assert rows["smart"] == rows["gpt-4o"]
+    assert [line.split() for line in aliases] == [["ALIAS", "STRATEGY", "TARGET"], ["smart", "openai/gpt-4o"]]
 
 
 def test_list_of_one_provider(configured: CommandLine) -> None:
@@ -47,6 +51,8 @@ def test_list_of_one_provider(configured: CommandLine) -> None:
             "owned_by": listed[0]["owned_by"],
             "provider": "local",
             "target": "local/llama-3.3-70b",
+            "targets": ["local/llama-3.3-70b"],
+            "strategy": "ordered",
             "discovered": False,
             "context_window": None,
             "max_output_tokens": None,
@@ -63,6 +69,7 @@ def test_list_of_one_provider(configured: CommandLine) -> None:
                 "json_with_tools": True,
                 "image_output": False,
             },
+            "health": [],
         }
     ]
 
@@ -235,6 +242,122 @@ def test_a_provider_without_a_list_of_models(tmp_path: Path) -> None:
     assert done.out == ""
     assert "name them in providers.local.models" in done.err
     assert "set providers.local.discover = true" in done.err
+
+
+SEVERAL = """
+[routing]
+max_parallel_requests = 300
+[providers.openai]
+api_keys = ["first-key", "other-key"]
+max_parallel_requests = 20
+[providers.local]
+type = "openai"
+base_url = "http://127.0.0.1:1/v1"
+models = ["llama"]
+[models.smart]
+strategy = "weighted"
+fallback_on = ["context_length", "content_filter"]
+targets = [
+  { model = "openai/gpt-4o", weight = 3, params = { temperature = 0 }, timeout_seconds = 9 },
+  "local/llama",
+]
+"""
+
+
+@pytest.fixture
+def several(tmp_path: Path) -> CommandLine:
+    return CommandLine(tmp_path, config=SEVERAL)
+
+
+def make_ill(cli: CommandLine) -> None:
+    with health_in(cli.data_dir) as health:
+        health.set_aside(CircuitKey("openai", "", digest("other-key")), "upstream_auth_error")
+        health.cool(CircuitKey("local", "llama", ""), "upstream_rate_limited", 7_300)
+        health.failed(CircuitKey("openai", "gpt-4o-mini", digest("first-key")), "upstream_error")
+        health.failed(CircuitKey("openai", "gpt-4o-mini", digest("other-key")), "upstream_error")
+
+
+def test_aliases_are_listed_with_each_of_their_targets(several: CommandLine) -> None:
+    out = several.well("models", "list").out
+    assert [line.split("  ") for line in out.partition("\n\n")[2].splitlines()] == [
+        ["ALIAS", "STRATEGY", "TARGET"],
+        ["smart", "weighted", "openai/gpt-4o (weight 3)"],
+        ["", "", "", "", "", "", "", "", " local/llama (weight 1)"],
+    ]
+    assert "STATE" not in out, "all is well"
+    [smart] = [each for each in several.well("models", "list", "--json").json if each["id"] == "smart"]
+    assert (smart["targets"], smart["strategy"]) == (["openai/gpt-4o", "local/llama"], "weighted")
+
+
+def test_the_list_says_which_targets_are_left_alone(several: CommandLine) -> None:
+    make_ill(several)
+    models, _, aliases = several.well("models", "list").out.partition("\n\n")
+    state = models.index("STATE")
+    states = {line.split()[0]: line[state:] for line in models.splitlines()}
+    assert states["llama"] == "cooling 2 h"
+    assert states["gpt-4o"] == "1 of 2 keys set aside"
+    assert states["gpt-4o-mini"] == "1 of 2 keys open 59 min, 1 of 2 keys set aside"
+    assert states["smart"] == "2 of 2 targets, see below"
+    assert states["echo"] == ""
+    assert [line.split("  ")[-1] for line in aliases.splitlines()] == ["STATE", "1 of 2 keys set aside", "cooling 2 h"]
+    listed = {each["id"]: each["health"] for each in several.well("models", "list", "--json").json}
+    assert [(each["state"], each["code"]) for each in listed["llama"]] == [("cooling", "upstream_rate_limited")]
+    assert [each["state"] for each in listed["smart"]] == ["set_aside", "cooling"]
+    assert listed["echo"] == []
+    with several.on_terminal("models", "list") as terminal:
+        assert terminal.end() == 0
+    assert max(map(len, without_colour(terminal.seen).splitlines())) <= 80
+
+
+def test_a_page_has_all_targets_of_an_alias(several: CommandLine) -> None:
+    make_ill(several)
+    head, first, second = several.well("models", "show", "smart").out.split("\n\n")
+    assert "Strategy        weighted: by chance, by their weights\n" in head
+    assert "Goes on for     every failure of a provider and prompts that are too long and refused content\n" in head
+    assert "In all at once  300 requests in the whole gateway\n" in head
+    assert head.endswith("Request         'inferxgate chat --explain -m smart PROMPT' shows it")
+    for line in (
+        "1. openai/gpt-4o",
+        "   Weight          3 of 4 (75%)",
+        '   Sets            {"temperature":0}',
+        "   Context window  128,000 tokens",
+        "   Input           $2.50 per million tokens",
+        "   Keys            2; the next where the provider limits or refuses one",
+        "   State           1 of 2 keys set aside (upstream_auth_error)",
+        "   At once         20 requests at the provider",
+        "   Times out       connecting 10 s, first byte 600 s, silence 300 s; whole answers 9 s",
+    ):
+        assert line in first.splitlines()
+    assert second.startswith("2. local/llama\n")
+    assert "   Price from      nowhere: base_url is not openai's; set " in second
+    shown = several.well("models", "show", "smart", "--json").json
+    assert (shown["fallback_on"], shown["max_parallel_requests"]) == (["content_filter", "context_length"], 300)
+    one, two = shown["details"]
+    assert (one["target"], one["weight"], one["params"], one["input_price"]) == (
+        "openai/gpt-4o",
+        3,
+        {"temperature": 0},
+        2.5,
+    )
+    assert (one["timeouts"]["total_seconds"], two["timeouts"]["total_seconds"]) == (9, 600)
+    assert [each["health"] and each["health"]["state"] for each in one["credentials"]] == [None, "set_aside"]
+    assert two["credentials"][0]["health"]["state"] == "cooling"
+
+
+def test_a_page_of_one_target_says_how_it_fares(several: CommandLine) -> None:
+    assert "State  " not in several.well("models", "show", "local/llama").out
+    make_ill(several)
+    page = several.well("models", "show", "local/llama").out
+    assert "State           cooling 2 h (upstream_rate_limited)\n" in page
+    assert "Keys            none is sent\n" in page
+
+
+def test_memory_that_cannot_be_read_is_a_note(several: CommandLine) -> None:
+    make_ill(several)
+    (several.data_dir / "workers" / "data.mdb").write_bytes(b"no database" * 1_000)
+    done = several.well("models", "list")
+    assert done.err.startswith("How the targets fare cannot be read: ")
+    assert "gpt-4o" in done.out
 
 
 def test_an_unknown_name_is_one_line(cli: CommandLine) -> None:

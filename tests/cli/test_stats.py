@@ -13,7 +13,9 @@ import pytest
 from inferxgate.canonical.usage import Usage
 from inferxgate.ids import new_id
 from inferxgate.store.records import Refusal, UsageRecord
+from inferxgate.workers.health import CircuitKey
 from tests.cli.records import add_key, add_user, opened
+from tests.support.health import health_in
 from tests.support.terminal import CommandLine, without_colour
 
 DAY_MS = 86_400_000
@@ -114,9 +116,31 @@ def test_a_longer_span(used: CommandLine) -> None:
 def test_json_is_the_report_of_the_interface(used: CommandLine) -> None:
     report = used.well("stats", "--json").json
     groups = ["by_model", "by_provider", "by_key", "by_user", "by_day", "by_status"]
-    assert list(report) == ["since", "until", "totals", *groups, "recent", "refusals"]
+    assert list(report) == ["since", "until", "totals", *groups, "recent", "refusals", "targets"]
     assert report["totals"]["cost"] == 5.0
     assert [group["model"] for group in report["by_model"]] == ["big", "small", "odd"]
+
+
+def test_what_is_left_alone_now_is_told_and_nothing_where_all_is_well(cli: CommandLine) -> None:
+    assert "left alone" not in cli.well("stats").out
+    with health_in(cli.data_dir) as health:
+        health.failed(CircuitKey("openai", "gpt-4o", "0a1b"), "upstream_error")
+        health.set_aside(CircuitKey("groq", "", "2c3d"), "upstream_auth_error")
+    page = cli.well("stats").out.partition("Targets that are left alone now:\n\n")[2].splitlines()
+    assert [re.split(" {2,}", line) for line in page] == [
+        ["TARGET", "KEY", "STATE", "SINCE", "LAST ERROR"],
+        ["groq/*", "2c3d", "set aside 9 h", "just now", "upstream_auth_error"],
+        ["openai/gpt-4o", "0a1b", "open 59 min", "just now", "upstream_error"],
+    ]
+    targets = cli.well("stats", "--json").json["targets"]
+    assert [(each["provider"], each["model"], each["credential"], each["state"]) for each in targets] == [
+        ("groq", None, "2c3d", "set_aside"),
+        ("openai", "gpt-4o", "0a1b", "open"),
+    ]
+    assert all(each["until"] > each["since"] for each in targets)
+    with cli.on_terminal("stats") as terminal:
+        assert terminal.end() == 0
+    assert max(map(len, without_colour(terminal.seen).splitlines())) <= 80
 
 
 def test_csv_has_a_line_for_each_group(used: CommandLine) -> None:

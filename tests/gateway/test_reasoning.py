@@ -1,109 +1,82 @@
-"""Thought survives clients that drop it: put away with the answer, put back by the ids that they keep."""
+"""What of an answer is put away, and what it will be known by."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-from inferxgate.canonical.chat import Choice, ReasoningDelta, ReasoningSeal, ToolCallDelta, collect
-from inferxgate.dialects.openai_chat import parse_request
-from inferxgate.gateway.reasoning import restored, turn_of
-from inferxgate.workers.reasoning import Thoughts, Turn
+from inferxgate.canonical.chat import (
+    Chunk,
+    ImageOutput,
+    ReasoningDelta,
+    ReasoningSeal,
+    ServerBlock,
+    TextDelta,
+    TextSeal,
+    ToolCallDelta,
+    collect,
+)
+from inferxgate.dialects.openai_answers import build_response
+from inferxgate.dialects.openai_state import opaque
+from inferxgate.gateway.reasoning import mark_of, turn_of
+from inferxgate.workers.reasoning import Maker, Turn
 
-
-def answered(*, call_signature: str | None = None) -> Choice:
-    return collect(
-        [
-            ReasoningDelta(0, "let me ", 0),
-            ReasoningDelta(0, "see", 0),
-            ReasoningSeal(0, 0, signature="SIG"),
-            ReasoningSeal(0, 1, redacted="OPAQUE"),
-            ToolCallDelta(0, 0, "call_a", "f", "{}", call_signature),
-            ToolCallDelta(0, 1, "call_b", "g", "{}"),
-        ]
-    ).choices[0]
-
-
-def call(call_id: str) -> dict[str, Any]:
-    return {"id": call_id, "type": "function", "function": {"name": "f", "arguments": "{}"}}
-
-
-Recall = Callable[[str], Thoughts | None]
-
-
-def found(turn: Turn | None) -> Recall:
-    """A memory that holds one turn."""
-    assert turn is not None
-    by_id = {i: Thoughts(turn.provider, turn.blocks, signature) for i, signature in turn.signatures.items()}
-    return by_id.get
-
-
-def mended(recall: Recall, provider: str, *messages: dict[str, Any]) -> list[dict[str, Any]]:
-    request = parse_request({"model": "m", "messages": [{"role": "user", "content": "x"}, *messages]})
-    result: list[dict[str, Any]] = restored(request, provider, recall).source.body["messages"]
-    return result[1:]
-
-
-BLOCKS = [
-    {"type": "thinking", "thinking": "let me see", "signature": "SIG"},
-    {"type": "redacted_thinking", "data": "OPAQUE"},
+CLAUDE = Maker("claude", "c0ffee", "claude-sonnet-4-5")
+CALLS = [ToolCallDelta(0, 0, "call_a", "f", "{}"), ToolCallDelta(0, 1, "call_b", "g", "{}")]
+THOUGHTS: list[Chunk] = [
+    ReasoningDelta(0, "let me ", 0),
+    ReasoningDelta(0, "see", 0),
+    ReasoningSeal(0, 0, signature="SIG"),
+    ReasoningSeal(0, 1, redacted="OPAQUE"),
 ]
 
 
-def test_thinking_is_put_back_where_it_was_left_out() -> None:
-    turn = {"role": "assistant", "content": None, "tool_calls": [call("call_a"), call("call_b")]}
-    [back] = mended(found(turn_of(answered(), "claude")), "claude", turn)
-    assert back == {**turn, "thinking_blocks": BLOCKS}
+def turn(*chunks: Chunk) -> Turn | None:
+    return turn_of(collect(chunks).choices[0], CLAUDE)
 
 
-def test_what_the_client_brought_back_is_left_alone() -> None:
-    own = [{"type": "thinking", "thinking": "mine", "signature": "S"}]
-    turn = {"role": "assistant", "content": "x", "thinking_blocks": own, "tool_calls": [call("call_a")]}
-    [back] = mended(found(turn_of(answered(), "claude")), "claude", turn)
-    assert back is turn
+def test_the_thoughts_that_led_to_calls_are_put_away() -> None:
+    assert turn(*THOUGHTS, *CALLS) == Turn(
+        CLAUDE,
+        (("let me see", "SIG", None, None), ("", None, "OPAQUE", None)),
+        {"call_a": None, "call_b": None},
+        (mark_of("SIG"), mark_of("OPAQUE")),
+    )
 
 
-def test_thought_that_came_back_without_its_signature_is_put_back_whole() -> None:
-    bare = [{"type": "thinking", "thinking": "let me see", "signature": ""}]
-    turn = {"role": "assistant", "content": "x", "thinking_blocks": bare, "tool_calls": [call("call_a")]}
-    [back] = mended(found(turn_of(answered(), "claude")), "claude", turn)
-    assert back == {**turn, "thinking_blocks": BLOCKS}
+def test_nothing_of_a_thought_without_calls_is_put_away_but_its_marks() -> None:
+    assert turn(*THOUGHTS, TextDelta(0, "so")) == Turn(CLAUDE, (), {}, (mark_of("SIG"), mark_of("OPAQUE")))
 
 
-def test_geminis_signature_of_a_thought_is_put_back_as_its_own() -> None:
-    thought, seal = ReasoningDelta(0, "hm"), ReasoningSeal(0, 0, thought_signature="G")
-    recall = found(turn_of(collect((thought, seal, ToolCallDelta(0, 0, "c", "f", "{}"))).choices[0], "gemini"))
-    [back] = mended(recall, "gemini", {"role": "assistant", "tool_calls": [call("c")]})
-    google = {"google": {"thought_signature": "G"}}
-    assert back["thinking_blocks"] == [{"type": "thinking", "thinking": "hm", "signature": "", "extra_content": google}]
-    [same] = mended(recall, "gemini", back)
-    assert same is back
-
-
-def test_another_providers_thoughts_are_not_put_in() -> None:
-    turn = {"role": "assistant", "tool_calls": [call("call_a")]}
-    [back] = mended(found(turn_of(answered(), "claude")), "other", turn)
-    assert back is turn
-
-
-def test_unknown_ids_and_other_messages_pass() -> None:
-    turns: list[dict[str, Any]] = [
-        {"role": "assistant", "tool_calls": [call("call_x"), "odd", {"id": 7}]},
-        {"role": "tool", "content": "y"},
-    ]
-    assert mended(found(turn_of(answered(), "claude")), "claude", *turns) == turns
-
-
-def test_a_calls_own_signature_is_put_back_on_that_call() -> None:
-    recall = found(Turn("gemini", (), {"call_a": "TS", "call_b": None}))
-    turn = {"role": "assistant", "tool_calls": [call("call_a"), call("call_b")]}
-    [back] = mended(recall, "gemini", turn)
-    assert back["tool_calls"] == [
-        {**call("call_a"), "extra_content": {"google": {"thought_signature": "TS"}}},
-        call("call_b"),
-    ]
+def test_a_calls_own_signature_is_put_away_with_it() -> None:
+    signed = ToolCallDelta(0, 0, "call_a", "f", "{}", "TS")
+    assert turn(signed, CALLS[1]) == Turn(CLAUDE, (), {"call_a": "TS", "call_b": None}, (mark_of("TS"),))
 
 
 def test_answers_without_signatures_leave_nothing() -> None:
-    choice = collect([ReasoningDelta(0, "hm"), ToolCallDelta(0, 0, "call_a", "f", "{}")]).choices[0]
-    assert turn_of(choice, "deepseek") is None
+    assert turn(ReasoningDelta(0, "hm"), *CALLS) is None
+
+
+def test_an_answer_is_known_by_what_its_client_gets_of_it() -> None:
+    """Whatever carries state in the message that a client returns, its mark is one of the answer's."""
+    pieces: dict[str, Chunk] = {
+        "thought": ReasoningSeal(0, 0, signature="S"),
+        "redacted": ReasoningSeal(0, 0, redacted="R"),
+        "gemini's thought": ReasoningSeal(0, 0, thought_signature="G"),
+        "text": TextSeal(0, "T"),
+        "call": ToolCallDelta(0, 0, "call_a", "f", "{}", "C"),
+        "image": ImageOutput(0, "image/png", "AAAA", signature="I"),
+        "server": ServerBlock(0, {"type": "x_tool_result", "b": 1, "a": {"encrypted_content": "E"}}, 0, 0, 0),
+    }
+    for name, piece in pieces.items():
+        answer: Any = build_response(collect([piece]), answer_id="a", created_s=0, model="m")
+        kept = turn(piece)
+        carried = tuple(mark_of(each.word) for each in opaque(answer["choices"][0]["message"]))
+        assert carried, name
+        assert kept is not None, name
+        assert kept.marks == carried, name
+
+
+def test_no_answer_has_more_than_a_few_marks() -> None:
+    kept = turn(*[ReasoningSeal(0, number, signature=f"S{number}") for number in range(1_000)])
+    assert kept is not None
+    assert len(kept.marks) == 16

@@ -235,7 +235,7 @@ def test_records_from_before_there_were_sums_are_summed_up_by_the_upgrade(
         connection.execute("INSERT INTO usage SELECT * FROM source.usage")
         connection.execute("INSERT INTO key_spend SELECT * FROM source.key_spend")
         connection.close()
-        always.add_usage([*(replace(record, attempts=1) for record in records), *later], ())
+        always.add_usage([*(dataclasses.replace(record, attempts=1) for record in records), *later], ())
         upgraded = SQLiteStore.open(path)
         upgraded.add_usage(later, ())
         assert state(upgraded) == state(always)

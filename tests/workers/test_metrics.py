@@ -145,6 +145,27 @@ def test_parts_that_cannot_be_used_are_read_when_they_are_asked_for() -> None:
     assert rendered(metrics)[degraded("store")] == 0
 
 
+def test_queues_and_targets_are_read_each_second_and_not_by_whoever_asks() -> None:
+    metrics = Metrics()
+    waiting, unavailable = {"openai": 2, "": 3}, {("openai", "open"): 1}
+    metrics.watch_queue(lambda: waiting)
+    metrics.watch_targets(lambda: unavailable)
+    assert not any("queue_waiting" in series for series in rendered(metrics)), "it may be asked by another thread"
+    metrics.refresh()
+    found = rendered(metrics)
+    assert found['llm_gateway_queue_waiting{provider="openai"}'] == 2
+    assert found['llm_gateway_queue_waiting{provider="*"}'] == 3
+    assert found['llm_gateway_targets_unavailable{provider="openai",state="open"}'] == 1
+    waiting.clear()
+    unavailable.clear()
+    unavailable["openai", "cooling"] = 1
+    metrics.refresh()
+    found = rendered(metrics)
+    assert found['llm_gateway_queue_waiting{provider="openai"}'] == 0
+    assert found['llm_gateway_targets_unavailable{provider="openai",state="open"}'] == 0
+    assert found['llm_gateway_targets_unavailable{provider="openai",state="cooling"}'] == 1
+
+
 def test_models_that_clients_make_up_share_a_label() -> None:
     metrics = Metrics()
     for number in range(500):
@@ -223,6 +244,27 @@ for number in range(300):
     sizes = {path.name: path.stat() for path in tmp_path.iterdir()}
     assert sizes["histogram_1.db"].st_size > 1024 * 1024, "they have grown"
     assert all(found.st_blocks * 512 >= found.st_size for found in sizes.values())
+
+
+def test_what_all_workers_see_is_not_added_up_and_what_each_has_is(tmp_path: Path) -> None:
+    life = """
+metrics.watch_queue(lambda: {"openai": 2})
+metrics.watch_targets(lambda: {("openai", "open"): 3})
+metrics.attempt_failed("openai", "upstream_error")
+metrics.tried_again("openai")
+metrics.refresh()
+print(metrics.render().decode())
+"""
+    worker(tmp_path, 1, life)
+    found = values(worker(tmp_path, 2, life))
+    assert found['llm_gateway_targets_unavailable{provider="openai",state="open"}'] == 3
+    assert found['llm_gateway_queue_waiting{provider="openai"}'] == 4
+    assert found['llm_gateway_attempt_failures_total{code="upstream_error",provider="openai"}'] == 2
+    assert found['llm_gateway_retries_total{provider="openai"}'] == 2
+    forget_living(tmp_path, 1)
+    forget_living(tmp_path, 2)
+    left = values(worker(tmp_path, 3, "print(metrics.render().decode())"))
+    assert not any(series.startswith(("llm_gateway_targets", "llm_gateway_queue")) for series in left)
 
 
 def test_a_full_disk_costs_new_labels_and_nothing_else(tmp_path: Path) -> None:

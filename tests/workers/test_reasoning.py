@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import struct
 import subprocess
 import sys
 import time
@@ -15,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inferxgate.errors import StartError
-from inferxgate.workers.reasoning import NoReasoning, Thoughts, Turn
+from inferxgate.workers.reasoning import Maker, NoReasoning, Thoughts, Turn
 from inferxgate.workers.shared import SharedMemory
 from inferxgate.workers.shared_reasoning import SharedReasoning, forget_reasoning
 from tests.workers.counting import Clock
@@ -24,12 +26,15 @@ TENANTS = ("ann", "bob")
 _folders = count()
 
 
+ANTHROPIC, GEMINI = Maker("anthropic", "c0ffee", "claude-sonnet-4-5"), Maker("gemini", "f00d", "gemini-2.5-flash")
+
+
 def turn(*call_ids: str, text: str = "hm", signature: str | None = None) -> Turn:
-    return Turn("anthropic", ((text, "signed", None, None),), dict.fromkeys(call_ids, signature))
+    return Turn(ANTHROPIC, ((text, "signed", None, None),), dict.fromkeys(call_ids, signature))
 
 
 def thoughts(text: str = "hm", signature: str | None = None) -> Thoughts:
-    return Thoughts("anthropic", ((text, "signed", None, None),), signature)
+    return Thoughts(ANTHROPIC, ((text, "signed", None, None),), signature)
 
 
 class World:
@@ -66,13 +71,58 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 
 def test_what_was_put_away_is_found_by_its_caller_only(world: World) -> None:
-    signed = Turn("gemini", (), {"call_1": "TS", "call_2": None})
+    signed = Turn(GEMINI, (), {"call_1": "TS", "call_2": None})
     world.memory.remember("ann", [signed, turn("call_3", text="c")])
-    assert world.memory.recall("ann", "call_1") == Thoughts("gemini", (), "TS")
-    assert world.memory.recall("ann", "call_2") == Thoughts("gemini")
+    assert world.memory.recall("ann", "call_1") == Thoughts(GEMINI, (), "TS")
+    assert world.memory.recall("ann", "call_2") == Thoughts(GEMINI)
     assert world.memory.recall("ann", "call_3") == thoughts("c")
     assert world.memory.recall("bob", "call_1") is None
     assert world.memory.recall("ann", "call_4") is None
+
+
+def test_who_made_what_is_known_by_its_mark_to_its_caller_only(world: World) -> None:
+    world.memory.remember("ann", [Turn(ANTHROPIC, (), {"call_1": None}, ("m1", "m2")), Turn(GEMINI, (), {}, ("m3",))])
+    assert [world.memory.made_by("ann", mark) for mark in ("m1", "m2", "m3")] == [ANTHROPIC, ANTHROPIC, GEMINI]
+    assert world.memory.made_by("ann", "call_1") is None, "ids are no marks"
+    assert world.memory.recall("ann", "m1") is None, "and marks no ids"
+    assert world.memory.made_by("bob", "m1") is None
+    assert world.memory.made_by("ann", "m4") is None
+    assert world.rows() == (2, 4)
+    world.clock.now += 60
+    assert world.memory.made_by("ann", "m1") is None
+    assert not world.memory.remove_old()
+    assert world.rows() == (0, 0), "marks go with their turn"
+
+
+def test_a_mark_that_comes_again_has_the_later_maker(world: World) -> None:
+    world.memory.remember("ann", [Turn(ANTHROPIC, (), {}, ("m1",))])
+    world.memory.remember("ann", [Turn(GEMINI, (), {}, ("m1",))])
+    assert world.memory.made_by("ann", "m1") == GEMINI
+
+
+def test_the_maker_of_a_long_turn_is_found(world: World) -> None:
+    calls = {f"call_{number}": None for number in range(100)}
+    world.memory.remember("ann", [Turn(ANTHROPIC, (("x" * 30_000, "S", None, None),), calls, ("m1",))])
+    assert world.memory.made_by("ann", "m1") == ANTHROPIC
+
+
+def test_what_an_earlier_version_kept_is_found_and_removed(world: World) -> None:
+    """Its rows know the provider alone, before the thoughts themselves."""
+    words = b"3:anncall_1"
+    place = hashlib.blake2b(words, digest_size=16).digest()
+    kept = b'["anthropic",[["hm","signed",null,null]],["TS"]]'
+    row = struct.pack("<dI", world.clock.now, 1) + b'["' + place.hex().encode() + b'"]\n' + kept
+    with world.shared.writing() as transaction:
+        transaction.put(struct.pack(">QI", 0, 0), row, db=world.shared.database("turns"))
+        transaction.put(place, struct.pack(">QH", 0, 0), db=world.shared.database("calls"))
+        transaction.put(b"state", struct.pack("<3q", 0, 1, 2048 + 128), db=world.shared.meta)
+    assert world.memory.recall("ann", "call_1") == Thoughts(Maker("anthropic"), (("hm", "signed", None, None),), "TS")
+    world.memory.remember("ann", [turn("call_2")])
+    world.clock.now += 60
+    assert not world.memory.remove_old()
+    assert world.rows() == (0, 0)
+    with world.shared.reading() as transaction:
+        assert transaction.get(b"state", db=world.shared.meta) == struct.pack("<3q", 2, 2, 0)
 
 
 def test_where_a_caller_ends_and_an_id_begins_is_part_of_the_name(world: World) -> None:
@@ -140,6 +190,7 @@ def test_nothing_is_kept_by_the_engine_that_keeps_nothing() -> None:
     memory = NoReasoning()
     memory.remember("ann", [turn("call_1")])
     assert memory.recall("ann", "call_1") is None
+    assert memory.made_by("ann", "m1") is None
 
 
 def test_all_of_it_can_be_removed(tmp_path: Path) -> None:
@@ -267,6 +318,7 @@ def test_a_file_that_is_not_there_fails_nobody(tmp_path: Path, caplog: pytest.Lo
     for _ in range(3):
         world.memory.remember("ann", [turn("call_1")])
         assert world.memory.recall("ann", "call_1") is None
+        assert world.memory.made_by("ann", "m1") is None
         assert not world.memory.remove_old()
     assert len(caplog.messages) == 1
 
@@ -282,16 +334,17 @@ def test_only_its_owner_can_read_it(world: World) -> None:
 REMEMBERS = """
 import sys
 from pathlib import Path
-from inferxgate.workers.reasoning import Turn
+from inferxgate.workers.reasoning import Maker, Turn
 from inferxgate.workers.shared_reasoning import SharedReasoning
 
+maker = Maker("anthropic", "c0ffee", "claude-sonnet-4-5")
 memory = SharedReasoning.open(Path(sys.argv[1]), 3600, max_bytes=1024 * 1024)
 name, most = sys.argv[2], int(sys.argv[3])
 print("ready", flush=True)
 sys.stdin.readline()
 for number in range(most):
     text = f"{name} thought {number} " + "x" * (number % 20_000)
-    memory.remember(name, [Turn("anthropic", ((text, "signed", None, None),), {f"call_{number}": None})])
+    memory.remember(name, [Turn(maker, ((text, "signed", None, None),), {f"call_{number}": None})])
     print(number, flush=True)
 sys.stdin.readline()
 memory.close()

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 PROGRAM = """
 import logging, os, select, signal, sys, time
 from inferxgate.errors import StartError
+from inferxgate.workers.news import NewsPage
 from inferxgate.workers.supervisor import Line, Order, Supervisor
 
 logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.INFO)
@@ -18,6 +23,20 @@ SPEED = 50  # the supervisor's seconds in one of ours
 
 def say(text):
     os.write(1, f"{text}\\n".encode())
+
+class Lookout:
+    every_seconds = 1e6  # never by itself
+
+    def __init__(self):
+        self.page = NewsPage()
+        self.count = 0
+
+    def look(self, *, asked):
+        if not asked:
+            return None
+        self.count += 1
+        self.page.write(b"news %d" % self.count)
+        return lambda: say(f"told of {self.count}")
 
 def serve(line, until=(Order.STOP, Order.FORCE, Order.PARENT_IS_GONE)):
     line.ready()
@@ -27,14 +46,16 @@ def serve(line, until=(Order.STOP, Order.FORCE, Order.PARENT_IS_GONE)):
             say(f"{line.number} {order.name}")
             if order is Order.ANNOUNCE:
                 line.announced()
+            if order is Order.NEWS:
+                say(f"{line.number} knows {line.news().decode()}")
             if order in until:
                 return
 
-def supervise(count, work):
+def supervise(count, work, **more):
     try:
         Supervisor(
             count, work, on_stop=lambda: say("stopping"), on_death=lambda number: say(f"{number} died"),
-            clock=lambda: time.monotonic() * SPEED,
+            clock=lambda: time.monotonic() * SPEED, **more,
         ).run()
     except StartError as error:
         say(f"StartError {error}")
@@ -189,3 +210,46 @@ supervise(2, lambda line: serve(line, until=(Order.FORCE,)))
     process.send_signal(signal.SIGTERM)
     said, _ = ended(process)
     assert sorted(said[:-1]) == ["1 FORCE", "1 died", "2 FORCE", "2 died"]
+
+
+@pytest.mark.parametrize("send", [os.kill, os.killpg])
+def test_sighup_is_for_the_parent_which_tells_all_workers(send: Callable[[int, int], None]) -> None:
+    process = begin("supervise(3, serve, lookout=Lookout())")
+    assert process.stdout is not None
+    announced(process)
+    for number in (1, 2):
+        send(process.pid, signal.SIGHUP)
+        told = {process.stdout.readline().strip() for _ in range(7)}
+        knows = {f"{worker} knows news {number}" for worker in (1, 2, 3)}
+        assert told == knows | {f"{worker} NEWS" for worker in (1, 2, 3)} | {f"told of {number}"}
+    process.send_signal(signal.SIGTERM)
+    out, log = ended(process)
+    assert out[-1] == "done"
+    assert "another one starts" not in log
+
+
+def test_a_worker_that_is_not_ready_yet_learns_of_news_when_it_is() -> None:
+    process = begin(
+        """
+def work(line):
+    select.select([line], [], [], 60)
+    serve(line)
+supervise(1, work, lookout=Lookout())
+"""
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert "is process" in process.stderr.readline()
+    process.send_signal(signal.SIGHUP)
+    told = {process.stdout.readline().strip() for _ in range(4)}
+    assert told == {"told of 1", "1 NEWS", "1 knows news 1", "1 ANNOUNCE"}
+    process.send_signal(signal.SIGTERM)
+    assert ended(process)[0][-1] == "done"
+
+
+def test_without_a_lookout_sighup_changes_nothing() -> None:
+    process = begin("supervise(1, serve)")
+    announced(process)
+    os.killpg(process.pid, signal.SIGHUP)
+    process.send_signal(signal.SIGTERM)
+    assert ended(process)[0] == ["stopping", "1 STOP", "1 died", "done"]
