@@ -84,7 +84,8 @@ class Selection:
 
     def is_aside(self, offer: Offer) -> bool:
         """Whether its credential is to be used only where nothing else is left."""
-        return self.health.wait_seconds(credential_of(offer.target)) > 0
+        health, target = self.health, offer.target
+        return health.is_set_aside(credential_of(target)) or health.is_set_aside(circuit_of(target))
 
     def unavailable(self) -> Counter[tuple[str, str]]:
         """How many targets and credentials are left alone now, by provider and state."""
@@ -93,7 +94,8 @@ class Selection:
     def enter(self, offer: Offer) -> bool:
         """Begin to ask it. False: somebody else has just begun the one attempt that a target on probation may have."""
         target = offer.target
-        if self.health.enter(circuit_of(target)) > 0:
+        circuit = circuit_of(target)
+        if self.health.enter(circuit) > 0 and not self.health.is_set_aside(circuit):
             return False
         self.health.enter(credential_of(target))  # one that is set aside is asked all the same where it is the last
         self._busy[target.name] += 1
@@ -120,8 +122,10 @@ class Selection:
         circuit, credential = circuit_of(target), credential_of(target)
         code = error.kind.code
         if error.kind in _REFUSED:
-            self.health.abandoned(circuit, begun=begun)
-            self._set_aside(target, credential, code)
+            # Which models a credential may use is a matter of each model: 403 says nothing about the others.
+            refused, other = (circuit, credential) if error.upstream_status == 403 else (credential, circuit)
+            self.health.abandoned(other, begun=begun)
+            self._set_aside(target, refused, code)
             return
         self.health.abandoned(credential, begun=begun)
         if error.kind is errors.UPSTREAM_RATE_LIMITED:
@@ -139,17 +143,18 @@ class Selection:
         self.health.abandoned(circuit_of(offer.target), begun=begun)
         self.health.abandoned(credential_of(offer.target), begun=begun)
 
-    def _set_aside(self, target: Target, credential: CircuitKey, code: str) -> None:
+    def _set_aside(self, target: Target, refused: CircuitKey, code: str) -> None:
         provider = target.provider
-        if provider.other_keys and self.health.wait_seconds(credential) <= 0:
+        if provider.other_keys and not self.health.is_set_aside(refused):
             log.error(
-                "the provider %s refused the credential %s (%s): it is set aside, and %d others are used",
+                "the provider %s refused the credential %s%s (%s): it is set aside, and %d others are used",
                 provider.name,
                 provider.credential,
+                f" for the model {refused.model}" if refused.model else "",
                 code,
                 len(provider.other_keys),
             )
-        self.health.set_aside(credential, code)
+        self.health.set_aside(refused, code)
 
 
 def _with_each_key(offer: Offer) -> Iterable[Offer]:

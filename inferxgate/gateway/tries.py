@@ -60,6 +60,11 @@ def _is_unknown_model(error: GatewayError) -> bool:
     return error.kind is errors.MODEL_NOT_FOUND or error.code == errors.MODEL_NOT_FOUND.code
 
 
+def _is_redirect(error: GatewayError) -> bool:
+    """Whether the provider is somewhere else than its base URL says, which only its operator can mend."""
+    return error.upstream_status is not None and 300 <= error.upstream_status < 400
+
+
 @dataclass(frozen=True, slots=True)
 class Go:
     """Send it to this target now."""
@@ -146,7 +151,7 @@ class Tries:
         """Take note that a target has failed in a way that another try or target may mend (see ``goes_on``)."""
         here = self._of(offer)
         here.failed += 1
-        if error.kind in _NOT_HERE or error.kind.fault is not Fault.PROVIDER:
+        if error.kind in _NOT_HERE or error.kind.fault is not Fault.PROVIDER or _is_redirect(error):
             here.out = True
             return
         pause = error.retry_after_seconds

@@ -94,8 +94,11 @@ class Health(Protocol):
     def wait_seconds(self, key: CircuitKey) -> float:
         """0: it may be asked now; else for how long not. Looks only."""
 
+    def is_set_aside(self, key: CircuitKey) -> bool:
+        """Whether it is left alone because the credential was refused, and not for a while alone. Looks only."""
+
     def enter(self, key: CircuitKey) -> float:
-        """The same, and claims the probe where the circuit is half-open: 0 is given once then, over all workers."""
+        """As ``wait_seconds``, and claims the probe where it is half-open: 0 is given once then, over all workers."""
 
     def succeeded(self, key: CircuitKey, *, begun: float | None = None) -> None:
         """Closes the circuit where this was its probe; otherwise counts."""
@@ -351,6 +354,10 @@ class LocalHealth:
     def wait_seconds(self, key: CircuitKey) -> float:
         circuit = self._circuits.get(key)
         return 0.0 if circuit is None else circuit.wait(self._clock())
+
+    def is_set_aside(self, key: CircuitKey) -> bool:
+        circuit = self._circuits.get(key)
+        return circuit is not None and circuit.kind == "set_aside" and circuit.wait(self._clock()) > 0
 
     def enter(self, key: CircuitKey) -> float:
         circuit = self._circuits.get(key)

@@ -83,6 +83,11 @@ class SharedHealth(LocalHealth):
         circuit = self._circuits.get(key)  # as the base class does, whose call would cost as much as all of this
         return 0.0 if circuit is None else circuit.wait(self._clock())
 
+    def is_set_aside(self, key: CircuitKey) -> bool:
+        if self._promised[0] != self._seen:
+            self._refresh()
+        return super().is_set_aside(key)
+
     def enter(self, key: CircuitKey) -> float:
         if self._promised[0] != self._seen:
             self._refresh()
