@@ -92,21 +92,19 @@ class Attempt:
 
     async def stream(self) -> OpenStream:
         """Ask, and wait for the first event that the client is told of. Raises for streams that fail before it."""
-        times = self.target.provider.timeouts
-        deadline = asyncio.get_running_loop().time() + times.connect_seconds + times.first_byte_seconds
         response = await self._send()
         try:
             data = self._meter.timed(response.chunks())
             batches = self._batches(data)
             try:
-                async with asyncio.timeout_at(deadline):
+                async with asyncio.timeout_at(response.begin_by):
                     more: list[Event] = await anext(batches, [])
                     first = [*more]
                     while more and not any(map(self._tells, more)):  # openings, which the client never sees
                         more = await anext(batches, [])
                         first += more
             except TimeoutError:  # comments alone, which a proxy may send for ever, are no beginning
-                seconds = times.first_byte_seconds
+                seconds = self.target.provider.timeouts.first_byte_seconds
                 raise GatewayError(
                     errors.UPSTREAM_TIMEOUT, f"The provider did not begin to answer within {seconds:g} seconds."
                 ) from None

@@ -44,7 +44,7 @@ from tests.support.provider import CLOSE, HANG, RESET, Act, Reply, Wait, body_re
 RETRIES = 2
 """As the table's configuration has it."""
 MAX_WAIT_SECONDS = 7
-SHORT_SECONDS = 0.5
+SHORT_SECONDS = 1.5
 """The bounds of rows in which a provider is too slow."""
 LONG_SECONDS = 600
 """What a provider asks for that nobody waits for."""
