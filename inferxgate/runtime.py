@@ -140,6 +140,61 @@ class Runtime:
         self.engines.replace(before.uses, prepared.engines)
 
 
+@dataclass(frozen=True, slots=True)
+class _Agreed:
+    """What workers agree on."""
+
+    limits: Limits
+    attempts: Attempts
+    reasoning: ReasoningMemory
+    health: Health
+    slots: Slots
+
+
+def _alone(settings: Settings) -> _Agreed:
+    """Where there is nobody to agree with, and nobody to be limited."""
+    health = LocalHealth(build_health_policy(settings))
+    return _Agreed(NoLimits(), NoAttempts(), NoReasoning(), health, LocalSlots())
+
+
+@dataclass(frozen=True, slots=True)
+class _Among:
+    """One worker's place among those of its data folder."""
+
+    agreed: _Agreed
+    limits: SharedLimits
+    slots: SharedSlots
+    presence: Presence
+    election: Election
+
+    @classmethod
+    def join(cls, stack: AsyncExitStack, loaded: Loaded, ledger: Ledger) -> _Among:
+        """To be left after the ledger is closed, whose thread uses all of it to its end. Raises ``StartError``."""
+        settings, folder = loaded.settings, shared_folder(loaded)
+        reasoning = _open_reasoning(stack, loaded, ledger)
+        presence = _open_presence(stack, loaded)
+        election = Election(folder / "upkeep.lock")
+        stack.callback(election.close)
+        memory = SharedMemory.open(folder)
+        stack.callback(memory.close)
+        limits = SharedLimits(memory, ledger.name, alerts=settings.limits.budget_alerts)
+        slots = SharedSlots(memory, ledger.name)
+        health = SharedHealth(memory, build_health_policy(settings))
+        agreed = _Agreed(limits, SharedAttempts(memory), reasoning, health, slots)
+        return cls(agreed, limits, slots, presence, election)
+
+    def keep_order(self, loaded: Loaded, store: Store, ledger: Ledger, gateway: Gateway) -> None:
+        """Account for what killed workers left, now and from now on, and for what has grown old.
+
+        Raises ``StartError``.
+        """
+        recovery = Recovery(store, self.limits, ledger, gateway.settling, holdings=[self.slots])
+        _put_in_order(recovery, self.presence)
+        ledger.also(recovery.watch)
+        ledger.also(self.limits.sweep)
+        ledger.also(Upkeep(Retention(store, retention_limits(loaded)), self.election).step)
+
+
 @asynccontextmanager
 async def open_runtime(
     loaded: Loaded,
@@ -152,10 +207,8 @@ async def open_runtime(
     """Open every part; ``metrics`` are made where none are given, and so is what ``prepare`` makes of ``loaded``.
 
     Not ``serving``: for the operator alone, who has no limits to be shared with anybody. ``pace``: when providers are
-    asked for their models. Raises ``StartError`` of one
-    line for what cannot be opened.
+    asked for their models. Raises ``StartError`` of one line for what cannot be opened.
     """
-    settings = loaded.settings
     async with AsyncExitStack() as stack:
         store = open_store(loaded)
         stack.callback(store.close)
@@ -164,25 +217,9 @@ async def open_runtime(
         metrics.watch_ledger(ledger.waiting_bytes, ledger.waiting_records)
         metrics.watch_part("store", lambda: ledger.store_error)
         metrics.watch_part("journal", lambda: ledger.journal_error)
-        limits: Limits = NoLimits()
-        attempts: Attempts = NoAttempts()
-        reasoning: ReasoningMemory = NoReasoning()
-        discovery: Discovery | None = None
-        health: Health = LocalHealth(build_health_policy(settings))
-        slots: Slots = LocalSlots()
-        if serving:
-            reasoning = _open_reasoning(stack, loaded, ledger)
-            # Closed after the ledger, whose thread uses them to its end.
-            presence = _open_presence(stack, loaded)
-            election = Election(shared_folder(loaded) / "upkeep.lock")
-            stack.callback(election.close)
-            memory = SharedMemory.open(shared_folder(loaded))
-            stack.callback(memory.close)
-            limits = shared = SharedLimits(memory, ledger.name, alerts=settings.limits.budget_alerts)
-            attempts = SharedAttempts(memory)
-            health = SharedHealth(memory, build_health_policy(settings))
-            slots = shared_slots = SharedSlots(memory, ledger.name)
-            metrics.watch_part("limits", lambda: shared.failure)
+        others = _Among.join(stack, loaded, ledger) if serving else None
+        agreed = _alone(loaded.settings) if others is None else others.agreed
+        metrics.watch_part("limits", lambda: agreed.limits.failure)
         ledger.start()
         stack.callback(ledger.close)
         prepared = prepared or prepare(loaded)
@@ -190,26 +227,23 @@ async def open_runtime(
         stack.push_async_callback(engines.close)
         gateway = Gateway(
             prepared.setup,
-            limits=limits,
+            limits=agreed.limits,
             ledger=ledger,
             metrics=metrics,
-            reasoning=reasoning,
-            health=health,
-            slots=slots,
+            reasoning=agreed.reasoning,
+            health=agreed.health,
+            slots=agreed.slots,
         )
-        slots.configure(build_bounds(settings))
+        agreed.slots.configure(build_bounds(loaded.settings))
         ledger.also(gateway.settling.retry, without_store=True)
-        if serving:
-            recovery = Recovery(store, shared, ledger, gateway.settling, holdings=[shared_slots])
-            _put_in_order(recovery, presence)
-            ledger.also(recovery.watch)
-            ledger.also(shared.sweep)
-            ledger.also(Upkeep(Retention(store, retention_limits(loaded)), election).step)
-            discovery = _keep_fresh(stack, prepared, pace, election)
+        discovery: Discovery | None = None
+        if others is not None:
+            others.keep_order(loaded, store, ledger, gateway)
+            discovery = _keep_fresh(stack, prepared, pace, others.election)
             ledger.also(prepared.lists.look, without_store=True)
         for name, work in (("notes", gateway.keep_notes()), ("targets", gateway.keep_watch())):
             stack.callback(asyncio.create_task(work, name=name).cancel)
-        yield Runtime(prepared, engines, store, ledger, limits, attempts, metrics, gateway, discovery)
+        yield Runtime(prepared, engines, store, ledger, agreed.limits, agreed.attempts, metrics, gateway, discovery)
 
 
 def _open_reasoning(stack: AsyncExitStack, loaded: Loaded, ledger: Ledger) -> ReasoningMemory:

@@ -97,15 +97,12 @@ class Attempt:
 
     async def stream(self) -> OpenStream:
         """Ask, and wait for the first event that the client is told of. Raises for streams that fail before it."""
-        times = self.target.provider.timeouts
-        http_request = await self._written()
-        deadline = asyncio.get_running_loop().time() + times.connect_seconds + times.first_byte_seconds
-        response = await self._send(http_request)
+        response = await self._send(await self._written())
         try:
             data = self._meter.timed(response.chunks())
             batches = self._batches(data)
             try:
-                async with asyncio.timeout_at(deadline):
+                async with asyncio.timeout_at(response.begin_by):
                     more: list[Event] = await anext(batches, [])
                     first = [*more]
                     # Openings, which the client never sees; whoever sends them without end has begun all the same.
@@ -113,7 +110,7 @@ class Attempt:
                         more = await anext(batches, [])
                         first += more
             except TimeoutError:  # comments alone, which a proxy may send for ever, are no beginning
-                seconds = times.first_byte_seconds
+                seconds = self.target.provider.timeouts.first_byte_seconds
                 raise GatewayError(
                     errors.UPSTREAM_TIMEOUT, f"The provider did not begin to answer within {seconds:g} seconds."
                 ) from None

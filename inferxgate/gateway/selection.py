@@ -92,10 +92,8 @@ class Selection:
 
     def is_aside(self, offer: Offer) -> bool:
         """Whether its credential is to be used only where nothing else is left."""
-        target = offer.target
-        return (
-            self.health.wait_seconds(credential_of(target)) > 0 or self.health.wait_seconds(permission_of(target)) > 0
-        )
+        _, credential, permission = offer.target.circuits
+        return self.health.wait_seconds(credential) > 0 or self.health.wait_seconds(permission) > 0
 
     def unavailable(self) -> Counter[tuple[str, str]]:
         """How many targets and credentials are left alone now, by provider and state."""

@@ -62,6 +62,11 @@ def _is_unknown_model(error: GatewayError) -> bool:
     return error.kind is errors.MODEL_NOT_FOUND or error.code == errors.MODEL_NOT_FOUND.code
 
 
+def _is_redirect(error: GatewayError) -> bool:
+    """Whether the provider is somewhere else than its base URL says, which only its operator can mend."""
+    return error.upstream_status is not None and 300 <= error.upstream_status < 400
+
+
 @dataclass(frozen=True, slots=True)
 class Go:
     """Send it to this target now."""
@@ -146,7 +151,7 @@ class Tries:
         here.failed += 1
         of_the_credential = error.kind in _OF_THE_CREDENTIAL or _is_unknown_model(error)
         all_here = [here] if of_the_credential else self._with_name(offer.target.name)
-        if error.kind in _NOT_HERE or error.kind.fault is not Fault.PROVIDER:
+        if error.kind in _NOT_HERE or error.kind.fault is not Fault.PROVIDER or _is_redirect(error):
             for each in all_here:
                 each.out = True
             return

@@ -50,6 +50,8 @@ class EchoUpstream(Upstream):
 class _EchoResponse:
     """What would have come over the wire."""
 
+    begin_by: float | None = None
+
     def __init__(self, status: int, content_type: str, pieces: Iterator[bytes]) -> None:
         self.status = status
         self.headers: Mapping[str, str] = {"content-type": content_type}

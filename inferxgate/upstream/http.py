@@ -388,6 +388,7 @@ class _Response:
 
     def __init__(self, answer: aiohttp.ClientResponse, attempt: _Attempt, under_way: set[_Attempt]) -> None:
         self.status = answer.status
+        self.begin_by: float | None = attempt.deadline
         self._answer = answer
         self._attempt = attempt
         self._under_way = under_way

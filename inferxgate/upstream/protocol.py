@@ -24,6 +24,11 @@ class HttpResponse(Protocol):
     def status(self) -> int: ...
 
     @property
+    def begin_by(self) -> float | None:
+        """The loop's time until which an answer has to have begun: ``first_byte_seconds`` after the request was sent,
+        of which the wait for the headers has used a part. None: it needs no bound."""
+
+    @property
     def headers(self) -> Mapping[str, str]:
         """Names in lower case; of a repeated name, the values joined with a comma."""
 

@@ -97,7 +97,7 @@ class Health(Protocol):
         """0: it may be asked now; else for how long not. Looks only."""
 
     def enter(self, key: CircuitKey) -> float:
-        """The same, and claims the probe where the circuit is half-open: 0 is given once then, over all workers."""
+        """As ``wait_seconds``, and claims the probe where it is half-open: 0 is given once then, over all workers."""
 
     def succeeded(self, key: CircuitKey, *, begun: float | None = None) -> None:
         """Closes the circuit where this was its probe; otherwise counts."""

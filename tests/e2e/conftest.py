@@ -19,7 +19,8 @@ def provider() -> Iterator[FakeProvider]:
 @pytest.fixture(scope="module")
 def gateway(provider: FakeProvider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
     config = (
-        provider_section("openai", provider.base_url, models=["gpt-4o-mini"])
+        "[routing]\nretries = 0\n"  # each scripted reply is for one request of a client
+        + provider_section("openai", provider.base_url, models=["gpt-4o-mini"])
         + '[models.smart]\ntargets = ["openai/gpt-4o"]\n'
     )
     with GatewayProcess(tmp_path_factory.mktemp("gateway"), config=config) as process:

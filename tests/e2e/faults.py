@@ -44,7 +44,7 @@ from tests.support.provider import CLOSE, HANG, RESET, Act, Reply, Wait, body_re
 RETRIES = 2
 """As the table's configuration has it."""
 MAX_WAIT_SECONDS = 7
-SHORT_SECONDS = 0.5
+SHORT_SECONDS = 1.5
 """The bounds of rows in which a provider is too slow."""
 LONG_SECONDS = 600
 """What a provider asks for that nobody waits for."""
@@ -101,6 +101,7 @@ Expected: TypeAlias = Fine | Failed | Cut
 BROKE = Failed(502, "upstream_error")
 UNREACHED = Failed(502, "upstream_unreachable")
 NONSENSE = Failed(502, "upstream_invalid_response")
+ELSEWHERE = replace(NONSENSE, asked=1)
 SLOW = Failed(504, "upstream_timeout")
 BUSY = Failed(503, "upstream_overloaded", retry_after=(1, 2))
 BUSY_LONG = replace(BUSY, asked=1, retry_after=(LONG_SECONDS, LONG_SECONDS * 21 // 20))
@@ -490,7 +491,7 @@ def openai() -> Iterator[Row]:
     yield from both("504", status(504, failed), SLOW)
     yield from both("520 of a proxy", status(520, b"error code: 520", kind="text/plain"), BROKE)
     for number in (301, 302, 307, 308):
-        yield from both(f"{number}", status(number, headers={"location": "http://127.0.0.1:9/elsewhere"}), NONSENSE)
+        yield from both(f"{number}", status(number, headers={"location": "http://127.0.0.1:9/elsewhere"}), ELSEWHERE)
 
 
 def a_error(kind: str, text: str, **details: Any) -> Json:

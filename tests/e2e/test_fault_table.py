@@ -38,8 +38,9 @@ from tests.e2e.faults import (
     status,
 )
 from tests.e2e.hostile import DONE, O_COUNTS, chunk, completion
+from tests.support.clients import until
 from tests.support.faults import credential, deaf_port
-from tests.support.ledger import Record, circuits, records_by_request, reserved
+from tests.support.ledger import Record, circuits, records_by_request, reserved, under_way
 from tests.support.process import GatewayProcess, provider_section
 from tests.support.provider import FakeProvider, Reply, SeenRequest, Until
 
@@ -55,6 +56,8 @@ GOOD_TEXT = "Good day"
 WINDOW_SECONDS = 600
 """All that happens to a provider within the test is in it."""
 ROUTING = f"""
+[server]
+public_metrics = true
 [routing]
 retries = {RETRIES}
 max_wait_seconds = {MAX_WAIT_SECONDS}
@@ -404,6 +407,7 @@ async def test_fault_table(tmp_path: Path, workers: int) -> None:
             client = Client(gateway.url, gateway.create_key("--rpm", "0", "--budget", "1000"))
             results = await run_all(client, all_cases)
             await client.close()
+            until(lambda: under_way(gateway.url) == 0)
             left, states = reserved(gateway.data_dir), circuits(gateway.data_dir, WINDOW_SECONDS)
             assert gateway.stop() == 0
         records = records_by_request(gateway.data_dir)

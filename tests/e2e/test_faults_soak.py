@@ -24,7 +24,7 @@ from tests.e2e.faults import a_error, dated, encoded, limited_in, o_error, sse, 
 from tests.e2e.hostile import DONE, HTML, Json, chunk, completion, event, message, wire
 from tests.support.clients import until
 from tests.support.faults import credential, drip
-from tests.support.ledger import Record, records_by_request, reserved
+from tests.support.ledger import Record, records_by_request, reserved, under_way
 from tests.support.process import GatewayProcess, provider_section
 from tests.support.provider import CLOSE, HANG, RESET, FakeProvider, Reply, SeenRequest, Step, Wait
 
@@ -47,6 +47,8 @@ ALIASES = {
 """By their strategies."""
 MODELS = [*ALIASES, *ALIASES, *(f"{name}/m" for name in PROVIDERS)]
 ROUTING = """
+[server]
+public_metrics = true
 [routing]
 retries = 2
 max_wait_seconds = 2
@@ -336,6 +338,7 @@ def test_every_request_ends_in_a_right_answer_or_a_right_error(tmp_path: Path) -
                 await asyncio.gather(*(soak.client(number, end) for number in range(CLIENTS)))
 
             asyncio.run(run())
+            until(lambda: under_way(gateway.url) == 0, "a request is still counted")
             until(lambda: reserved(gateway.data_dir) == {}, "a reservation is left")
             providers.faults = False
             until(lambda: recovers(soak), "not all providers are used again")

@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
+from openai import InternalServerError, OpenAI, RateLimitError, Stream
 
 from tests.e2e.faults import answer, limited_in, o_error, status
 from tests.support.faults import credential
@@ -23,7 +24,6 @@ RETRIES = 2
 GOOD = "good"
 """In the place of a reply: the answer that was asked for."""
 FAILS = status(500, o_error("The server had an error.", "server_error"))
-FAILS_FOR_LONG = status(500, o_error("The server had an error.", "server_error"), {"retry-after": "2"})
 DENIED = status(401, o_error("No.", "invalid_request_error", "invalid_api_key"))
 NO_MODEL = status(404, o_error("No such model.", "invalid_request_error", "model_not_found"))
 INVALID = status(400, o_error("No.", "invalid_request_error", "invalid_value"))
@@ -51,7 +51,6 @@ ROWS = [
     Row("the third answers", ((FAILS,), (DENIED,), (GOOD,)), (1, 1, 1), served=2),
     Row("the first has recovered", ((FAILS, GOOD), (DENIED,)), (2, 1), served=0),
     Row("both fail", ((FAILS,), (FAILS,)), (2, 2), 502, "upstream_error", final=True),
-    Row("both fail once", ((FAILS, GOOD), (FAILS_FOR_LONG, GOOD)), (2, 1), served=0),
     Row("neither has the model", ((NO_MODEL,), (NO_MODEL,)), (1, 1), 404, "model_not_found", final=True),
     Row("neither takes our credential", ((DENIED,), (DENIED,)), (1, 1), 502, "upstream_auth_error", final=True),
     Row(
@@ -189,6 +188,49 @@ def test_what_several_targets_come_to(several: World) -> None:
         else:
             assert said.headers["x-inferxgate-model"] == f"{names[row.served]}/m", row.name
             assert record["provider"] == names[row.served], row.name
+
+
+# --- the client's own retries --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def patient(tmp_path: Path) -> Iterator[World]:
+    aliases = {name: ([name], "") for name in ("failing", "limited", "denied", "recovering")}
+    routing = f"[routing]\nretries = {RETRIES}\nmax_wait_seconds = 5\nmin_failures = 1000\n"
+    yield from opened(tmp_path, routing, aliases)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_sdks_do_not_repeat_what_was_tried_often_enough(patient: World, stream: bool) -> None:
+    """They try again by themselves, twice: each provider would be asked nine times."""
+    providers = patient.providers
+    for name, replies in {
+        "failing": (FAILS,),
+        "limited": (LIMITED,),
+        "denied": (DENIED,),
+        "recovering": (FAILS, FAILS, GOOD),
+    }.items():
+        providers.replies[name] = scripted(replies)
+    client = OpenAI(base_url=patient.gateway.base_url, api_key=patient.key)
+    assert client.max_retries == 2
+
+    def ask(model: str) -> None:
+        said = client.chat.completions.create(
+            model=model, messages=[{"role": "user", "content": "Hello"}], stream=stream
+        )
+        if isinstance(said, Stream):
+            assert "".join(each.choices[0].delta.content or "" for each in said if each.choices) == "Hello"
+        else:
+            assert said.choices[0].message.content == "Hello"
+
+    ask("recovering")
+    for name, failure in {"failing": InternalServerError, "denied": InternalServerError}.items():
+        with pytest.raises(failure):
+            ask(name)
+    with pytest.raises((RateLimitError, InternalServerError)):
+        ask("limited")
+    asked = {name: providers.asked(name) for name in providers.replies}
+    assert asked == {"failing": 1 + RETRIES, "limited": 1, "denied": 1, "recovering": 3}
 
 
 # --- comments while the client waits ----------------------------------------------------------------------------------

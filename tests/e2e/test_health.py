@@ -339,7 +339,7 @@ def test_a_dead_credential_is_set_aside_for_all_workers(world: World, number: in
     assert world.clients[0].chat(name).served == name
     assert {each.served for each in world.all_at_once(name, times=2)} == {name}
     assert (world.asked(f"{name}-1"), world.asked(f"{name}-2")) == (1, 1 + 2 * WORKERS)
-    state = world.state(name, credential=number != 403)  # which may be a refusal of this model alone
+    state = world.state(name, credential=number != 403)  # which models it may use is a matter of each model
     assert state is not None
     assert state.state == "set_aside"
     reported = [line for line in world.gateway.lines if "set aside" in line and f"provider {name} " in line]

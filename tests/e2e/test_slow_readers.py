@@ -19,7 +19,7 @@ MIB = 1024 * 1024
 TEXT = "x" * 16_000
 EVENTS = 8_192
 """Some 128 MiB in all."""
-SOCKETS_MIB = 24
+SOCKETS_MIB = 48
 """What the system's buffers of two connections may take, with much to spare."""
 OURS_MIB = 16
 

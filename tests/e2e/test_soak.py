@@ -29,6 +29,8 @@ MOST_MORE_BLOCKS = 5 * ROUNDS
 """Of memory blocks, which come and go more: a number that is counted up takes one once it is no small one."""
 
 CONFIG = """
+[routing]
+retries = 0
 [pricing."openai/*"]
 input = 1
 output = 5

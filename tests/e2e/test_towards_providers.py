@@ -14,6 +14,7 @@ import pytest
 from tests.support.process import GatewayProcess, provider_section
 from tests.support.provider import CLOSE, HANG, FakeProvider, Reply, Wait, head, json_reply, sse_body
 
+ONCE = "[routing]\nretries = 0\n"
 HELLO: dict[str, Any] = {"model": "gpt-4o", "messages": [{"role": "user", "content": "Hello"}]}
 DELTA = {"choices": [{"index": 0, "delta": {"content": "Hel"}, "finish_reason": None}]}
 END = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
@@ -146,7 +147,7 @@ def test_a_client_that_leaves_ends_the_providers_request(tmp_path: Path, stage: 
 )
 def test_a_silent_provider_is_given_up(tmp_path: Path, setting: str, seconds: float, stage: str, stream: bool) -> None:
     with FakeProvider() as provider:
-        config = provider_section("openai", provider.base_url, **{setting: seconds})
+        config = ONCE + provider_section("openai", provider.base_url, **{setting: seconds})
         with GatewayProcess(tmp_path, config=config) as gateway:
             key = gateway.create_key()
             if stage == "headers":
@@ -177,7 +178,7 @@ def test_a_long_stream_outlives_the_timeout_for_whole_answers(tmp_path: Path) ->
 
 def test_silence_is_bridged_with_comments_and_a_later_failure_is_in_the_stream(tmp_path: Path) -> None:
     with FakeProvider() as provider:
-        config = "[server]\nkeepalive_seconds = 0.2\n" + provider_section("openai", provider.base_url)
+        config = ONCE + "[server]\nkeepalive_seconds = 0.2\n" + provider_section("openai", provider.base_url)
         with GatewayProcess(tmp_path, config=config) as gateway:
             key = gateway.create_key("--rpm", "0")
             provider.reply(Reply((Wait(0.9),)).then(*json_reply({"error": {"message": "too late"}}, status=500).steps))
@@ -203,7 +204,7 @@ HTML = head(200, {"content-type": "text/html", "content-length": "14"}) + b"<htm
 
 def test_no_comments_are_sent_where_they_are_off(tmp_path: Path) -> None:
     with FakeProvider() as provider:
-        config = "[server]\nkeepalive_seconds = 0\n" + provider_section("openai", provider.base_url)
+        config = ONCE + "[server]\nkeepalive_seconds = 0\n" + provider_section("openai", provider.base_url)
         with GatewayProcess(tmp_path, config=config) as gateway:
             provider.reply_sse([DELTA, END, "[DONE]"], delay_seconds=0.3)
             answer = ask(gateway, gateway.create_key(), stream=True)

@@ -6,6 +6,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -137,3 +138,15 @@ def test_how_long_a_provider_asks_to_be_left_alone_is_how_long_it_is() -> None:
     assert 39 < chosen.ready_in(here) <= 40
     assert chosen.health.wait_seconds(circuit_of(here.target)) > 0
     assert chosen.health.wait_seconds(credential_of(here.target)) == 0
+
+
+def test_a_model_that_a_credential_may_not_use_says_nothing_of_its_other_models() -> None:
+    chosen, here, elsewhere = selection(), offer("a"), offer("a")
+    elsewhere = replace(elsewhere, target=replace(elsewhere.target, model="other"))
+    assert chosen.enter(here)
+    chosen.failed(here, GatewayError(errors.UPSTREAM_AUTH_ERROR, "no", upstream_status=403), begun=time.monotonic())
+    assert chosen.is_aside(here)
+    assert not chosen.is_aside(elsewhere)
+    assert chosen.enter(here), "the last one may be asked all the same"
+    chosen.failed(here, GatewayError(errors.UPSTREAM_AUTH_ERROR, "no", upstream_status=401), begun=time.monotonic())
+    assert chosen.is_aside(elsewhere), "no model can be asked with a credential that is not one"

@@ -240,6 +240,12 @@ def test_what_no_second_try_mends_is_not_tried_again(kind: Kind) -> None:
     assert world.ask() == GiveUp(None)
 
 
+def test_a_redirect_is_not_tried_again() -> None:
+    world = World(offers("a"))
+    world.run(failure(errors.UPSTREAM_INVALID_RESPONSE, answered=307))
+    assert world.ask() == GiveUp(None)
+
+
 def test_a_credential_that_is_set_aside_comes_last_and_is_tried_all_the_same() -> None:
     world = World(offers("a", keys=2), aside={"a:k0"})
     world.run(failure(errors.UPSTREAM_AUTH_ERROR, answered=401), failure(errors.UPSTREAM_AUTH_ERROR, answered=401))

@@ -9,6 +9,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 from inferxgate.workers.health import CircuitKey, CircuitState, HealthPolicy
 from inferxgate.workers.shared import SharedMemory
 from inferxgate.workers.shared_health import read_states
@@ -40,3 +42,11 @@ def circuits(data_dir: Path, window_seconds: float) -> Mapping[CircuitKey, Circu
     """What all workers think of each target and credential of which there is something to say."""
     states = read_states(data_dir / "workers", HealthPolicy(window_seconds=window_seconds))
     return {state.key: state for state in states}
+
+
+def under_way(url: str) -> float:
+    """How many requests are at a provider now, as the public metrics of a gateway say."""
+    lines = httpx.get(f"{url}/metrics", timeout=30).raise_for_status().text.splitlines()
+    found = [float(line.rpartition(" ")[2]) for line in lines if line.startswith("llm_gateway_active_requests{")]
+    assert found
+    return sum(found)
