@@ -142,12 +142,14 @@ class Selection:
     def _set_aside(self, target: Target, credential: CircuitKey, code: str) -> None:
         provider = target.provider
         if provider.other_keys and self.health.wait_seconds(credential) <= 0:
+            others = [each for each in target.with_each_key() if each.provider.credential != provider.credential]
+            left = sum(self.health.wait_seconds(credential_of(each)) <= 0 for each in others)
             log.error(
-                "the provider %s refused the credential %s (%s): it is set aside, and %d others are used",
+                "the provider %s refused the key %s (%s): it is set aside, and %s",
                 provider.name,
                 provider.credential,
                 code,
-                len(provider.other_keys),
+                f"{left} of {len(others) + 1} are left" if left else "so are all of its others: each is tried again",
             )
         self.health.set_aside(credential, code)
 
