@@ -297,6 +297,8 @@ class _Request:
         match step:
             case Go(offer):
                 follows = f"{offer.target.name} is asked next"
+                if offer is not failed and offer.target.name == failed.target.name:
+                    follows += f", with the key {offer.target.provider.credential}"
             case Wait(seconds):
                 follows = f"another attempt follows in {seconds:.1f} s"
             case GiveUp():
@@ -338,20 +340,20 @@ class _Request:
         if not self._take_slots_now(offer):
             if tries.postpone(offer):
                 return None
-            await self._take_slots(offer)
+            await self._take_slots(offer, tries)
         if not self._begin(attempt):
             tries.not_asked(offer)
             return None
         if not self._request.stream:
             data, chunks = await attempt.whole()
-            self._go_on_for_filter(chunks, tries)
+            self._go_on_for_filter(offer, chunks, tries)
             self._answered()
             self._ended_well()
             cost_nanos, rate = self._record("ok", 200, scopes=self._scopes)
             return WholeReply(offer.target, data, chunks, cost_nanos, attempt.dropped, rate)
         opened = await attempt.stream()
         try:
-            self._go_on_for_filter([chunk for event in opened.first for chunk in event.chunks], tries)
+            self._go_on_for_filter(offer, [chunk for event in opened.first for chunk in event.chunks], tries)
         except GatewayError:
             await opened.close(done=False)
             raise
@@ -393,13 +395,15 @@ class _Request:
             self._slots.append(name)
         return True
 
-    async def _take_slots(self, offer: Offer) -> None:
+    async def _take_slots(self, offer: Offer, tries: Tries) -> None:
         """Wait for them. Raises ``GatewayError`` (503) where it takes too long or too many wait already."""
         for name in (offer.target.provider.name, _WHOLE):
             try:
                 await self._gateway.queue.enter(name, self._tenant, seconds=self._setup.policy.queue_seconds)
-            except BaseException:  # a cancellation too must give back the place that was taken before
+            except BaseException as error:  # a cancellation too must give back the place that was taken before
                 self._leave_slots()
+                if isinstance(error, GatewayError):
+                    tries.no_turn(offer, anywhere=name == _WHOLE)
                 raise
             self._slots.append(name)
 
@@ -468,9 +472,9 @@ class _Request:
         self._active.dec()
         self._leave_slots()
 
-    def _go_on_for_filter(self, chunks: Sequence[Chunk], tries: Tries) -> None:
+    def _go_on_for_filter(self, offer: Offer, chunks: Sequence[Chunk], tries: Tries) -> None:
         """Raise where the answer is that the content was filtered, and the alias wants another target asked then."""
-        if "content_filter" not in self._admitted.plan.fallback_on or not tries.has_other():
+        if "content_filter" not in self._admitted.plan.fallback_on or not tries.has_other(offer):
             return
         if any(isinstance(chunk, Finish) and chunk.reason == "content_filter" for chunk in chunks):
             raise FailedAnswer(_filtered(), ())

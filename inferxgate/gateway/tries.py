@@ -7,7 +7,8 @@ failed this request and may be tried again, after a pause that grows and never e
 than ``retry_within_seconds``; targets not tried yet are no retries and have no such bound.
 
 Each credential of a provider is a target of its own here, but another one is asked in the place of the first only where
-the failure was the credential's: a host that is down is down for all of them.
+the failure was the credential's, or may be, as where it has no such model: a host that is down is down for all of them,
+and a prompt that is too long is so for all of them.
 
 Credentials that were set aside come when nothing else is left, so that the last one is always tried.
 """
@@ -146,19 +147,22 @@ class Tries:
         """Take note that a target has failed in a way that another try or target may mend (see ``goes_on``)."""
         here = self._of(offer)
         here.failed += 1
-        if error.kind in _NOT_HERE or error.kind.fault is not Fault.PROVIDER:
-            here.out = True
-            return
-        pause = error.retry_after_seconds
-        if pause is None:
-            least = _RATE_PAUSE_SECONDS if error.kind is errors.UPSTREAM_RATE_LIMITED else _FIRST_PAUSE_SECONDS
-            pause = min(least * 2 ** (here.failed - 1), _LONGEST_PAUSE_SECONDS) * (0.5 + self._random() / 2)
-        here.ready_at = now + pause
-        if error.kind in _OF_THE_CREDENTIAL:
-            return
-        for each in self._candidates:
-            if each.offer.target.name == offer.target.name:
-                each.tried, each.ready_at = True, max(each.ready_at, here.ready_at)
+        out = error.kind in _NOT_HERE or error.kind.fault is not Fault.PROVIDER
+        here.ready_at = now + self._pause(here, error)
+        alike = [here]
+        if error.kind not in _OF_THE_CREDENTIAL and not _is_unknown_model(error):
+            alike = [each for each in self._candidates if each.offer.target.name == offer.target.name]
+        for each in alike:
+            each.tried, each.out = True, each.out or out
+            each.ready_at = max(each.ready_at, here.ready_at)
+
+    def _pause(self, candidate: _Candidate, error: GatewayError) -> float:
+        said = error.retry_after_seconds
+        least = _FIRST_PAUSE_SECONDS
+        if said is None and error.kind is errors.UPSTREAM_RATE_LIMITED:
+            least = _RATE_PAUSE_SECONDS
+        own = min(least * 2 ** (candidate.failed - 1), _LONGEST_PAUSE_SECONDS) * (0.5 + self._random() / 2)
+        return own if said is None else max(own, said)
 
     def not_asked(self, offer: Offer) -> None:
         """It could not be asked after all: somebody else has just taken the one attempt that it may have."""
@@ -169,10 +173,11 @@ class Tries:
         else:
             here.tried = False
 
-    def has_other(self) -> bool:
-        """Whether there is a target that was not tried yet and may be asked now."""
+    def has_other(self, offer: Offer) -> bool:
+        """Whether there is another target, whatever the credential, that was not tried yet and may be asked now."""
         return any(
             not (each.tried or each.out or each.busy)
+            and each.offer.target.name != offer.target.name
             and self._ready_in(each.offer) <= 0
             and not self._is_aside(each.offer)
             for each in self._candidates
@@ -180,13 +185,23 @@ class Tries:
 
     def postpone(self, offer: Offer) -> bool:
         """It has as much to do as it may have: whether another one is to be asked first, which has not."""
-        if not self.has_other():
+        if not self.has_other(offer):
             return False
         self.not_asked(offer)
         for each in self._candidates:
             if each.offer.target.provider.name == offer.target.provider.name:
                 each.busy = True
         return True
+
+    def no_turn(self, offer: Offer, *, anywhere: bool) -> None:
+        """It had waited for its turn long enough: no target of its provider is asked any more, or none ``anywhere``.
+
+        It was not asked, so this is no failure that a pause mends: who waits again would stand at the queue's end.
+        """
+        self.not_asked(offer)
+        for each in self._candidates:
+            if anywhere or each.offer.target.provider.name == offer.target.provider.name:
+                each.out = True
 
     def _of(self, offer: Offer) -> _Candidate:
         return next(each for each in self._candidates if each.offer is offer)
