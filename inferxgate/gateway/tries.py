@@ -161,7 +161,7 @@ class Tries:
         least = _FIRST_PAUSE_SECONDS
         if said is None and error.kind is errors.UPSTREAM_RATE_LIMITED:
             least = _RATE_PAUSE_SECONDS
-        own = min(least * 2 ** (candidate.failed - 1), _LONGEST_PAUSE_SECONDS) * (0.5 + self._random() / 2)
+        own = min(least * 2.0 ** (candidate.failed - 1), _LONGEST_PAUSE_SECONDS) * (0.5 + self._random() / 2)
         return own if said is None else max(own, said)
 
     def not_asked(self, offer: Offer) -> None:
