@@ -149,7 +149,9 @@ class Selection:
                 provider.name,
                 provider.credential,
                 code,
-                f"{left} of {len(others) + 1} are left" if left else "so are all of its others: each is tried again",
+                f"{left} of {len(others) + 1} can be used"
+                if left
+                else "so are all others, which are tried all the same",
             )
         self.health.set_aside(credential, code)
 
