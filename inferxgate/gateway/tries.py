@@ -29,9 +29,10 @@ _LONGEST_PAUSE_SECONDS = 8.0
 _SPREAD_SECONDS = 0.25
 _RATE_PAUSE_SECONDS = 1.0
 """After a 429 that does not say how long to wait."""
-_OF_THE_CREDENTIAL = frozenset(
+OF_THE_CREDENTIAL = frozenset(
     {errors.UPSTREAM_RATE_LIMITED, errors.UPSTREAM_QUOTA_EXCEEDED, errors.UPSTREAM_AUTH_ERROR}
 )
+"""What another credential of the same provider may mend."""
 _NOT_HERE = frozenset({errors.UPSTREAM_QUOTA_EXCEEDED, errors.UPSTREAM_AUTH_ERROR, errors.UPSTREAM_NOT_FOUND})
 """What no second try at the same target mends."""
 
@@ -150,7 +151,7 @@ class Tries:
         out = error.kind in _NOT_HERE or error.kind.fault is not Fault.PROVIDER
         here.ready_at = now + self._pause(here, error)
         alike = [here]
-        if error.kind not in _OF_THE_CREDENTIAL and not _is_unknown_model(error):
+        if error.kind not in OF_THE_CREDENTIAL and not _is_unknown_model(error):
             alike = [each for each in self._candidates if each.offer.target.name == offer.target.name]
         for each in alike:
             each.tried, each.out = True, each.out or out
