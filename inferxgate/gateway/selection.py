@@ -140,18 +140,22 @@ class Selection:
         self.health.abandoned(credential_of(offer.target), begun=begun)
 
     def _set_aside(self, target: Target, credential: CircuitKey, code: str) -> None:
-        provider = target.provider
-        if provider.other_keys and self.health.wait_seconds(credential) <= 0:
-            others = [each for each in target.with_each_key() if each.provider.credential != provider.credential]
-            left = sum(self.health.wait_seconds(credential_of(each)) <= 0 for each in others)
+        if self.health.wait_seconds(credential) <= 0:
+            others = [credential_of(each) for each in target.with_each_key()]
+            others.remove(credential)
+            left = sum(self.health.wait_seconds(other) <= 0 for other in others)
+            if left:
+                then = f"it is set aside, and {left} of {len(others) + 1} can be used"
+            elif others:
+                then = "it is set aside, and so are all others, which are tried all the same"
+            else:
+                then = "it is the only one, so that other targets of a name come before this provider's for now"
             log.error(
-                "the provider %s refused the key %s (%s): it is set aside, and %s",
-                provider.name,
-                provider.credential,
+                "the provider %s refused the key %s (%s): %s",
+                credential.provider,
+                credential.credential or "(none)",
                 code,
-                f"{left} of {len(others) + 1} can be used"
-                if left
-                else "so are all others, which are tried all the same",
+                then,
             )
         self.health.set_aside(credential, code)
 
