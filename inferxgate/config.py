@@ -101,7 +101,9 @@ class Settings(BaseSettings):
         {}, description="Who serves models. 'echo' is built in.", examples=["openai"]
     )
     models: dict[str, AliasSettings] = Field(
-        {}, description="Aliases: names of your own for one or more models.", examples=["smart"]
+        {},
+        description="Aliases: names of your own for one or more models. One with a * in it stands for all that fit.",
+        examples=["smart"],
     )
     pricing: dict[str, PriceSettings] = Field(
         {},

@@ -1,4 +1,4 @@
-"""What may be configured of providers and is yet seldom meant, for ``config check`` and ``serve`` to say."""
+"""What may be configured of providers and targets and is yet seldom meant; ``config check`` and ``serve`` say it."""
 
 from __future__ import annotations
 
@@ -63,6 +63,15 @@ def _address_warnings(name: str, base_url: str, row: Row) -> Iterator[str]:
         yield f"{setting} has no path: {row.type} has its API under {usual}, so write {base_url}{usual} if it does here"
     elif row.self_hosted and not path.endswith(usual):
         yield f"{setting} does not end with {usual}, under which {row.type} speaks OpenAI's API"
+
+
+def target_warnings(settings: Settings) -> Iterator[str]:
+    """A line for each target of an alias whose provider there is not."""
+    for name, alias in settings.models.items():
+        for target in alias.targets:
+            host, slash, _ = target.model.partition("/")
+            if slash and host not in settings.providers and host not in _BUILT_IN:
+                yield f"{dotted(('models', name))}.targets names {target.model}, and there is no provider {host}"
 
 
 def pattern_warnings(settings: Settings) -> Iterator[str]:

@@ -21,10 +21,10 @@ from inferxgate.config import Loaded, Settings, config_file, data_folder
 from inferxgate.config_listing import Declaration, InForce, Table, as_toml, settings_in_force, tables
 from inferxgate.config_mistakes import LATER_VARIABLES, missing_underscore
 from inferxgate.config_sources import dotted, read_file
-from inferxgate.config_warnings import pattern_warnings, provider_warnings
+from inferxgate.config_warnings import pattern_warnings, provider_warnings, target_warnings
 from inferxgate.errors import StartError
 from inferxgate.providers.addresses import settled
-from inferxgate.providers.registry import ALL_ROWS, ROWS
+from inferxgate.providers.registry import ROWS
 
 app = new_app("Show, check and create the configuration.")
 
@@ -41,7 +41,7 @@ _PREFACE = """\
 _WIDTH = 110
 _ORIGIN_COLUMN = 48
 """Where ``config show`` says where a setting came from, unless its line is longer than this."""
-_BUILT_IN = ALL_ROWS.keys() - ROWS.keys()
+_SECRET = frozenset({"api_key", "api_keys", "jwt_secret", "headers"})
 
 
 @app.command(cls=Command)
@@ -114,9 +114,7 @@ def check(*, config: ConfigOption = None, json: JsonOption = False) -> None:
     else:
         print_line(f"OK: {loaded.path or 'no configuration file, the defaults hold'}")
         for each in _providers(loaded):
-            origin = (each.api_key_from or "").removeprefix("environment ")
-            credential = f"api_key from {origin}" if origin else "no api_key"
-            print_line(f"Provider {each.name}: {each.base_url}, {credential}")
+            print_line(f"Provider {each.name}: {each.base_url}, {_credential(each)}")
     for warning in warnings:
         note(f"Warning: {warning}")
 
@@ -130,13 +128,24 @@ class _Found:
     base_url: str
     api_key_from: str | None
     """``file``, ``environment NAME``; None where it has none."""
+    api_keys: int
+    """How many credentials it has."""
 
 
 def _providers(loaded: Loaded) -> Iterator[_Found]:
     for name, section in loaded.settings.providers.items():
         row = ROWS[section.type or name]
-        origin = loaded.origins[dotted(("providers", name, "api_key"))] if section.api_key else None
-        yield _Found(name, row.type, settled(row, section.base_url), origin)
+        setting = "api_keys" if section.api_keys else "api_key"
+        keys = len(section.api_keys) or int(section.api_key is not None)
+        origin = loaded.origins[dotted(("providers", name, setting))] if keys else None
+        yield _Found(name, row.type, settled(row, section.base_url), origin, keys)
+
+
+def _credential(found: _Found) -> str:
+    if found.api_key_from is None:
+        return "no api_key"
+    several = f"{found.api_keys} api_keys" if found.api_keys > 1 else "api_key"
+    return f"{several} from {found.api_key_from.removeprefix('environment ')}"
 
 
 def _open_certificates(loaded: Loaded) -> None:
@@ -181,11 +190,7 @@ def _warnings(loaded: Loaded) -> Iterator[str]:
         url = urlsplit(provider.base_url or "")
         if url.scheme == "http" and (provider.api_key or provider.api_keys) and not is_loopback(url.hostname or ""):
             yield f"providers.{name}.base_url is http: its api_key crosses the network in the clear"
-    for name, alias in loaded.settings.models.items():
-        for target in alias.targets:
-            host, slash, _ = target.model.partition("/")
-            if slash and host not in loaded.settings.providers and host not in _BUILT_IN:
-                yield f"models.{name}.targets names {target.model}, and there is no provider {host}"
+    yield from target_warnings(loaded.settings)
     yield from pattern_warnings(loaded.settings)
     yield from _loose_secrets(loaded)
 
@@ -214,7 +219,10 @@ def _literal_secrets(values: object, name: str = "") -> Iterator[str]:
     if isinstance(values, dict):
         for key, value in values.items():
             yield from _literal_secrets(value, name if name == "headers" else key)
-    elif name in {"api_key", "jwt_secret", "headers"} and isinstance(values, str) and "${" not in values:
+    elif isinstance(values, list):
+        for value in values:
+            yield from _literal_secrets(value, name)
+    elif name in _SECRET and isinstance(values, str) and "${" not in values:
         yield name
 
 

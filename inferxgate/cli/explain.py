@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from inferxgate.config import Loaded
     from inferxgate.gateway.explain import TargetExplanation, TargetFacts
-    from inferxgate.gateway.routing import Strategy, Target
+    from inferxgate.gateway.routing import Plan, Strategy, Target
     from inferxgate.providers.http import HttpRequest, Timeouts
 
 STRATEGIES: Mapping[Strategy, str] = {
@@ -99,7 +99,7 @@ def _print_head(explanation: Explanation) -> None:
 def _print_target(number: int, target: TargetExplanation, explanation: Explanation) -> None:
     facts = target.facts
     print_line(f"{number}. {visible(facts.target.name)}")
-    fields = [*weight_fields(facts.target, explanation.plan.targets), *health_fields(facts)]
+    fields = [*target_fields(facts.target, explanation.plan), *health_fields(facts)]
     if target.refusal is None:
         fields += [
             ("Answer", f"{count(target.output_tokens)} tokens at most{_window(target, explanation)}"),
@@ -163,11 +163,11 @@ def at_once(most: int, where: str) -> str:
     return f"{plural(most, 'request')} {where}" if most else f"any number of requests {where}"
 
 
-def weight_fields(target: Target, targets: Sequence[Target]) -> list[tuple[str, str]]:
-    """What its alias says of a target."""
+def target_fields(target: Target, plan: Plan) -> list[tuple[str, str]]:
+    """What its alias says of a target, as far as it counts there."""
     fields = []
-    total = sum(each.weight for each in targets)
-    if any(each.weight != 1 for each in targets):
+    total = sum(each.weight for each in plan.targets)
+    if plan.strategy == "weighted":
         fields.append(("Weight", f"{target.weight} of {total} ({target.weight / total:.0%})"))
     if target.params:
         fields.append(("Sets", orjson.dumps(dict(target.params)).decode()))

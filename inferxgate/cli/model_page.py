@@ -12,8 +12,8 @@ from inferxgate.cli.explain import (
     facts_json,
     goes_on_for,
     health_fields,
+    target_fields,
     timeouts_in_words,
-    weight_fields,
 )
 from inferxgate.cli.failures import visible
 from inferxgate.cli.output import print_fields, print_line
@@ -82,7 +82,7 @@ def _fields(facts: TargetFacts, plan: Plan, catalog: Catalog, settings: Settings
     abilities, price, provider = facts.abilities, facts.price, facts.target.provider
     whole = f"whole answers {provider.total_seconds:g} s"
     return [
-        *weight_fields(facts.target, plan.targets),
+        *target_fields(facts.target, plan),
         ("Context window", tokens_in_words(facts.context_window)),
         ("Maximum output", tokens_in_words(abilities.max_output_tokens)),
         ("Abilities", abilities_in_words(abilities) or "nothing out of the ordinary is known"),

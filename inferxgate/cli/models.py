@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +17,7 @@ from inferxgate.cli.prices import prices
 from inferxgate.cli.refresh import refresh
 from inferxgate.cli.traits import legend, price_of, tokens, traits
 from inferxgate.config_sources import dotted
+from inferxgate.errors import GatewayError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -60,6 +62,7 @@ def list_models(
         return
     left_out = _print_models(entries, [targets_in_words(plan.targets, states) for plan in plans])
     aliases = [plan for plan in plans if len(plan.targets) > 1 or plan.name in loaded.settings.models]
+    aliases += _patterns(loaded, router, provider)
     if aliases:
         print_line()
         _print_aliases(aliases, states)
@@ -101,6 +104,16 @@ def _print_models(entries: Sequence[ModelEntry], health: Sequence[str]) -> list[
         columns.append(Column("State"))
         rows = [[*row, state] for row, state in zip(rows, health, strict=True)]
     return print_table(columns, rows)
+
+
+def _patterns(loaded: Loaded, router: Router, provider: str | None) -> list[Plan]:
+    """What aliases with a ``*`` in their names lead to, which no list of names can tell."""
+    found = []
+    for name in loaded.settings.models:
+        if "*" in name:
+            with contextlib.suppress(GatewayError):  # it leads nowhere, as those without a * that are not listed
+                found.append(router.plan(name))
+    return [plan for plan in found if provider in (None, plan.targets[0].provider.name)]
 
 
 def _print_aliases(plans: Sequence[Plan], states: Mapping[CircuitKey, CircuitState]) -> None:

@@ -95,7 +95,7 @@ def _announce(loaded: Loaded, config: Path | None, url: str, runtime: Runtime) -
 
 
 def _lines(loaded: Loaded, config: Path | None, url: str, runtime: Runtime) -> Iterator[_Line]:
-    from inferxgate.config_warnings import provider_warnings
+    from inferxgate.config_warnings import provider_warnings, target_warnings
 
     yield _Line(f"InferXgate {__version__} listens on {url}")
     yield _Line(f"For OpenAI's SDKs, base_url is {url}/v1")
@@ -104,7 +104,8 @@ def _lines(loaded: Loaded, config: Path | None, url: str, runtime: Runtime) -> I
     yield _Line(f"Configuration: {loaded.path or 'no file; defaults and the environment'}")
     yield _Line(f"Data: {loaded.data_dir}")
     yield from (_Line(text, warning=True) for text in _exposure(loaded))
-    yield from (_Line(f"WARNING: {text}", warning=True) for text in provider_warnings(loaded, os.environ))
+    seldom_meant = (*provider_warnings(loaded, os.environ), *target_warnings(loaded.settings))
+    yield from (_Line(f"WARNING: {text}", warning=True) for text in seldom_meant)
     if not runtime.store.keys():
         yield _Line(f"There is no key yet. To make one, in another shell: {_command('keys create', config)}")
 

@@ -36,6 +36,10 @@ _KINDS_BY_STATUS: Mapping[int, Kind] = {
     529: errors.UPSTREAM_OVERLOADED,  # Anthropic: overloaded_error
 }
 
+_WITHOUT_ACCESS = ("model_not_found", "model_permission_blocked")
+"""How codes begin with which OpenAI, and Groq, say with 403 that a project may not use this one model: the credential
+is right, and for its other models it goes on."""
+
 _HEADLINES: Mapping[Kind, str] = {
     errors.UPSTREAM_AUTH_ERROR: "The provider refused the gateway's own credential; its operator has to mend it",
     errors.UPSTREAM_QUOTA_EXCEEDED: "The gateway's quota at the provider is used up",
@@ -78,6 +82,8 @@ def provider_error(
     where the fault is the client's. ``quota``: the provider says that waiting a moment does not help.
     """
     message = message[:MAX_MESSAGE_CHARACTERS]
+    if status == 403 and (word(code) or "").startswith(_WITHOUT_ACCESS):
+        status, code = 404, errors.MODEL_NOT_FOUND.code
     if quota:
         kind = errors.UPSTREAM_QUOTA_EXCEEDED
     elif answered == 404 and code in (None, "404") and message.lower().strip(" .\n") in _NOT_FOUND:

@@ -151,7 +151,7 @@ def _offer(setup: Setup, target: Target, request: ChatRequest, size: PromptSize)
 
 def _output_tokens(policy: Policy, target: Target, abilities: Abilities, request: ChatRequest) -> int:
     """What the answer of one target may have at most."""
-    body = {**request.source.body, **target.params} if target.params else request.source.body
+    body = target.laid_over(request.source.body) if target.params else request.source.body
     said = openai_sizes.most_output_tokens(body)
     if said is not None:
         return said
@@ -164,11 +164,14 @@ def claim_of(caller: Caller, request: ChatRequest, request_id: str, admitted: Ad
     size, offers = admitted.size, admitted.offers
     said = openai_sizes.most_output_tokens(request.source.body)
     tokens = size.likely_tokens + max(offer.output_tokens for offer in offers)
+    costs = [offer.worst_nanos for offer in offers]
+    # Targets that refuse the content charge for it all the same, each one that such a request goes on from.
+    cost_nanos = sum(costs) if "content_filter" in admitted.plan.fallback_on else max(costs)
     return Claim(
         id=admitted.record_id,
         at_ms=admitted.started_at_ms,
         tokens=min(tokens, _MOST_TOKENS),
-        cost_nanos=min(max(offer.worst_nanos for offer in offers), _MOST_NANOS),
+        cost_nanos=min(cost_nanos, _MOST_NANOS),
         lost=_lost(caller, request, request_id, admitted),
         # Nobody asked for that much: what the minute has left will do, where it is enough for the prompt.
         spare_tokens=min(tokens, _MOST_TOKENS) - size.likely_tokens if said is None else 0,

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from inferxgate import errors
 from inferxgate.dialects.registry import DIALECTS
 from inferxgate.errors import GatewayError, StartError
+from inferxgate.gateway.tries import OF_THE_CREDENTIAL
 from inferxgate.providers.provider import Provider
 from inferxgate.upstream.protocol import Upstream
 from inferxgate.workers.election import Election
@@ -142,14 +143,26 @@ class Discovery:
     async def _answer(self, provider: Provider) -> Answer:
         try:
             async with asyncio.timeout(_ALL_PAGES_SECONDS):
-                return Answer(provider, await self._ask(provider))
+                return Answer(provider, await self._ask_with_each_key(provider))
         except TimeoutError:
             problem = f"The provider has not said in {_ALL_PAGES_SECONDS:g} seconds which models it has."
         except GatewayError as error:
             problem = error.message
             if error.kind is errors.UPSTREAM_AUTH_ERROR:
-                problem += f" Look at providers.{provider.name}.api_key."
+                setting = "api_keys" if provider.other_keys else "api_key"
+                problem += f" Look at providers.{provider.name}.{setting}."
         return Answer(provider, None, _named(provider, problem))
+
+    async def _ask_with_each_key(self, provider: Provider) -> list[str]:
+        """What the first credential is told that is not refused. Raises ``GatewayError``: the last refusal."""
+        *first, last = provider.with_each_key()
+        for each in first:
+            try:
+                return await self._ask(each)
+            except GatewayError as error:
+                if error.kind not in OF_THE_CREDENTIAL:
+                    raise
+        return await self._ask(last)
 
     async def _ask(self, provider: Provider) -> list[str]:
         """All pages of a provider's list. Raises ``GatewayError``."""

@@ -31,7 +31,7 @@ def laid_over(request: ChatRequest, target: Target) -> ChatRequest:
     """The request with the fields that the target sets in it."""
     if not target.params:
         return request
-    body = {**request.source.body, **target.params}
+    body = target.laid_over(request.source.body)
     return replace(request, source=replace(request.source, body=body))
 
 

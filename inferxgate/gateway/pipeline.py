@@ -298,6 +298,8 @@ class _Request:
         match step:
             case Go(offer):
                 follows = f"{offer.target.name} is asked next"
+                if offer is not failed and offer.target.name == failed.target.name:
+                    follows += f", with the key {offer.target.provider.credential}"
             case Wait(seconds):
                 follows = f"another attempt follows in {seconds:.1f} s"
             case GiveUp():

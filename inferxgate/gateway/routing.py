@@ -33,6 +33,7 @@ from inferxgate.providers.registry import ROWS
 from inferxgate.workers.health import CircuitKey
 
 Strategy = Literal["ordered", "weighted", "least_busy", "lowest_latency", "cheapest"]
+_MOST_OUTPUT = frozenset({"max_tokens", "max_completion_tokens"})
 FallbackOn = Literal["context_length", "content_filter"]
 
 
@@ -82,6 +83,16 @@ class Target:
     def vendor_model(self) -> str | None:
         """The vendor's name for it, by which it is known; None where that is not known."""
         return self.provider.vendor_model(self.model)
+
+    def laid_over(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """A request's body with the fields that this target sets in it.
+
+        The most that an answer may have goes by two names, and hosts refuse both at once: what is set here, under
+        whichever, takes the place of what the client says under the other.
+        """
+        set_here = _MOST_OUTPUT & self.params.keys()
+        kept = {name: value for name, value in body.items() if not (set_here and name in _MOST_OUTPUT)}
+        return {**kept, **self.params}
 
     def with_each_key(self) -> tuple[Target, ...]:
         """This target once for each credential of its provider, the preferred one first."""
@@ -260,7 +271,9 @@ class Router:
             facts.context_window,
             facts.price,
             facts.abilities,
-            discovered=target.model in self._discovered(provider) and target.model not in self._listed_of(provider),
+            discovered=self._alias(plan.name)[0] is None
+            and target.model in self._discovered(provider)
+            and target.model not in self._listed_of(provider),
         )
 
     def _made_plan(self, name: str, find: Callable[[str], Target | None]) -> Plan | None:

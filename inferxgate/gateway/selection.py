@@ -154,15 +154,23 @@ class Selection:
             self.health.abandoned(key, begun=begun)
 
     def _set_aside(self, target: Target, key: CircuitKey, code: str) -> None:
-        provider = target.provider
-        if provider.other_keys and self.health.wait_seconds(key) <= 0:
+        if self.health.wait_seconds(key) <= 0:
+            others = [key._replace(credential=each.provider.credential) for each in target.with_each_key()]
+            others.remove(key)
+            left = sum(self.health.wait_seconds(other) <= 0 for other in others)
+            if left:
+                then = f"it is set aside, and {left} of {len(others) + 1} can be used"
+            elif others:
+                then = "it is set aside, and so are all others, which are tried all the same"
+            else:
+                then = "it is the only one, so that other targets of a name come before this provider's for now"
             log.error(
-                "the provider %s refused the credential %s%s (%s): it is set aside, and %d others are used",
-                provider.name,
-                provider.credential,
+                "the provider %s refused the key %s%s (%s): %s",
+                key.provider,
+                key.credential or "(none)",
                 f" for {key.model}" if key.model else "",
                 code,
-                len(provider.other_keys),
+                then,
             )
         self.health.set_aside(key, code)
 

@@ -30,9 +30,10 @@ _LONGEST_PAUSE_SECONDS = 8.0
 _SPREAD_SECONDS = 0.25
 _RATE_PAUSE_SECONDS = 1.0
 """After a 429 that does not say how long to wait."""
-_OF_THE_CREDENTIAL = frozenset(
+OF_THE_CREDENTIAL = frozenset(
     {errors.UPSTREAM_RATE_LIMITED, errors.UPSTREAM_QUOTA_EXCEEDED, errors.UPSTREAM_AUTH_ERROR}
 )
+"""What another credential of the same provider may mend."""
 _NOT_HERE = frozenset({errors.UPSTREAM_QUOTA_EXCEEDED, errors.UPSTREAM_AUTH_ERROR, errors.UPSTREAM_NOT_FOUND})
 """What no second try at the same target mends."""
 
@@ -149,19 +150,23 @@ class Tries:
         if here.out:
             return
         here.failed += 1
-        of_the_credential = error.kind in _OF_THE_CREDENTIAL or _is_unknown_model(error)
+        of_the_credential = error.kind in OF_THE_CREDENTIAL or _is_unknown_model(error)
         all_here = [here] if of_the_credential else self._with_name(offer.target.name)
         if error.kind in _NOT_HERE or error.kind.fault is not Fault.PROVIDER or _is_redirect(error):
             for each in all_here:
                 each.out = True
             return
-        pause = error.retry_after_seconds
-        if pause is None:
-            least = _RATE_PAUSE_SECONDS if error.kind is errors.UPSTREAM_RATE_LIMITED else _FIRST_PAUSE_SECONDS
-            pause = min(least * 2 ** (here.failed - 1), _LONGEST_PAUSE_SECONDS) * (0.5 + self._random() / 2)
-        here.ready_at = now + pause
+        here.ready_at = now + self._pause(here, error)
         for each in all_here:
             each.tried, each.ready_at = True, max(each.ready_at, here.ready_at)
+
+    def _pause(self, candidate: _Candidate, error: GatewayError) -> float:
+        said = error.retry_after_seconds
+        least = _FIRST_PAUSE_SECONDS
+        if said is None and error.kind is errors.UPSTREAM_RATE_LIMITED:
+            least = _RATE_PAUSE_SECONDS
+        own = min(least * 2.0 ** (candidate.failed - 1), _LONGEST_PAUSE_SECONDS) * (0.5 + self._random() / 2)
+        return own if said is None else max(own, said)
 
     def not_asked(self, offer: Offer) -> None:
         """It could not be asked after all: somebody else has just taken the one attempt that it may have."""
@@ -185,7 +190,7 @@ class Tries:
 
     def postpone(self, offer: Offer) -> bool:
         """It has as much to do as it may have: whether another one is to be asked first, which has not."""
-        if not self.has_other():
+        if not self.has_other(offer.target.name):
             return False
         self.not_asked(offer)
         for each in self._candidates:

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from inferxgate.catalog.price_list import FILE_NAME
 from inferxgate.config import Loaded
 from inferxgate.config_changes import difference, held
-from inferxgate.config_warnings import provider_warnings
+from inferxgate.config_warnings import provider_warnings, target_warnings
 from inferxgate.config_watch import Source, stamp_of
 from inferxgate.errors import StartError
 from inferxgate.runtime import Prepared, prepare
@@ -115,8 +115,8 @@ class Reloading:
         words = [difference(before.settings, prepared.loaded.settings)]
         if prices != self._prices_seen:
             words.append("another price list")
-        known = {*provider_warnings(before, os.environ)}
-        warnings = [each for each in provider_warnings(prepared.loaded, os.environ) if each not in known]
+        known = {*_seldom_meant(before)}
+        warnings = [each for each in _seldom_meant(prepared.loaded) if each not in known]
         if fixed and fixed != self._fixed:
             warnings.append(f"{', '.join(fixed)} changed in the configuration: only a restart brings that into force")
         self._fixed = fixed
@@ -132,6 +132,10 @@ class Reloading:
         watch.dealt_with()
         log.error("the configuration cannot be read again, so the one before stays in force: %s", why)
         self.state = dataclasses.replace(self.state, mistaken=True)
+
+
+def _seldom_meant(loaded: Loaded) -> tuple[str, ...]:
+    return (*provider_warnings(loaded, os.environ), *target_warnings(loaded.settings))
 
 
 @dataclass(frozen=True, slots=True)

@@ -167,7 +167,23 @@ base_url = "http://127.0.0.1:11434"
         "Provider ollama: http://127.0.0.1:11434/v1, no api_key",
     ]
     told = cli.run("config", "check", "--json", environment=environment).json["providers"]
-    assert {"name": "ollama", "type": "ollama", "base_url": "http://127.0.0.1:11434/v1", "api_key_from": None} in told
+    ollama = {"name": "ollama", "type": "ollama", "base_url": "http://127.0.0.1:11434/v1"}
+    assert {**ollama, "api_key_from": None, "api_keys": 0} in told
+
+
+def test_check_counts_the_credentials_of_a_provider(cli: CommandLine) -> None:
+    configure(cli, '[providers.openai]\napi_keys = ["${A}", "${B}"]\n[providers.groq]\napi_keys = ["${A}"]\n')
+    environment = {"A": CANARY, "B": "b"}
+    done = cli.run("config", "check", environment=environment)
+    assert sorted(done.out.splitlines()[1:]) == [
+        "Provider groq: https://api.groq.com/openai/v1, api_key from file",
+        "Provider openai: https://api.openai.com/v1, 2 api_keys from file",
+    ]
+    told = cli.run("config", "check", "--json", environment=environment).json["providers"]
+    assert {(each["name"], each["api_key_from"], each["api_keys"]) for each in told} == {
+        ("groq", "file", 1),
+        ("openai", "file", 2),
+    }
 
 
 def test_check_fails_with_one_line(cli: CommandLine) -> None:
@@ -213,6 +229,7 @@ def test_a_file_that_may_not_be_read(cli: CommandLine) -> None:
             "its api_key crosses the network in the clear",
         ),
         ("[providers.openai]\napi_key = 'x'", "holds secrets and others may read it; 'chmod 600' keeps it to yourself"),
+        ("[providers.openai]\napi_keys = ['x']", "holds secrets and others may read it"),
     ],
 )
 def test_check_warns_of_what_is_seldom_meant(cli: CommandLine, text: str, warning: str) -> None:

@@ -30,7 +30,7 @@ base_url = "{url}"
 fallback_on = ["context_length"]
 targets = [
   {{ model = "anthropic/claude-sonnet-4-5", params = {{ seed = 3 }}, first_byte_timeout_seconds = 7 }},
-  "openai/gpt-4o",
+  {{ model = "openai/gpt-4o", weight = 3 }},
 ]
 [models.drawn]
 strategy = "weighted"
@@ -77,6 +77,7 @@ def test_each_target_is_shown_with_its_own_request_in_the_order_of_the_tries(con
     first, second, limits = _blocks(done.out)
     assert "2, ordered: in the order of the configuration" in done.out
     assert first.startswith("1. anthropic/claude-sonnet-4-5\n")
+    assert "Weight" not in first + second, "weights count for nothing in an order that is fixed"
     assert "\n   POST http://127.0.0.1:1/v1/messages\n" in first
     assert "\n   x-api-key: ****\n" in first
     assert '"text": "What broke?\\n\\nline 1\\n"' in first

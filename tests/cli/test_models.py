@@ -289,6 +289,16 @@ def test_aliases_are_listed_with_each_of_their_targets(several: CommandLine) -> 
     assert (smart["targets"], smart["strategy"]) == (["openai/gpt-4o", "local/llama"], "weighted")
 
 
+def test_aliases_for_many_names_are_listed_by_their_pattern(tmp_path: Path) -> None:
+    pattern = '[models."my-*"]\ntargets = ["local/*", "openai/gpt-*"]\n[models."no-*"]\ntargets = ["none-*"]\n'
+    cli = CommandLine(tmp_path, config=SEVERAL + pattern)
+    assert [line.split() for line in cli.well("models", "list").out.partition("\n\n")[2].splitlines()[3:]] == [
+        ["my-*", "ordered", "local/*"],
+        ["openai/gpt-*"],
+    ]
+    assert "my-*" not in cli.well("models", "list", "--provider", "openai").out
+
+
 def test_the_list_says_which_targets_are_left_alone(several: CommandLine) -> None:
     make_ill(several)
     models, _, aliases = several.well("models", "list").out.partition("\n\n")

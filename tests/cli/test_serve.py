@@ -81,7 +81,9 @@ def test_an_address_that_others_reach_is_told_loudly(tmp_path: Path) -> None:
 
 def test_half_a_provider_is_told(tmp_path: Path) -> None:
     with GatewayProcess(
-        tmp_path, config="[providers.mistral]\n", environment={"AZURE_OPENAI_API_KEY": "canary"}
+        tmp_path,
+        config='[providers.mistral]\n[models.smart]\ntargets = ["azure/gpt-5", "mistral/small"]\n',
+        environment={"AZURE_OPENAI_API_KEY": "canary"},
     ) as gateway:
         wait_for(gateway, "There is no key yet.")
         assert gateway.stop() == 0
@@ -95,6 +97,7 @@ def test_half_a_provider_is_told(tmp_path: Path) -> None:
                 "WARNING: AZURE_OPENAI_API_KEY is set and AZURE_OPENAI_ENDPOINT is not:"
                 " without it there is no provider azure"
             ),
+            "WARNING: models.smart.targets names azure/gpt-5, and there is no provider azure",
         ]
         assert "canary" not in gateway.log
 

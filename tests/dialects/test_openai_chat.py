@@ -537,6 +537,15 @@ def test_statuses_become_those_of_the_contract(status: int, kind: errors.Kind, t
         assert (error.message, error.type, error.code, error.param) == ("because", kind.type, "c", "p")
 
 
+@pytest.mark.parametrize("code", ["model_not_found", "model_permission_blocked_org"])
+def test_a_model_that_a_project_may_not_use_is_one_that_is_not_there(code: str) -> None:
+    words = "Project `proj_1` does not have access to model `gpt-4o`"
+    data = json.dumps({"error": {"message": words, "type": "invalid_request_error", "param": None, "code": code}})
+    error = openai_chat.parse_error(403, {}, data.encode(), 0)
+    assert (error.kind, error.status, error.upstream_status) == (errors.MODEL_NOT_FOUND, 404, 403)
+    assert (error.message, error.code) == (words, "model_not_found")
+
+
 def test_the_providers_words_about_our_credential_are_not_passed_on() -> None:
     data = b'{"error": {"message": "Incorrect API key provided: sk-abc***xyz"}}'
     assert "sk-" not in openai_chat.parse_error(401, {}, data, 0).message

@@ -24,6 +24,7 @@ RETRIES = 2
 GOOD = "good"
 """In the place of a reply: the answer that was asked for."""
 FAILS = status(500, o_error("The server had an error.", "server_error"))
+FAILS_LONGER = status(503, o_error("Overloaded.", "server_error"), {"retry-after": "5"})
 DENIED = status(401, o_error("No.", "invalid_request_error", "invalid_api_key"))
 NO_MODEL = status(404, o_error("No such model.", "invalid_request_error", "model_not_found"))
 INVALID = status(400, o_error("No.", "invalid_request_error", "invalid_value"))
@@ -51,6 +52,7 @@ ROWS = [
     Row("the third answers", ((FAILS,), (DENIED,), (GOOD,)), (1, 1, 1), served=2),
     Row("the first has recovered", ((FAILS, GOOD), (DENIED,)), (2, 1), served=0),
     Row("both fail", ((FAILS,), (FAILS,)), (2, 2), 502, "upstream_error", final=True),
+    Row("both fail, the second for longer", ((FAILS, GOOD), (FAILS_LONGER,)), (2, 1), served=0),
     Row("neither has the model", ((NO_MODEL,), (NO_MODEL,)), (1, 1), 404, "model_not_found", final=True),
     Row("neither takes our credential", ((DENIED,), (DENIED,)), (1, 1), 502, "upstream_auth_error", final=True),
     Row(

@@ -103,7 +103,7 @@ def test_an_error_in_an_answer_has_no_status_of_its_own(
 
 @pytest.mark.parametrize(
     ("headers", "seconds", "milliseconds"),
-    [({"retry-after-ms": "1500"}, "2", "1500"), ({"retry-after": "7"}, "7", "7000"), ({"retry-after": "0"}, "1", "1")],
+    [({"retry-after-ms": "1500"}, "2", "1500"), ({"retry-after": "7"}, "7", "7000")],
 )
 def test_how_long_to_wait_is_told_in_seconds_and_in_milliseconds(
     gateway: GatewayProcess,
@@ -116,3 +116,12 @@ def test_how_long_to_wait_is_told_in_seconds_and_in_milliseconds(
     provider.reply_json({"error": {"message": "full"}}, status=503, headers=headers)
     answer = ask(gateway, key, "openai")
     assert (answer.headers["retry-after"], answer.headers["retry-after-ms"]) == (seconds, milliseconds)
+
+
+def test_where_a_provider_asks_for_no_pause_the_gateways_own_is_told(
+    gateway: GatewayProcess, key: str, provider: FakeProvider
+) -> None:
+    provider.reply_json({"error": {"message": "full"}}, status=503, headers={"retry-after": "0"})
+    answer = ask(gateway, key, "openai")
+    assert answer.headers["retry-after"] == "1"
+    assert 0 < int(answer.headers["retry-after-ms"]) <= 250

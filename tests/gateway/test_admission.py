@@ -19,7 +19,7 @@ from inferxgate.errors import GatewayError
 from inferxgate.gateway import setup as routing
 from inferxgate.gateway.ledger import Ledger
 from inferxgate.gateway.pipeline import Gateway, StreamReply, WholeReply
-from inferxgate.gateway.routing import Router
+from inferxgate.gateway.routing import Alias, AliasTarget, Router
 from inferxgate.gateway.setup import Policy
 from inferxgate.providers.openai import ROW
 from inferxgate.providers.provider import Provider
@@ -32,7 +32,7 @@ from inferxgate.workers.metrics import Metrics
 from inferxgate.workers.reasoning import NoReasoning, Thoughts
 from inferxgate.workers.shared import SharedMemory
 from inferxgate.workers.shared_limits import SharedLimits
-from tests.support.provider import HANG, FakeProvider, Reply, Wait, sse_reply
+from tests.support.provider import HANG, FakeProvider, Reply, Wait, json_reply, sse_reply
 from tests.support.stores import EVER
 from tests.workers.counting import new_scope
 
@@ -42,6 +42,14 @@ RESERVED = (len(TEXT) + MESSAGE_BYTES) * 2_000 + 50 * 10_000
 """Nano-dollars: 100 tokens at 2 dollars a million, 50 at 10."""
 USAGE = {"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9}
 USED = 7 * 2_000 + 2 * 10_000
+
+
+TWO = (AliasTarget("openai/gpt-4o"), AliasTarget("openai/gpt-4o-mini"))
+ALIASES = {
+    "two": Alias(TWO),
+    "strict": Alias(TWO, fallback_on=frozenset({"content_filter"})),
+    "short": Alias((AliasTarget("openai/gpt-4o", params={"max_tokens": 50}),)),
+}
 
 
 @dataclass
@@ -100,7 +108,7 @@ async def setup(tmp_path: Path, policy: Policy) -> AsyncIterator[Setup]:
         yield Setup(
             Gateway(
                 routing.Setup(
-                    Router([provider, unpriced], {}, catalog),
+                    Router([provider, unpriced], ALIASES, catalog),
                     catalog,
                     {"openai": upstream, "unpriced": upstream, "echo": EchoUpstream()},
                     policy=policy,
@@ -140,6 +148,26 @@ async def test_a_budget_that_is_used_up_is_told_in_dollars_and_not_to_be_tried_a
     )
     assert error.headers == {"x-should-retry": "false"}
     assert setup.provider.requests == []
+
+
+async def test_each_target_that_may_charge_for_content_it_refuses_is_reserved(setup: Setup) -> None:
+    filtered = {"index": 0, "finish_reason": "content_filter", "message": {"role": "assistant", "content": None}}
+    answer = json_reply({"id": "x", "model": "m", "choices": [filtered], "usage": USAGE})
+    setup.provider.handler = lambda _: answer
+    enough = new_scope(budget_nanos=2 * RESERVED)
+    assert await setup.ask(new_scope(budget_nanos=2 * RESERVED - 1), model="strict") == "budget_exceeded"
+    assert await setup.ask(enough, model="strict") is None
+    assert setup.spent(enough) == 2 * USED
+    assert len(setup.provider.requests) == 2
+    assert await setup.ask(new_scope(budget_nanos=RESERVED), model="two") is None
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
+async def test_a_targets_own_maximum_takes_the_place_of_the_clients_under_either_name(setup: Setup, name: str) -> None:
+    asked = {"max_tokens": None, name: 5_000}
+    assert await setup.ask(new_scope(budget_nanos=RESERVED), model="short", **asked) is None
+    body = setup.provider.last.json()
+    assert (body["max_tokens"], "max_completion_tokens" in body) == (50, False)
 
 
 async def test_images_and_the_models_own_maximum_are_reserved(setup: Setup) -> None:

@@ -78,6 +78,32 @@ async def test_a_list_is_asked_for_and_kept(tmp_path: Path, host: FakeProvider) 
     assert request.headers["authorization"] == f"Bearer {SECRET}"
 
 
+@pytest.mark.parametrize("status", [401, 402, 403, 429])
+async def test_where_one_credential_is_refused_the_next_one_asks(
+    tmp_path: Path, host: FakeProvider, status: int
+) -> None:
+    one = replace(provider(host), other_keys=("sk-other-5c1e",))
+    host.reply_json(error_body(f"No, {SECRET}!"), status=status)
+    assert await asked(tmp_path, one) == Answer(one, ["gpt-4o-mini", "gpt-4o"])
+    assert [request.headers["authorization"] for request in host.requests] == [
+        f"Bearer {SECRET}",
+        "Bearer sk-other-5c1e",
+    ]
+
+
+async def test_where_all_credentials_are_refused_the_setting_that_holds_them_is_named(
+    tmp_path: Path, host: FakeProvider
+) -> None:
+    one = replace(provider(host), other_keys=("sk-other-5c1e",))
+    host.handler = lambda request: json_reply(error_body(request.headers["authorization"]), status=401)
+    answer = await asked(tmp_path, one)
+    assert answer.models is None
+    assert answer.problem.endswith("Look at providers.host.api_keys.")
+    host.handler = lambda request: json_reply(error_body(request.headers["authorization"]), status=500)
+    assert "sk-" not in (await asked(tmp_path, one)).problem
+    assert len(host.requests) == 3, "a host that fails does so whatever the credential"
+
+
 async def test_anthropics_pages_are_all_read(tmp_path: Path, host: FakeProvider) -> None:
     host.reply_json({"data": [{"id": "claude-a"}], "has_more": True, "last_id": "claude-a"})
     host.reply_json({"data": [{"id": "claude-a"}, {"id": "claude-b"}], "has_more": False, "last_id": "claude-b"})

@@ -345,6 +345,28 @@ async def test_where_there_is_no_room_a_request_is_told_so_once(world: World, na
 
 
 @WHOLE_AND_STREAMED
+@pytest.mark.parametrize("bound", ["one", ""], ids=["provider", "gateway"])
+async def test_who_has_waited_for_a_turn_long_enough_does_not_begin_anew(
+    world: World, bound: str, stream: bool
+) -> None:
+    world.gateway.slots.configure({bound: 1})
+    world.gateway.queue.most_waiting = 0
+    world.one.reply(HANG)
+    holds = asyncio.create_task(world.read("one/m", stream=stream))
+    await world.one.until(lambda fake: len(fake.requests) == 1)
+    refused = asyncio.create_task(world.error("one/m", stream=stream))
+    await asyncio.sleep(0.05)
+    holds.cancel(CLIENT_GONE)
+    error = await refused
+    assert (error.status, error.code) == (503, "no_target_available")
+    assert "as may be at once (1)" in error.message
+    assert error.retry_after_seconds is not None
+    assert "x-should-retry" not in error.headers
+    with pytest.raises(asyncio.CancelledError):
+        await holds
+
+
+@WHOLE_AND_STREAMED
 async def test_a_client_that_leaves_while_its_request_waits_is_recorded(world: World, stream: bool) -> None:
     world.one.reply_json(error_body("later"), status=429, headers={"retry-after": "4"})
     task = asyncio.create_task(world.read("one/m", stream=stream))

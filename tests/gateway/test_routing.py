@@ -202,6 +202,8 @@ def test_what_a_provider_lists_itself_is_listed_with_its_provider() -> None:
     assert entries["my-vllm/qwen/qwen9"].target == "my-vllm/qwen/qwen9"
     assert names.entry(OPERATOR, "qwen/qwen9").discovered
     assert not names.entry(OPERATOR, "my-vllm/qwen10").discovered
+    aliased = discovering(listed, OPENAI, VLLM, mine="my-vllm/qwen/qwen9")
+    assert not aliased.entry(OPERATOR, "mine").discovered, "the configuration names it"
 
 
 def test_an_alias_hides_a_listed_name() -> None:

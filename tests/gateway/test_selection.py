@@ -131,6 +131,27 @@ def test_a_failure_is_put_down_to_the_target_to_its_credential_or_to_nobody(
     assert chosen.ready_in(other) == 0
 
 
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        (("k0", "k1"), ["it is set aside, and 1 of 2 can be used", "it is set aside, and so are all others"]),
+        (("k0",), ["it is the only one"]),
+    ],
+)
+def test_whoever_runs_the_gateway_is_told_once_what_a_refused_key_means(
+    caplog: pytest.LogCaptureFixture, keys: tuple[str, ...], told: list[str]
+) -> None:
+    chosen, here = selection(), offer("a", keys=keys)
+    for _ in range(2):
+        for each in chosen.order(admitted("ordered", here), stream=True):
+            refused = GatewayError(errors.UPSTREAM_AUTH_ERROR, "no", upstream_status=401)
+            chosen.failed(each, refused, begun=time.monotonic())
+    assert len(caplog.messages) == len(told)
+    for message, words in zip(caplog.messages, told, strict=True):
+        assert words in message
+        assert not any(key in message for key in keys)
+
+
 def test_how_long_a_provider_asks_to_be_left_alone_is_how_long_it_is() -> None:
     chosen, here = selection(), offer("a")
     error = GatewayError(errors.UPSTREAM_RATE_LIMITED, "no", retry_after_seconds=40.0, upstream_status=429)

@@ -118,7 +118,53 @@ def test_a_retry_never_comes_before_the_providers_own_word(spelt: float) -> None
     world = World(offers("a"))
     world.run(failure(errors.UPSTREAM_RATE_LIMITED, after=spelt), failure())
     assert world.asked == ["a:k0"] * 2
-    assert spelt <= world.waited <= spelt + 0.25
+    assert max(spelt, 0.25) <= world.waited <= max(spelt, 0.25) + 0.25
+
+
+def test_a_provider_that_asks_for_no_pause_gets_the_gateways_own() -> None:
+    world = World(offers("a"), Policy(retries=3))
+    world.run(*[failure(errors.UPSTREAM_RATE_LIMITED, after=0.0)] * 9)
+    assert world.waited == pytest.approx((0.25 + 0.5 + 1.0) * 1.05)
+
+
+@pytest.mark.parametrize(
+    ("kind", "code", "asked"),
+    [
+        (errors.INVALID_VALUE, "context_length_exceeded", ["a:k0", "b:k0"]),
+        (errors.INVALID_VALUE, "content_filter", ["a:k0", "b:k0"]),
+        (errors.UPSTREAM_NOT_FOUND, None, ["a:k0", "b:k0"]),
+        (errors.MODEL_NOT_FOUND, None, ["a:k0", "a:k1", "b:k0", "b:k1"]),
+    ],
+)
+def test_what_no_other_credential_mends_is_asked_of_one_alone(kind: Kind, code: str | None, asked: list[str]) -> None:
+    world = World(offers("a", "b", keys=2))
+    error = GatewayError(kind, "no", code=code, upstream_status=400)
+    assert world.run(*[error] * 9) == GiveUp(None)
+    assert world.asked == asked
+
+
+def test_who_got_no_turn_waits_no_more_for_that_provider() -> None:
+    world = World(offers("a", "b", keys=2))
+    first = world.ask()
+    assert isinstance(first, Offer)
+    world.tries.no_room("a")
+    world.tries.failed(first, failure(errors.NO_TARGET_AVAILABLE, after=1.0), world.now)
+    world.run(failure())
+    assert world.asked == ["a:k0", "b:k0"]
+    assert world.tries.count == 1, "the first was never asked"
+    second = world.ask()
+    assert isinstance(second, Offer)
+    world.tries.no_room("")
+    world.tries.failed(second, failure(errors.NO_TARGET_AVAILABLE, after=1.0), world.now)
+    assert world.ask() == GiveUp(None)
+    assert world.tries.count == 1
+
+
+def test_another_credential_of_the_same_target_is_no_other_target() -> None:
+    alone = World(offers("a", keys=2))
+    assert not alone.tries.has_other("a/m")
+    two = World(offers("a", "b", keys=2))
+    assert two.tries.has_other("a/m")
 
 
 def test_a_retry_after_beyond_the_bound_is_told_instead_of_waited_for() -> None:

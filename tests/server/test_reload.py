@@ -225,6 +225,9 @@ def test_a_warning_is_told_when_it_is_new(deciding: Deciding, caplog: pytest.Log
     deciding.file.write_text(deciding.file.read_text() + alias("smart", "one/m"))
     assert deciding.look(asked=True) == "models +smart"
     assert caplog.text.count("providers.two.base_url ends with /chat/completions") == 1
+    deciding.file.write_text(ONE + alias("smart", "one/m", "two/m"))
+    assert deciding.look(asked=True) is not None
+    assert caplog.text.count("models.smart.targets names two/m, and there is no provider two") == 1
 
 
 def test_a_fault_of_ours_ends_nothing(deciding: Deciding, caplog: pytest.LogCaptureFixture) -> None:
