@@ -281,9 +281,20 @@ class Router:
         if alias is None:
             target = find(name)
             return None if target is None else Plan(name, (target,))
-        found = [(each, find(each.model.replace("*", stood_for))) for each in alias.targets]
+        found = [(each, self._find_target(each.model.replace("*", stood_for), find)) for each in alias.targets]
         targets = tuple(each.laid_over(target) for each, target in found if target is not None)
         return Plan(name, targets, alias.strategy, alias.fallback_on, len(found)) if targets else None
+
+    def _find_target(self, model: str, find: Callable[[str], Target | None]) -> Target | None:
+        """Where a target of an alias leads. One of a provider that is not configured goes to no other provider, unless
+        that has such names: who wrote down a provider does not want another one to get the prompts."""
+        target = find(model)
+        prefix, slash, _ = model.partition("/")
+        if target is None or not slash or prefix in self._providers:
+            return target
+        provider = target.provider
+        has_such_names = provider.row.slashed_names or provider.price_id is None  # a server of one's own has any
+        return target if has_such_names or model in provider.models else None
 
     def _alias(self, name: str) -> tuple[Alias | None, str]:
         """The alias of a name, and what its ``*`` stands for."""

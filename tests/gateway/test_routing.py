@@ -441,3 +441,14 @@ def test_names_that_clients_make_up_do_not_fill_the_memory() -> None:
     for number in range(20_050):
         router.plan(f"openai/{number}")
     assert len(router._plans) <= 10_000
+
+
+def test_a_target_of_a_provider_that_is_not_configured_goes_to_no_other_one() -> None:
+    only_openai = Router([OPENAI], {"smart": Alias.of("anthropic/claude-sonnet-4-5", "openai/gpt-5")}, CATALOG)
+    assert names_of(only_openai.plan("smart").targets) == ["openai/gpt-5"]
+    with pytest.raises(GatewayError, match="leads to 'my-vlm/x', which no configured provider serves"):
+        Router([OPENAI], {"private": Alias.of("my-vlm/x")}, CATALOG).plan("private")
+    at_a_host = Router([GROQ], {"scout": Alias.of("meta-llama/llama-4-scout")}, CATALOG)
+    assert names_of(at_a_host.plan("scout").targets) == ["groq/meta-llama/llama-4-scout"]
+    own_server = Router([VLLM], {"llama": Alias.of("meta-llama/llama-3")}, CATALOG)
+    assert names_of(own_server.plan("llama").targets) == ["my-vllm/meta-llama/llama-3"]
