@@ -224,19 +224,16 @@ class StreamBuilder:
     def _forwarded(self, event: Event, raw: bytes) -> bytes:
         """An event of the client's own dialect.
 
-        One with empty ``choices``, or null, is never passed on by itself: it is the usage, which goes last, or an
-        opening that only carries filter results (Azure), at which clients have stumbled.
+        One with empty ``choices``, or null, is never passed on by itself: it is the usage, which goes last. An opening
+        without either, at which clients have stumbled, does not come this far (see ``StreamParser``).
         """
         body = event.body
-        choices = body.get("choices")
         if not body.get("usage"):
-            if "choices" in body and not choices:
-                return b""
             if "usage" in body and not self._include_usage:
                 return build_event(_without_null_usage(raw, body))
             return build_event(raw)
         self._usage_event = {**body, "choices": []}
-        if not choices:
+        if not body.get("choices"):
             return b""
         return build_event(_without_usage(body))
 

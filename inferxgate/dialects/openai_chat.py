@@ -373,7 +373,7 @@ class StreamParser:
         if "x_groq" in body and (error := _mapping(body["x_groq"]).get("error")):
             raise _failed(_error_in_success(error), body)
         if "choices" in body and not body["choices"] and not body.get("usage"):
-            return None  # Azure's opening, with filter results alone
+            return None  # Azure's opening, with filter results alone, at which clients have stumbled
         return Event(data, body, self._chunks(body))
 
     def _chunks(self, body: Mapping[str, Any]) -> tuple[Chunk, ...]:
