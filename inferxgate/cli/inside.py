@@ -27,8 +27,13 @@ from inferxgate.runtime import open_runtime
 @asynccontextmanager
 async def open_inside(loaded: Loaded) -> AsyncIterator[Inside]:
     """A gateway with these settings. Raises ``StartError``."""
-    # The catalogue's warnings are for a server's log; here they would stand in the middle of the answer.
-    logging.getLogger("inferxgate.catalog").setLevel(logging.ERROR)
+    # Such lines are for a server's log; here they would stand in the middle of the answer, or beside the failure.
+    for name, level in (
+        ("catalog", logging.ERROR),
+        ("gateway.pipeline", logging.ERROR),
+        ("gateway.selection", logging.CRITICAL),
+    ):
+        logging.getLogger(f"inferxgate.{name}").setLevel(level)
     async with open_runtime(loaded, serving=False) as runtime:
         yield Inside(runtime.gateway, loaded)
 
@@ -80,7 +85,8 @@ class Inside:
 
 def _credential_of(provider: str, loaded: Loaded) -> str:
     """Where the credential of a provider is set, or could be."""
-    setting = dotted(("providers", provider, "api_key"))
+    several = loaded.settings.providers[provider].api_keys
+    setting = dotted(("providers", provider, "api_keys" if several else "api_key"))
     origin, _, variable = loaded.origins[setting].partition(" ")
     match origin:
         case "environment":

@@ -246,9 +246,11 @@ def test_a_refused_credential_is_one_line_that_names_where_it_is_set(tmp_path: P
             {"INFERXGATE_PROVIDERS__FAKE__API_KEY": "key-of-a-variable"},
             "the environment variable INFERXGATE_PROVIDERS__FAKE__API_KEY (providers.fake.api_key)",
         ),
+        ('api_keys = ["one", "another"]\n', {}, f"providers.fake.api_keys in {tmp_path / 'config.toml'}"),
     ]:
         for more in ([], ["--no-stream"]):
-            provider.reply_json(error_body("No"), status=401)
+            for _ in range(1 + ("api_keys" in config)):
+                provider.reply_json(error_body("No"), status=401)
             asking = CommandLine(tmp_path, config=section + config, environment=environment)
             assert asking.fails("chat", "-m", "fake/m", "hi", *more).startswith(refused.format(place))
 
