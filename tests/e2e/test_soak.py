@@ -31,6 +31,7 @@ MOST_MORE_BLOCKS = 5 * ROUNDS
 CONFIG = """
 [routing]
 retries = 0
+window_seconds = 1  # what is counted within it fills up while it warms up
 [pricing."openai/*"]
 input = 1
 output = 5
