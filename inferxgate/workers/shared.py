@@ -20,7 +20,7 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import IO, Any, Protocol, cast
 
 import lmdb
 
@@ -58,10 +58,15 @@ class SharedUnavailable(StoreUnavailable):
 class SharedMemory:
     """One process's hold on the shared file. Usable from any thread; not across a fork: open it after one."""
 
-    def __init__(self, environment: lmdb.Environment, path: Path, hold: Hold, *, outlives_boot: bool) -> None:
+    def __init__(
+        self, environment: lmdb.Environment, path: Path, hold: Hold, lock_file: IO[bytes], *, outlives_boot: bool
+    ) -> None:
+        """``lock_file`` stays open as long as the environment: to close any handle of it in this process would take
+        away LMDB's own lock on it (POSIX), and whoever opens it next would begin its mutexes anew beside us."""
         self._environment = environment
         self._path = path
         self._hold = hold
+        self._lock_file = lock_file
         self._outlives_boot = outlives_boot
         self._databases: dict[str, Any] = {}
         self._failure: str | None = None
@@ -90,7 +95,8 @@ class SharedMemory:
                 # Killed processes leave their places among the readers; a place that is held keeps old pages alive.
                 environment.reader_check()
                 _preallocate(data, preallocated_bytes)
-                _preallocate(folder / "lock.mdb", (folder / "lock.mdb").stat().st_size)
+                lock_file = (folder / "lock.mdb").open("r+b")
+                _preallocate_open(lock_file, os.fstat(lock_file.fileno()).st_size)
             except (lmdb.Error, OSError):
                 hold.close()
                 raise
@@ -99,7 +105,7 @@ class SharedMemory:
                 f"cannot open the workers' shared memory in {folder}: {_cause(error)}; make the data folder writable,"
                 " or remove this folder while no gateway runs"
             ) from error
-        return cls(environment, folder, hold, outlives_boot=outlives_boot)
+        return cls(environment, folder, hold, lock_file, outlives_boot=outlives_boot)
 
     def database(self, name: str) -> Any:
         """A named database within the file, created where needed."""
@@ -162,6 +168,7 @@ class SharedMemory:
             except (lmdb.Error, OSError) as error:
                 log.warning("%s will not outlive the end of the machine: %s", self._path, _cause(error))
         self._environment.close()
+        self._lock_file.close()
         self._hold.close()
 
     @contextlib.contextmanager
@@ -241,13 +248,17 @@ def _open(folder: Path, map_bytes: int, *, readonly: bool = False) -> lmdb.Envir
 def _preallocate(path: Path, size: int) -> None:
     """Take the file's space from the disk. The lock file is only mapped: where it has a hole, a full disk would end the
     process that comes to it."""
+    with path.open("r+b") as file:
+        _preallocate_open(file, size)
+
+
+def _preallocate_open(file: IO[bytes], size: int) -> None:
     if not size or not hasattr(os, "posix_fallocate"):  # macOS
         return
     try:
-        with path.open("r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, size)
+        os.posix_fallocate(file.fileno(), 0, size)
     except OSError as error:  # a full disk, or a file system that cannot: the file grows as it is used
-        log.warning("no space is set aside for the workers' shared memory %s: %s", path, error.strerror)
+        log.warning("no space is set aside for the workers' shared memory %s: %s", file.name, error.strerror)
 
 
 def _cause(error: lmdb.Error | OSError) -> str:

@@ -259,3 +259,18 @@ def test_a_file_system_without_room_to_set_aside(folder: Path) -> None:
         memory.close()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_whoever_opens_it_next_sees_that_it_is_in_use(tmp_path: Path) -> None:
+    """LMDB begins its mutexes anew where nobody holds its lock: then two would write at once, and changes be lost."""
+    memory = SharedMemory.open(tmp_path / "workers")
+    asking = (
+        "import fcntl, sys\n"
+        "with open(sys.argv[1], 'r+b') as file:\n"
+        "    fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1)\n"
+    )
+    command = [sys.executable, "-c", asking, str(tmp_path / "workers" / "lock.mdb")]
+    held = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "BlockingIOError" in held.stderr
+    memory.close()
+    assert subprocess.run(command, check=False).returncode == 0
