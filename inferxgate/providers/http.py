@@ -12,7 +12,7 @@ class Timeouts:
 
     connect_seconds: float = 10.0
     first_byte_seconds: float = 600.0
-    """From the request being sent to the response's headers."""
+    """From the request being sent to the response's headers and, in streams, on to the first event."""
     idle_seconds: float = 300.0
     """The longest silence between two reads of a stream's body."""
     total_seconds: float | None = None
