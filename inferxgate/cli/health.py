@@ -40,10 +40,10 @@ def state_words(state: CircuitState) -> str:
 
 
 def short_duration(seconds: int) -> str:
-    """In a unit that leaves few digits: ``90 s``, ``9 min``, ``2 h``."""
+    """To the nearest of a unit that leaves few digits: ``90 s``, ``9 min``, ``2 h``."""
     for unit, name in ((3600, "h"), (60, "min")):
         if seconds >= 2 * unit:
-            return f"{seconds // unit} {name}"
+            return f"{round(seconds / unit)} {name}"
     return f"{seconds} s"
 
 

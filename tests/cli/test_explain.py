@@ -156,7 +156,7 @@ def test_what_is_left_alone_now_is_told(configured: CommandLine) -> None:
         health.failed(CircuitKey("anthropic", "claude-sonnet-4-5", digest(SECRETS[0])), "upstream_error")
         health.set_aside(CircuitKey("openai", "", digest(SECRETS[1])), "upstream_auth_error")
     first, second, _ = _blocks(configured.well("chat", "--explain", "hi").out)
-    assert "\n   State           open 59 min (upstream_error)\n" in first
+    assert "\n   State           open 60 min (upstream_error)\n" in first
     assert "\n   State           1 of 2 keys set aside (upstream_auth_error)\n" in second
     shown = configured.well("chat", "--explain", "hi", "--json").json["targets"]
     assert shown[0]["credentials"][0]["health"]["state"] == "open"

@@ -306,7 +306,7 @@ def test_the_list_says_which_targets_are_left_alone(several: CommandLine) -> Non
     states = {line.split()[0]: line[state:] for line in models.splitlines()}
     assert states["llama"] == "cooling 2 h"
     assert states["gpt-4o"] == "1 of 2 keys set aside"
-    assert states["gpt-4o-mini"] == "1 of 2 keys open 59 min, 1 of 2 keys set aside"
+    assert states["gpt-4o-mini"] == "1 of 2 keys open 60 min, 1 of 2 keys set aside"
     assert states["smart"] == "2 of 2 targets, see below"
     assert states["echo"] == ""
     assert [line.split("  ")[-1] for line in aliases.splitlines()] == ["STATE", "1 of 2 keys set aside", "cooling 2 h"]

@@ -129,8 +129,8 @@ def test_what_is_left_alone_now_is_told_and_nothing_where_all_is_well(cli: Comma
     page = cli.well("stats").out.partition("Targets that are left alone now:\n\n")[2].splitlines()
     assert [re.split(" {2,}", line) for line in page] == [
         ["TARGET", "KEY", "STATE", "SINCE", "LAST ERROR"],
-        ["groq/*", "2c3d", "set aside 9 h", "just now", "upstream_auth_error"],
-        ["openai/gpt-4o", "0a1b", "open 59 min", "just now", "upstream_error"],
+        ["groq/*", "2c3d", "set aside 10 h", "just now", "upstream_auth_error"],
+        ["openai/gpt-4o", "0a1b", "open 60 min", "just now", "upstream_error"],
     ]
     targets = cli.well("stats", "--json").json["targets"]
     assert [(each["provider"], each["model"], each["credential"], each["state"]) for each in targets] == [

@@ -63,7 +63,7 @@ def test_a_circuit_is_told_to_admins_and_to_the_operator(ill: World, provider: F
     for credential in (secret, ill.person().token):
         assert ill.get("/stats", credential).json()["targets"] == [], "an operator's affair"
     table = without_colour(ill.process.run("models", "list").stdout)
-    assert re.search(r"^ +first/m +open 9 min$|^smart +ordered +first/m +open 9 min$", table, re.MULTILINE)
+    assert re.search(r"^ +first/m +open 10 min$|^smart +ordered +first/m +open 10 min$", table, re.MULTILINE)
     assert "first/m  " in ill.process.run("stats").stdout.partition("Targets that are left alone now:")[2]
     assert ask(ill, secret) == "echo/echo"
     assert len(provider.requests) == 1, "whatever the worker, it is left alone"
