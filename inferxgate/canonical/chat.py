@@ -15,9 +15,10 @@ from dataclasses import dataclass, field
 from typing import Any, assert_never
 
 from inferxgate.canonical.usage import Usage
+from inferxgate.values import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Source:
     """The request as the client wrote it."""
 
@@ -27,7 +28,7 @@ class Source:
     """The parsed JSON. Read only: several attempts are built from it."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ChatRequest:
     """One chat completion asked for by a client."""
 
@@ -41,7 +42,7 @@ class ChatRequest:
     source: Source
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Start:
     """The provider's names for this answer; may come again with each event."""
 
@@ -49,13 +50,13 @@ class Start:
     model: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class TextDelta:
     choice: int
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ReasoningDelta:
     """A piece of what the model thought."""
 
@@ -65,7 +66,7 @@ class ReasoningDelta:
     """The ordinal of the block of thought within its message."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ReasoningSeal:
     """What a provider demands back with a block of thought: its signature, or opaque data in place of text.
 
@@ -81,7 +82,7 @@ class ReasoningSeal:
     """Gemini's."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class TextSeal:
     """A signature that belongs to the answer's text (Gemini's ``thoughtSignature`` on a text part)."""
 
@@ -89,7 +90,7 @@ class TextSeal:
     signature: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Citation:
     """A source for the text just before it, as OpenAI's ``url_citation`` or, where there is no URL, a document."""
 
@@ -103,7 +104,7 @@ class Citation:
     end_index: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ImageOutput:
     """An image that the model made."""
 
@@ -114,7 +115,7 @@ class ImageOutput:
     """Gemini's ``thoughtSignature`` of the image."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ServerBlock:
     """What a tool that Anthropic runs itself was asked, or what it found: nothing but that API can read it, and it is
     wanted back where it stood."""
@@ -130,7 +131,7 @@ class ServerBlock:
     """Tool calls before it."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Token:
     """A token of the answer, or one that could have stood in its place, and how probable it was."""
 
@@ -141,7 +142,7 @@ class Token:
     """The most probable ones at its place, itself among them; empty where nobody asked for them."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Logprobs:
     """How probable the next tokens of the answer were."""
 
@@ -149,13 +150,13 @@ class Logprobs:
     tokens: tuple[Token, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RefusalDelta:
     choice: int
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ToolCallDelta:
     """A piece of one tool call; ``index`` is the call's ordinal in its message."""
 
@@ -168,13 +169,13 @@ class ToolCallDelta:
     """Gemini's ``thoughtSignature`` of the call."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Finish:
     choice: int
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class UsageReport:
     """The provider's own count. Cumulative: the last one of an answer is the true one."""
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import astuple, dataclass
+from dataclasses import astuple
+
+from inferxgate.values import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Usage:
     """Token counts in disjoint buckets: each token of a request is in exactly one of them."""
 

@@ -298,6 +298,8 @@ def parse_usage(usage: Mapping[str, Any]) -> Usage:
     counts as cached what is not in the prompt (the host's own preamble): no more is cached than there is.
     """
     prompt, completion = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
+    if usage.keys() <= _PLAIN_USAGE:  # most answers say no more, and none of what follows is in them
+        return Usage(input_tokens=prompt, output_tokens=completion)
     total = _count(usage, "total_tokens")
     inputs, outputs = _mapping(usage.get("prompt_tokens_details")), _mapping(usage.get("completion_tokens_details"))
     written = _count(inputs, "cache_write_tokens")
@@ -331,8 +333,12 @@ def _mapping(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+_PLAIN_USAGE = frozenset({"prompt_tokens", "completion_tokens", "total_tokens"})
+
+
 def _count(values: Mapping[str, Any], name: str) -> int:
-    return plain_integer(values.get(name))
+    value = values.get(name)
+    return plain_integer(value) if value else 0
 
 
 # --- the provider's end: streams ----------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ randomness, no logging. What a build needs to know about its target comes in as 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Protocol
 
 from inferxgate import errors
@@ -18,9 +18,10 @@ from inferxgate.dialects.model_lists import ModelPage
 from inferxgate.dialects.quirks import Quirks
 from inferxgate.errors import GatewayError
 from inferxgate.framing.sse import SSEEvent
+from inferxgate.values import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class BuildTarget:
     """What a dialect has to know about the target that it builds a request for."""
 
@@ -36,7 +37,7 @@ class BuildTarget:
     """By the URL as the client wrote it: what an earlier ``MediaNeeded`` asked for."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Wanted:
     """Media that the client named by a URL, and that the target takes only as bytes."""
 
@@ -81,7 +82,7 @@ class FailedAnswer(GatewayError):
         self.chunks = tuple(chunks)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Call:
     """A request in a provider's wire format, before the provider's row adds its address and signature."""
 
@@ -95,7 +96,7 @@ class Call:
     """The client's name for each tool that goes by another one here: calls in the answer have to be named back."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Event:
     """One event of a provider's stream: as it came, and what it means."""
 
@@ -142,7 +143,7 @@ class StreamReaderMaker(Protocol):
         """A reader for one stream; ``seed`` as for whole answers."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Dialect:
     """The provider's end of one dialect."""
 

@@ -9,7 +9,6 @@ import logging
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from inferxgate import errors
 from inferxgate.accounts.callers import Caller
@@ -24,6 +23,7 @@ from inferxgate.gateway.ledger import Ledger
 from inferxgate.gateway.routing import Plan, Target
 from inferxgate.gateway.setup import Policy, Setup
 from inferxgate.ids import new_id
+from inferxgate.values import value
 from inferxgate.workers.limits import Claim, Limits, Refused
 from inferxgate.workers.metrics import Metrics
 from inferxgate.workers.shared import SharedUnavailable
@@ -40,7 +40,7 @@ _MOST_NANOS = 2 * 10**15
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Offer:
     """One of the targets that may serve a request, and what is known of it."""
 
@@ -53,7 +53,7 @@ class Offer:
     """What the request may cost there at most; 0 where the price is unknown."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Admitted:
     """A request that may go on to its providers, and what was found out about it on the way."""
 

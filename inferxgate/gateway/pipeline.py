@@ -35,6 +35,7 @@ from inferxgate.gateway.setup import Setup
 from inferxgate.gateway.state import Carried
 from inferxgate.gateway.tries import GiveUp, Go, Tries, Wait, goes_on
 from inferxgate.store.records import Status, UsageRecord
+from inferxgate.values import value
 from inferxgate.workers.health import Health, HealthPolicy, LocalHealth
 from inferxgate.workers.limits import Limits, RateState, Scope
 from inferxgate.workers.metrics import Metrics
@@ -66,7 +67,7 @@ class Told:
     """The HTTP status that went out; 0: none yet."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class WholeReply:
     """A whole answer; its record is in the journal."""
 
@@ -82,7 +83,7 @@ class WholeReply:
     """The state of the caller's window now, where it is known."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class StreamReply:
     """A stream whose first event has come.
 

@@ -23,7 +23,7 @@ are tied to the model), https://ai.google.dev/gemini-api/docs/thought-signatures
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from inferxgate.canonical.chat import ChatRequest, Thought
@@ -34,6 +34,7 @@ from inferxgate.gateway.reasoning import mark_of
 from inferxgate.gateway.routing import Target
 from inferxgate.providers.addresses import is_vendors_host
 from inferxgate.providers.provider import Provider
+from inferxgate.values import value
 from inferxgate.workers.reasoning import Maker, Thoughts
 
 Json = dict[str, Any]
@@ -44,7 +45,7 @@ Rank = Callable[[Target], tuple[int, int]]
 _SIGNATURE = "extra_content.google.thought_signature"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Fitted:
     """A request as one target is to get it."""
 

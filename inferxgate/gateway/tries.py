@@ -24,6 +24,7 @@ from inferxgate.errors import Fault, GatewayError
 from inferxgate.gateway.admission import Offer
 from inferxgate.gateway.routing import FallbackOn
 from inferxgate.gateway.setup import Policy
+from inferxgate.values import value
 
 _FIRST_PAUSE_SECONDS = 0.25
 _LONGEST_PAUSE_SECONDS = 8.0
@@ -68,21 +69,21 @@ def _is_redirect(error: GatewayError) -> bool:
     return error.upstream_status is not None and 300 <= error.upstream_status < 400
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Go:
     """Send it to this target now."""
 
     offer: Offer
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Wait:
     """Ask again after this time."""
 
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class GiveUp:
     """Nothing is left to be done within the bounds."""
 

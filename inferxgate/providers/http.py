@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from inferxgate.values import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Timeouts:
     """How long to wait for a provider, in seconds."""
 
@@ -19,7 +21,7 @@ class Timeouts:
     """For the whole exchange; None for streams, which live as long as they speak."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class HttpRequest:
     """One request to a provider, ready to send."""
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 from inferxgate.canonical.usage import Usage
+from inferxgate.values import value
 
 Role = Literal["admin", "user"]
 BudgetPeriod = Literal["total", "day", "week", "month"]
@@ -15,7 +15,7 @@ Status = Literal["ok", "provider_error", "client_closed", "gateway_error"]
 UsageSource = Literal["provider", "estimated", "none"]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class User:
     """A person who may sign in."""
 
@@ -38,7 +38,7 @@ class User:
     created_at_ms: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ApiKey:
     """A virtual key. The secret itself is never stored, only its hash."""
 
@@ -68,7 +68,7 @@ class ApiKey:
     last_used_at_ms: int | None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class UsageRecord:
     """One admitted request, whatever its end. ``id`` makes writing it twice harmless."""
 
@@ -100,7 +100,7 @@ class UsageRecord:
     """How often a provider was asked for it: more than once where a target failed; 0: it came to no provider."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Refusal:
     """How often one worker turned a caller away for one reason within one minute, so far."""
 
@@ -116,7 +116,7 @@ class Refusal:
     """Cumulative for this source and minute: storing a newer count replaces the older one, so twice does no harm."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class UsageFilter:
     """Which usage records a report is about."""
 
@@ -130,7 +130,7 @@ class UsageFilter:
 GroupBy = Literal["model", "provider", "key", "user", "day", "status"]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Percentiles:
     """How long the slower ones took, in milliseconds, each within a tenth of the true value."""
 
@@ -140,7 +140,7 @@ class Percentiles:
     p99: float
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class UsageSummary:
     """Usage records of one group, added up."""
 
@@ -162,7 +162,7 @@ class UsageSummary:
     first_token_percentiles: Percentiles | None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class UsageReport:
     """Usage records of a span of time, added up in every way."""
 
@@ -175,7 +175,7 @@ class UsageReport:
     """Dearest and busiest first; days in order of time."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Disagreement:
     """One figure that the store knows twice and differently."""
 
@@ -190,7 +190,7 @@ class Disagreement:
     found: int | str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Verification:
     """What comparing the store's sums with each other has shown."""
 

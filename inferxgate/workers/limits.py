@@ -8,10 +8,10 @@ with what it did use when it ends.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from inferxgate.store.records import BudgetPeriod, UsageRecord
+from inferxgate.values import value
 
 WINDOW_SECONDS = 60.0
 EXACT_UP_TO = 10_000
@@ -23,7 +23,7 @@ ScopeKind = Literal["key", "user"]
 LimitName = Literal["requests", "tokens", "parallel", "budget"]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Scope:
     """Something that requests are counted by, with its limits; 0 is no limit."""
 
@@ -37,7 +37,7 @@ class Scope:
     budget_period: BudgetPeriod = "total"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Claim:
     """What a request may use at most."""
 
@@ -53,7 +53,7 @@ class Claim:
     """How many of ``tokens`` it can do without: where nobody named a maximum, what is left of the minute will do."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class RateState:
     """What the rate-limit headers say."""
 
@@ -63,7 +63,7 @@ class RateState:
     """Unix second, rounded up, at which ``remaining`` next grows; now where nothing is used."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Refused:
     """Which limit stands against a request, and for how long."""
 
@@ -77,7 +77,7 @@ class Refused:
     """When to try again; None: not a matter of time."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class BudgetAlert:
     """A budget of which a share has just been spent."""
 
@@ -89,7 +89,7 @@ class BudgetAlert:
     period: BudgetPeriod
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Settled:
     """What the end of a request has changed."""
 

@@ -18,8 +18,10 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from itertools import islice
-from typing import Any
+from types import MappingProxyType
+from typing import Any, TypeAlias
 
 import orjson
 
@@ -43,6 +45,9 @@ _SEPARATOR = b"\0"
 _COUNTED = b"counted"
 _SWEEP_EVERY_SECONDS = 60.0
 _SWEPT_AT_ONCE = 200
+
+_Counted: TypeAlias = tuple[ScopeKind, str, int | None, int | None, BudgetPeriod]
+"""Where a claim was counted: the scope, its place in that one's log, where one is kept, and its budget."""
 
 
 class SharedLimits:
@@ -88,17 +93,17 @@ class SharedLimits:
         with self._shared.writing() as transaction:
             now = self._clock()  # read while nobody else can write, so that the log is in the order of its times
             states = [_State(transaction, scope, self._databases, now) for scope in scopes]
+            tokens = claim.tokens
             for state in states:
                 refused = state.refuses(claim, now)
                 if refused is not None:
                     for each in states:  # what has expired is forgotten once, not again with each refusal
                         each.save_expiry(transaction)
                     return refused
-            tokens = (
-                min([claim.tokens, *(state.tokens_left for state in states)]) if claim.spare_tokens else claim.tokens
-            )
-            places = [state.add(transaction, claim, tokens, now) for state in states]
-            key, value = self._prefix + claim.id.encode(), _build_claim(scopes, places, claim, tokens)
+                if claim.spare_tokens:
+                    tokens = min(tokens, state.tokens_left)
+            counted = [state.add(transaction, claim, tokens, now) for state in states]
+            key, value = self._prefix + claim.id.encode(), _build_claim(counted, claim, tokens)
             transaction.put(key, value, db=self._claims)
         return None
 
@@ -214,21 +219,33 @@ class SharedLimits:
 
     # --- within
 
-    def _nearest(self, transaction: Transaction, scopes: Sequence[Scope], now: float, wall_now: float) -> RateState:
-        """The state of the window that is nearest to its limit."""
-        states = [self._rate(transaction, scope, now, wall_now) for scope in scopes if scope.requests_per_minute]
-        if not states:
-            return RateState(UNLIMITED, UNLIMITED, math.ceil(wall_now))
-        return states[0] if len(states) == 1 else min(states, key=lambda state: (state.remaining, -state.reset_at_s))
+    def _nearest(
+        self,
+        transaction: Transaction,
+        scopes: Sequence[Scope],
+        now: float,
+        wall_now: float,
+        rows: Mapping[bytes, Counters] = MappingProxyType({}),
+    ) -> RateState:
+        """The state of the window that is nearest to its limit. ``rows``: what was read already."""
+        nearest: RateState | None = None
+        for scope in scopes:
+            if scope.requests_per_minute:
+                name = _name(scope.kind, scope.id)
+                row = rows.get(name) or Counters(transaction.get(name, db=self._counters))
+                state = self._rate(transaction, scope, row, now, wall_now)
+                if nearest is None or (state.remaining, -state.reset_at_s) < (nearest.remaining, -nearest.reset_at_s):
+                    nearest = state
+        return nearest or RateState(UNLIMITED, UNLIMITED, math.ceil(wall_now))
 
-    def _rate(self, transaction: Transaction, scope: Scope, now: float, wall_now: float) -> RateState:
-        row = Counters(transaction.get(_name(scope.kind, scope.id), db=self._counters))
+    def _rate(self, transaction: Transaction, scope: Scope, row: Counters, now: float, wall_now: float) -> RateState:
         if row.first_until > now and row.count <= scope.requests_per_minute:  # as is usual: the row alone says it
             return _rate_state(scope, row.count, row.first_until - now + wall_now)
         return _State(transaction, scope, self._databases, now).rate(now, wall_now)
 
     def _settle(self, key: bytes, record: UsageRecord, scopes: Sequence[Scope] = ()) -> Settled | None:
         alerts: list[BudgetAlert] = []
+        rows: dict[bytes, Counters] = {}
         with self._shared.writing() as transaction:
             found = transaction.pop(key, db=self._claims)
             if found is None:
@@ -239,7 +256,7 @@ class SharedLimits:
             used, cost = record.usage.total_tokens, record.cost_nanos or 0
             for kind, scope_id, place, budget, period in claims:
                 name = _name(kind, scope_id)
-                row = Counters(transaction.get(name, db=self._counters))
+                row = rows[name] = Counters(transaction.get(name, db=self._counters))
                 row.parallel -= 1
                 row.reserved -= claimed_nanos
                 if place is not None:
@@ -249,7 +266,7 @@ class SharedLimits:
                 if budget is not None:
                     index = PERIODS.index(period)
                     alerts += self._crossed((kind, scope_id, period, budget), before[index], row.spent[index])
-            rate = self._nearest(transaction, scopes, self._clock(), wall_now) if scopes else None
+            rate = self._nearest(transaction, scopes, self._clock(), wall_now, rows) if scopes else None
         return Settled(alerts, rate)
 
     def _crossed(
@@ -298,17 +315,16 @@ class _State:
         most = self._scope.tokens_per_minute
         return most - self.row.tokens if most else UNLIMITED
 
-    def add(self, transaction: Transaction, claim: Claim, tokens: int, now: float) -> int | None:
-        """Count an admission; its place in the log, where one is kept."""
-        row = self.row
+    def add(self, transaction: Transaction, claim: Claim, tokens: int, now: float) -> _Counted:
+        """Count an admission; what has to be known of it when it is settled."""
+        row, scope, window = self.row, self._scope, self._window
         row.parallel += 1
         row.reserved += claim.cost_nanos
-        place = None
-        self._window.forget()
-        if self._scope.requests_per_minute or self._scope.tokens_per_minute:
-            place = self._window.add(now, tokens)
+        window.forget()
+        logged = scope.requests_per_minute or scope.tokens_per_minute
+        place = window.add(now, tokens) if logged else None
         transaction.put(self._name, row.build(), db=self._counters)
-        return place
+        return scope.kind, scope.id, place, scope.budget_nanos, scope.budget_period
 
     def save_expiry(self, transaction: Transaction) -> None:
         if self._window.forget():
@@ -325,6 +341,7 @@ def _rate_state(scope: Scope, count: int, grows_at_s: float) -> RateState:
     return RateState(most, max(0, most - count), math.ceil(round(grows_at_s, 6)))
 
 
+@lru_cache(maxsize=4096)
 def _name(kind: ScopeKind, scope_id: str) -> bytes:
     return f"{kind}:{scope_id}".encode()
 
@@ -334,12 +351,8 @@ def _scope_of(name: bytes) -> tuple[ScopeKind, str]:
     return ("key" if kind == "key" else "user"), scope_id
 
 
-def _build_claim(scopes: Sequence[Scope], places: Sequence[int | None], claim: Claim, tokens: int) -> bytes:
+def _build_claim(counted: Sequence[_Counted], claim: Claim, tokens: int) -> bytes:
     """A line about what is claimed where, and the line of the record should the request be lost."""
-    counted = [
-        (scope.kind, scope.id, place, scope.budget_nanos, scope.budget_period)
-        for scope, place in zip(scopes, places, strict=True)
-    ]
     head = (claim.at_ms, tokens, claim.cost_nanos, counted)
     return orjson.dumps(head, option=orjson.OPT_APPEND_NEWLINE) + build_line(claim.lost)
 
