@@ -56,8 +56,10 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
 
 
-async def read_json(receive: Receive, headers: Iterable[tuple[bytes, bytes]], limit: int) -> tuple[bytes, Any]:
-    """The body and what it says. ``limit`` is in bytes.
+async def read_json(
+    receive: Receive, headers: Iterable[tuple[bytes, bytes]], limit: int, *, arrived: bool = False
+) -> tuple[bytes, Any]:
+    """The body and what it says. ``limit`` is in bytes; ``arrived``: all of it is here, so that nothing is waited for.
 
     Raises ``GatewayError`` (400 for the content type and for what is not JSON, 413 above the limit) and ``ClientGone``.
     """
@@ -76,11 +78,21 @@ async def read_json(receive: Receive, headers: Iterable[tuple[bytes, bytes]], li
         _check_content_type(content_type)
     if declared is not None and len(declared) < 20 and declared.isdigit() and int(declared) > limit:
         raise _too_large(limit)
-    body = await _read(receive, limit)
+    body = await (_take(receive, limit) if arrived else _read(receive, limit))
     try:
         return body, orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise _not_json(body, error) from None
+
+
+async def _take(receive: Receive, limit: int) -> bytes:
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise ClientGone
+    body: bytes = message.get("body", b"")
+    if len(body) > limit:
+        raise _too_large(limit)
+    return body
 
 
 async def _read(receive: Receive, limit: int) -> bytes:

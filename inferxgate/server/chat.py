@@ -1,9 +1,9 @@
 """POST /v1/chat/completions, as a plain ASGI app: every call of every client goes through here.
 
-Two things run beside the answer. A watcher waits for the client to leave and cancels the request when it does, which
-ends the provider's request too. For a stream, a timer speaks when nobody else does: after ``keepalive_seconds`` of
-silence it commits the 200 and sends a comment, so that proxies on the way do not cut a connection while a model thinks.
-Until then the status is held back, so that a failure before the first event can still have its own.
+When the client leaves, its connection tells the watcher, which cancels the request; that ends the provider's request
+too. For a stream, a timer speaks when nobody else does: after ``keepalive_seconds`` of silence it commits the 200 and
+sends a comment, so that proxies on the way do not cut a connection while a model thinks. Until then the status is held
+back, so that a failure before the first event can still have its own.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from inferxgate.framing.sse import build_event
 from inferxgate.gateway.pipeline import CLIENT_GONE, StreamReply, Told, WholeReply
 from inferxgate.ids import new_id
 from inferxgate.server.bodies import ClientGone, read_json
+from inferxgate.server.cycle import Connection, connection_of
 from inferxgate.server.responses import JSON, Headers, request_id_of, start_message
 
 if TYPE_CHECKING:
@@ -55,11 +56,15 @@ class ChatEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request. Raises ``GatewayError`` for what fails before the answer has begun."""
         server = self._runtime.settings.server
-        _, body = await read_json(receive, scope["headers"], server.max_body_mb * 1024 * 1024)
+        connection = connection_of(scope)
+        limit = server.max_body_mb * 1024 * 1024
+        _, body = await read_json(receive, scope["headers"], limit, arrived=not connection.more_body)
+        if connection.disconnected:
+            raise ClientGone
         request = openai_chat.parse_request(body)
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - for the type checker: ASGI apps run in tasks
-        watcher = _Watcher(task, receive)
+        watcher = _Watcher(task, connection)
         try:
             if request.stream:
                 answer = _StreamAnswer(send, watcher, server.keepalive_seconds, request)
@@ -90,7 +95,7 @@ class ChatEndpoint:
             task.uncancel()
             raise ClientGone from None
         finally:
-            watcher.stop()
+            watcher.answered()
 
     async def _chat(self, scope: Scope, request: ChatRequest, told: Told) -> WholeReply | StreamReply:
         state = scope["state"]
@@ -108,27 +113,19 @@ class ChatEndpoint:
 class _Watcher:
     """Cancels a task when its client leaves."""
 
-    def __init__(self, task: asyncio.Task[None], receive: Receive) -> None:
+    def __init__(self, task: asyncio.Task[None], connection: Connection) -> None:
         self.client_left = False
-        self._answered = False
         self._task = task
-        self._receive = receive
-        self._watch = asyncio.get_running_loop().create_task(self._wait())
+        self._connection = connection
+        connection.on_leaving = self._leave
 
     def answered(self) -> None:
         """The last bytes are on their way: from now on an end of the connection is no departure."""
-        self._answered = True
+        self._connection.on_leaving = None
 
-    def stop(self) -> None:
-        self._answered = True
-        self._watch.cancel()
-
-    async def _wait(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
-        if not self._answered:
-            self.client_left = True
-            self._task.cancel(CLIENT_GONE)
+    def _leave(self) -> None:
+        self.client_left = True
+        self._task.cancel(CLIENT_GONE)
 
 
 async def _send_whole(reply: WholeReply, request: ChatRequest, send: Send, watcher: _Watcher) -> None:
