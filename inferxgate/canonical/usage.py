@@ -52,5 +52,7 @@ class Usage:
         return self.prompt_tokens + self.completion_tokens
 
 
+NO_USAGE = Usage()
+
 BUCKETS: tuple[str, ...] = tuple(field.name for field in dataclasses.fields(Usage))
 """The names of all buckets, in order."""

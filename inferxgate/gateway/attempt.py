@@ -86,10 +86,11 @@ class Attempt:
     async def whole(self) -> tuple[bytes | None, tuple[Chunk, ...]]:
         """Ask, and wait for the whole answer: as it came, where the client speaks its dialect, and its meaning."""
         response = await self._send(await self._written())
+        began = time.monotonic()
         try:
-            with self._meter.waiting():
-                data = await response.read(limit=_MAX_ANSWER_BYTES)
+            data = await response.read(limit=_MAX_ANSWER_BYTES)
         finally:
+            self._meter.waited_since(began)
             await response.close()
         data, chunks = self.exchange.whole(data)
         self._observe(chunks)
@@ -146,8 +147,10 @@ class Attempt:
         exchange = self.exchange
         self._meter.sent = True
         self.sent_at = time.monotonic()
-        with self._meter.waiting():
+        try:
             response = await self._setup.upstream[self.target.provider.name].send(http_request)
+        finally:
+            self._meter.waited_since(self.sent_at)
         if 200 <= response.status < 300:
             return response
         try:

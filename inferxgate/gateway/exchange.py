@@ -49,9 +49,10 @@ class Exchange:
         self._quirks = target.provider.quirks
         self._build_target = BuildTarget(target.provider.name, target.model, abilities, self._quirks, strict)
         self._mend = self._dialect.mend if self._quirks.in_answers else None
-        self._decoder = SSEDecoder()
         self._seed = seed
-        self._parser = self._dialect.stream_reader(seed)
+        if request.stream:
+            self._decoder = SSEDecoder()
+            self._parser = self._dialect.stream_reader(seed)
         self.verbatim = self._dialect.name == request.source.dialect
         """Whether the target speaks the client's dialect, so that answers go through as they come."""
         self.tool_names: Mapping[str, str] = {}
@@ -213,6 +214,11 @@ _UNFINISHED = GatewayError(
 
 def _is_finished(chunks: tuple[Chunk, ...]) -> bool:
     """Whether every choice that was begun has its finish reason, and at least one has."""
-    begun = {chunk.choice for chunk in chunks if not isinstance(chunk, Start | UsageReport)}
-    finished = {chunk.choice for chunk in chunks if isinstance(chunk, Finish)}
-    return bool(begun) and begun == finished
+    begun: set[int] = set()
+    finished: set[int] = set()
+    for chunk in chunks:
+        if isinstance(chunk, Finish):
+            finished.add(chunk.choice)
+        elif not isinstance(chunk, (Start, UsageReport)):
+            begun.add(chunk.choice)
+    return bool(finished) and begun <= finished

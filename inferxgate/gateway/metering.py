@@ -7,13 +7,12 @@ nothing for an answer that says something, tokens are estimated at four UTF-8 by
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Sequence
 
 from inferxgate.accounts.callers import Caller
 from inferxgate.canonical.chat import ChatRequest, Chunk, ReasoningDelta, RefusalDelta, TextDelta, ToolCallDelta
 from inferxgate.canonical.chat import UsageReport as ProviderUsage
-from inferxgate.canonical.usage import Usage
+from inferxgate.canonical.usage import NO_USAGE, Usage
 from inferxgate.catalog.pricing import FREE
 from inferxgate.gateway.admission import LOST, Admitted, Offer
 from inferxgate.store.records import Status, UsageRecord, UsageSource
@@ -37,7 +36,7 @@ class Meter:
         self._admitted = admitted
         self._request_id = request_id
         self._offer = admitted.offers[0]
-        self._before = Usage()
+        self._before = NO_USAGE
         self._cost_before: int | None = 0
         self._attempts = 0
         self._started = time.monotonic()
@@ -68,29 +67,22 @@ class Meter:
     def observe(self, chunks: Sequence[Chunk]) -> None:
         """Take note of what came."""
         for chunk in chunks:
-            match chunk:
-                case TextDelta() | RefusalDelta():
-                    self._text_bytes += len(chunk.text.encode())
-                case ReasoningDelta():
-                    self._reasoning_bytes += len(chunk.text.encode())
-                case ToolCallDelta():
-                    self._text_bytes += len((chunk.name or "").encode()) + len(chunk.arguments.encode())
-                case ProviderUsage():
+            if isinstance(chunk, TextDelta) or isinstance(chunk, RefusalDelta):  # noqa: SIM101 - the usual one first
+                self._text_bytes += _size(chunk.text)
+            elif isinstance(chunk, ReasoningDelta):
+                self._reasoning_bytes += _size(chunk.text)
+            elif isinstance(chunk, ToolCallDelta):
+                self._text_bytes += _size(chunk.name or "") + _size(chunk.arguments)
+            else:
+                if isinstance(chunk, ProviderUsage):
                     self._reported = chunk.usage
-                    continue
-                case _:
-                    continue
+                continue
             if self._first_token is None:
                 self._first_token = time.monotonic()
 
-    @contextmanager
-    def waiting(self) -> Iterator[None]:
-        """Count the time within this block as time spent waiting for the provider."""
-        began = time.monotonic()
-        try:
-            yield
-        finally:
-            self.waited_seconds += time.monotonic() - began
+    def waited_since(self, began: float) -> None:
+        """The time since ``began``, by the monotonic clock, was spent waiting for the provider."""
+        self.waited_seconds += time.monotonic() - began
 
     async def timed(self, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """The pieces of a body; the time until each comes is spent waiting for the provider."""
@@ -164,7 +156,7 @@ class Meter:
         worked = worked or self._first_token is not None
         refused = self.answered and self._first_token is None
         if not worked or not self.sent or refused:
-            return Usage(), "none"
+            return NO_USAGE, "none"
         return (
             Usage(
                 input_tokens=self._admitted.size.text_tokens,
@@ -173,6 +165,11 @@ class Meter:
             ),
             "estimated",
         )
+
+
+def _size(text: str) -> int:
+    """UTF-8 bytes."""
+    return len(text) if text.isascii() else len(text.encode())
 
 
 def _tokens(count_of_bytes: int) -> int:

@@ -14,7 +14,7 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from inferxgate import errors
@@ -161,8 +161,11 @@ class Gateway:
         setup = self.setup
         admitted = self._admission.admit(setup, caller, request, request_id)
         under_way = _Request(admitted, caller, request, request_id, told=told or Told(), gateway=self, setup=setup)
-        with under_way.recorded():
+        try:
             return await under_way.answer()
+        except BaseException as error:  # whatever it is gets its record
+            under_way.failed(error)
+            raise
 
     def began(self, meter: Meter) -> None:
         """A request is under way from now on."""
@@ -237,31 +240,24 @@ class _Request:
         self._begun, self._has_answered = 0.0, False
         self._slots: list[str] = []
 
-    @contextlib.contextmanager
-    def recorded(self) -> Iterator[None]:
-        """Record whatever failure leaves this block, and let it go on."""
-        try:
-            yield
-        except GatewayError as error:
-            self._note_failure(error)
-            status: Status = "gateway_error" if error.kind.fault is errors.Fault.GATEWAY else "provider_error"
-            self._record(status, self._told.status or error.status, error_code=error.code)
-            raise
-        except asyncio.CancelledError as error:
-            if CLIENT_GONE in error.args or not any("shutdown" in str(word) for word in error.args):
-                self._record("client_closed", self._told.status or CLIENT_CLOSED_STATUS)
-            else:  # the server's word when the time to finish is over
-                self._record("gateway_error", self._told.status or 503, error_code=errors.DRAINING.code)
-            raise
-        except GeneratorExit:
-            if self._ended == "client_closed":
-                self._record("client_closed", self._told.status or CLIENT_CLOSED_STATUS)
-            else:
-                self._record(self._ended, self._told.status or 500, error_code=_FAULT)
-            raise
-        except BaseException:  # a fault of ours: the server answers 500 and logs it; here it only gets its record
-            self._record("gateway_error", self._told.status or 500, error_code=_FAULT)
-            raise
+    def failed(self, error: BaseException) -> None:
+        """Record a failure of whatever kind, which the caller lets go on."""
+        told = self._told.status
+        match error:
+            case GatewayError():
+                self._note_failure(error)
+                status: Status = "gateway_error" if error.kind.fault is errors.Fault.GATEWAY else "provider_error"
+                self._record(status, told or error.status, error_code=error.code)
+            case asyncio.CancelledError() if CLIENT_GONE in error.args or not _is_shutdown(error):
+                self._record("client_closed", told or CLIENT_CLOSED_STATUS)
+            case asyncio.CancelledError():
+                self._record("gateway_error", told or 503, error_code=errors.DRAINING.code)
+            case GeneratorExit() if self._ended == "client_closed":
+                self._record("client_closed", told or CLIENT_CLOSED_STATUS)
+            case GeneratorExit():
+                self._record(self._ended, told or 500, error_code=_FAULT)
+            case _:  # a fault of ours: the server answers 500 and logs it; here it only gets its record
+                self._record("gateway_error", told or 500, error_code=_FAULT)
 
     async def answer(self) -> WholeReply | StreamReply:
         """Ask one target after the other, until one answers or nothing is left to be tried."""
@@ -374,21 +370,22 @@ class _Request:
                     self._ended = end
                     await events.aclose()
                 if not self._recorded:  # not even its first event was read
-                    failure = end if isinstance(end, GatewayError) else GeneratorExit()
-                    with contextlib.suppress(GatewayError, GeneratorExit), self.recorded():
-                        raise failure
+                    self.failed(end if isinstance(end, GatewayError) else GeneratorExit())
             finally:
                 await opened.close(done=attempt.exchange.done)
 
         return StreamReply(attempt.target, attempt.dropped, events, close)
 
     async def _events(self, opened: OpenStream) -> AsyncGenerator[list[Event], None]:
-        with self.recorded():
+        try:
             yield opened.first
             async for events in opened.batches:
                 yield events
             self._ended_well()
             self._record("ok", 200)
+        except BaseException as error:  # whatever it is gets its record
+            self.failed(error)
+            raise
 
     # --- one attempt's beginning and end
 
@@ -427,7 +424,7 @@ class _Request:
         self._begun, self._has_answered = time.monotonic(), False
         self._meter.tries(offer)
         self._gateway.unpriced.note(offer.target.name, offer.price)
-        self._active = self._gateway.metrics.active.labels(offer.target.provider.name)
+        self._active = self._gateway.metrics.active_of(offer.target.provider.name)
         self._active.inc()
         return True
 
@@ -511,6 +508,11 @@ class _Request:
         rate = self._gateway.ended(self._meter, record, scopes)
         self._setup.uses.end()
         return record.cost_nanos, rate
+
+
+def _is_shutdown(error: asyncio.CancelledError) -> bool:
+    """Whether it is the server's word when the time to finish is over."""
+    return any("shutdown" in str(word) for word in error.args)
 
 
 def _filtered() -> GatewayError:

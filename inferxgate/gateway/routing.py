@@ -62,9 +62,12 @@ class Target:
     """Fields that are set in every request to it, whatever the client says."""
     circuits: Circuits = field(init=False, repr=False, compare=False)
     """What its health is kept by; made once, as every request asks for all of them more than once."""
+    name: str = field(init=False, repr=False, compare=False)
+    """``provider/model``."""
 
     def __post_init__(self) -> None:
         provider, model, credential = self.provider.name, self.model, self.provider.credential
+        object.__setattr__(self, "name", f"{provider}/{model}")
         object.__setattr__(
             self,
             "circuits",
@@ -74,10 +77,6 @@ class Target:
                 CircuitKey(provider, model, credential, "refused"),
             ),
         )
-
-    @property
-    def name(self) -> str:
-        return f"{self.provider.name}/{self.model}"
 
     @property
     def vendor_model(self) -> str | None:

@@ -88,10 +88,12 @@ class Selection:
 
     def ready_in(self, offer: Offer) -> float:
         """For how many seconds a target is left alone yet; 0: it may be asked."""
-        return self.health.wait_seconds(offer.target.circuits.own)
+        return self.health.wait_seconds(offer.target.circuits.own) if self.health.troubled else 0.0
 
     def is_aside(self, offer: Offer) -> bool:
         """Whether its credential is to be used only where nothing else is left."""
+        if not self.health.troubled:
+            return False
         _, credential, permission = offer.target.circuits
         return self.health.wait_seconds(credential) > 0 or self.health.wait_seconds(permission) > 0
 
@@ -101,13 +103,14 @@ class Selection:
 
     def enter(self, offer: Offer) -> bool:
         """Begin to ask it. False: somebody else has just begun the one attempt that a target on probation may have."""
-        target = offer.target
-        own, credential, permission = target.circuits
-        if self.health.enter(own) > 0:
-            return False
-        self.health.enter(credential)  # one that is set aside is asked all the same where it is the last
-        self.health.enter(permission)
-        self._busy[target.name] += 1
+        if self.health.troubled:
+            own, credential, permission = offer.target.circuits
+            if self.health.enter(own) > 0:
+                return False
+            self.health.enter(credential)  # one that is set aside is asked all the same where it is the last
+            self.health.enter(permission)
+        name = offer.target.name
+        self._busy[name] = self._busy.get(name, 0) + 1
         return True
 
     # --- how it ended; once for each time it was entered
@@ -115,14 +118,19 @@ class Selection:
     def left(self, offer: Offer) -> None:
         """It is no longer busy with this request."""
         name = offer.target.name
-        self._busy[name] -= 1
-        if not self._busy[name]:
+        left = self._busy[name] - 1
+        if left:
+            self._busy[name] = left
+        else:
             del self._busy[name]
 
     def succeeded(self, offer: Offer, *, begun: float, seconds: float, stream: bool) -> None:
         """It answered, after ``seconds``. ``begun``: by the monotonic clock."""
-        for key in offer.target.circuits:
-            self.health.succeeded(key, begun=begun)
+        if self.health.troubled:
+            for key in offer.target.circuits:
+                self.health.succeeded(key, begun=begun)
+        else:  # of the others nothing is counted, only closed
+            self.health.succeeded(offer.target.circuits.own, begun=begun)
         self._latencies.observe(offer.target.name, seconds, stream=stream)
 
     def failed(self, offer: Offer, error: GatewayError, *, begun: float, answered: bool = False) -> None:
@@ -150,6 +158,8 @@ class Selection:
 
     def abandoned(self, offer: Offer, *, begun: float) -> None:
         """Nothing is known of its end: the client left."""
+        if not self.health.troubled:
+            return
         for key in offer.target.circuits:
             self.health.abandoned(key, begun=begun)
 

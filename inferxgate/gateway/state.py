@@ -87,10 +87,12 @@ class Carried:
         """``targets``: all that the request may be sent to; ``providers``: all there are; ``recall``: the thoughts of a
         tool call of this caller; ``made_by``: who made what goes by a mark."""
         self._messages: Sequence[Json] = request.source.body["messages"]
+        self._targets = targets
         self._answers = [index for index, each in enumerate(self._messages) if each.get("role") == "assistant"]
         """Which of them are assistants': the others carry no state."""
+        if not self._answers:  # the beginning of a conversation: nothing of what follows is asked for
+            return
         self._own = request.source.dialect
-        self._targets = targets
         self._providers = providers
         self._found: dict[int, list[Opaque]] = {}
         self._recall = _once(recall)
@@ -100,7 +102,7 @@ class Carried:
 
     def rank(self) -> Rank | None:
         """Who should be asked first; None where there is no state, or only one target."""
-        if len(self._targets) == 1 and not self._targets[0].provider.other_keys:
+        if not self._answers or (len(self._targets) == 1 and not self._targets[0].provider.other_keys):
             return None
         for index in reversed(self._answers):
             message = self._messages[index]
@@ -117,6 +119,8 @@ class Carried:
 
         ``request``: the one whose state this is, whatever else was changed in it.
         """
+        if not self._answers:
+            return Fitted(request)
         verbatim = target.provider.row.dialect == self._own
         dropped: list[str] = []
         removed: list[int] = []

@@ -10,6 +10,7 @@ import hashlib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -118,6 +119,9 @@ class Row:
         return not self.key_variables
 
 
+_MOST_SIGNED = 100
+
+
 @dataclass(frozen=True, slots=True)
 class Provider:
     """One configured provider."""
@@ -151,10 +155,17 @@ class Provider:
     """Whether the credential is a token to be sent as ``Authorization: Bearer``, whatever the row says of keys."""
     credential: str = field(init=False)
     """What the credential goes by where it must not be seen: a short digest; empty where there is none."""
+    _whole_timeouts: Timeouts = field(init=False, repr=False, compare=False)
+    """For whole answers."""
+    _signed: dict[tuple[object, ...], Mapping[str, str]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+    """The headers of calls, by what they ask for: every request but the first of its kind has the same ones."""
 
     def __post_init__(self) -> None:
         digest = hashlib.blake2b(self.api_key.encode(), digest_size=6).hexdigest() if self.api_key else ""
         object.__setattr__(self, "credential", digest)
+        object.__setattr__(self, "_whole_timeouts", replace(self.timeouts, total_seconds=self.total_seconds))
 
     @property
     def listed_id(self) -> str | None:
@@ -174,17 +185,26 @@ class Provider:
 
     def request(self, call: Call, *, model: str, stream: bool) -> HttpRequest:
         """The signed request for one call."""
-        headers = {"accept": "text/event-stream" if stream else "application/json", **self.row.headers, **call.headers}
-        if self.api_key:
-            headers.update((bearer if self.bearer else self.row.authorize)(self.api_key))
-        headers.update(self.headers)
+        name = (stream, *call.headers.items())
+        headers = self._signed.get(name)
+        if headers is None:
+            if len(self._signed) >= _MOST_SIGNED:
+                self._signed.clear()
+            headers = self._signed[name] = MappingProxyType(self._headers(call, stream=stream))
         return HttpRequest(
             method="POST",
             url=self.row.url(self, Destination(model, stream)),
             headers=headers,
             body=call.body,
-            timeouts=self.timeouts if stream else self._whole_timeouts(),
+            timeouts=self.timeouts if stream else self._whole_timeouts,
         )
+
+    def _headers(self, call: Call, *, stream: bool) -> dict[str, str]:
+        headers = {"accept": "text/event-stream" if stream else "application/json", **self.row.headers, **call.headers}
+        if self.api_key:
+            headers.update((bearer if self.bearer else self.row.authorize)(self.api_key))
+        headers.update(self.headers)
+        return headers
 
     def list_request(self, after: str | None = None) -> HttpRequest:
         """The signed request for its own list of models, or for the page that comes ``after`` another.
@@ -204,10 +224,6 @@ class Provider:
         values = {self.api_key or "", *self.other_keys, *self.headers.values()}
         values |= {value.partition(" ")[2] for value in values}  # what follows "Bearer" or another scheme
         return tuple(sorted((value for value in values if len(value) >= 8), key=len, reverse=True))
-
-    def _whole_timeouts(self) -> Timeouts:
-        times = self.timeouts
-        return Timeouts(times.connect_seconds, times.first_byte_seconds, times.idle_seconds, self.total_seconds)
 
     def _list_timeouts(self) -> Timeouts:
         """For a page of a list of models: shorter than for answers, because no model has to think."""

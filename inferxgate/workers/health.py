@@ -93,6 +93,10 @@ class Health(Protocol):
     opening from news of its probe; without, every attempt of the worker that holds the probe is taken for it.
     """
 
+    @property
+    def troubled(self) -> bool:
+        """Whether there is any circuit. Without, nobody is held back, and only successes need to be told of."""
+
     def wait_seconds(self, key: CircuitKey) -> float:
         """0: it may be asked now; else for how long not. Looks only."""
 
@@ -349,6 +353,10 @@ class LocalHealth:
 
     def configure(self, policy: HealthPolicy) -> None:
         self._policy = policy
+
+    @property
+    def troubled(self) -> bool:
+        return bool(self._circuits)
 
     def wait_seconds(self, key: CircuitKey) -> float:
         circuit = self._circuits.get(key)

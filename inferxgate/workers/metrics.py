@@ -68,9 +68,10 @@ class _Series:
 class _Provider:
     """The children of one provider's metrics."""
 
-    __slots__ = ("overhead", "upstream")
+    __slots__ = ("active", "overhead", "upstream")
 
     def __init__(self, metrics: Metrics, provider: str) -> None:
+        self.active = metrics.active.labels(provider)
         self.upstream = metrics.upstream.labels(provider)
         self.overhead = metrics.overhead.labels(provider)
 
@@ -352,6 +353,10 @@ class Metrics:
         """All metrics of all workers in Prometheus' text format."""
         self._refresh_parts()
         return generate_latest(self._registry if self._files is None else self._files.registry())
+
+    def active_of(self, provider: str) -> Gauge:
+        """How many completions a provider is at."""
+        return self._provider(provider).active
 
     def _provider(self, name: str) -> _Provider:
         """Providers are those of the configuration, so their number needs no bound."""

@@ -77,6 +77,12 @@ class SharedHealth(LocalHealth):
         self._refresh()
         self.sync()
 
+    @property
+    def troubled(self) -> bool:
+        if self._promised[0] != self._seen:
+            self._refresh()
+        return bool(self._circuits)
+
     def wait_seconds(self, key: CircuitKey) -> float:
         if self._promised[0] != self._seen:
             self._refresh()
