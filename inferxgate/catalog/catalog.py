@@ -88,6 +88,7 @@ class Catalog:
         ``facts``: fields of ``Abilities``, and ``context_window``.
         """
         self._overrides = [(pattern, _override(said)) for pattern, said in (prices or {}).items()]
+        self._overridden: dict[str, Override | None] = {}
         self._facts = [*(facts or {}).items()]
         self._abilities: dict[tuple[str, str, str | None], Abilities] = {}
         self._list = price_list
@@ -124,7 +125,7 @@ class Catalog:
 
         ``package_id``: the provider's id in the price package, where its prices are those of the package.
         """
-        override = next((each for pattern, each in self._overrides if fnmatch.fnmatchcase(target, pattern)), None)
+        override = self._override_of(target)
         if package_id == NO_COST and (override is None or not override.whole):
             return FREE
         found = self._find(package_id, model) if package_id and model else None
@@ -137,6 +138,14 @@ class Catalog:
             published = _published(listed) if listed is not None else None
             self._priced[key] = self._price(published, override)
         return self._priced[key]
+
+    def _override_of(self, target: str) -> Override | None:
+        if target not in self._overridden:
+            if len(self._overridden) >= _MAX_CACHED:
+                self._overridden.clear()
+            fitting = (each for pattern, each in self._overrides if fnmatch.fnmatchcase(target, pattern))
+            self._overridden[target] = next(fitting, None)
+        return self._overridden[target]
 
     def _price(self, published: Published | None, override: Override | None) -> Price | None:
         if override is not None:

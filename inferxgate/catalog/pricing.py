@@ -88,10 +88,15 @@ class Price:
         The rates are those of the tier that the prompt reaches: of input for text, of images and of audio where these
         are dearer, and of the dearest kind for the answer (which may be all thought, speech or images).
         """
-        rates = self._rates(text_tokens + image_tokens + audio_tokens)
-        text, image, audio = rates[_INPUT], max(rates[_INPUT], rates[_IMAGE]), max(rates[_INPUT], rates[_AUDIO])
-        total = self._scaled_request + text_tokens * text + image_tokens * image + audio_tokens * audio
-        total += output_tokens * max(rates[kind] for kind in _OUTPUTS)
+        rates = self._scaled[0]
+        if len(self.tiers) > 1:
+            rates = self._rates(text_tokens + image_tokens + audio_tokens)
+        text = rates[_INPUT]
+        total = self._scaled_request + text_tokens * text + output_tokens * max(map(rates.__getitem__, _OUTPUTS))
+        if image_tokens:
+            total += image_tokens * max(text, rates[_IMAGE])
+        if audio_tokens:
+            total += audio_tokens * max(text, rates[_AUDIO])
         return -(-total // self._denominator)
 
     def discounted(self, discount: Dollars) -> Price:

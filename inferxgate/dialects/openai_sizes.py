@@ -86,9 +86,12 @@ def measure(body: Mapping[str, Any]) -> PromptSize:
 
 def most_output_tokens(body: Mapping[str, Any]) -> int | None:
     """Tokens of the answer that the request asks for at most, all choices together; None where it does not say."""
-    most = [body.get(name) for name in ("max_completion_tokens", "max_tokens")]
-    said = [number for number in most if isinstance(number, int) and not isinstance(number, bool) and number > 0]
-    return max(said) * choices(body) if said else None
+    most = 0
+    for name in ("max_completion_tokens", "max_tokens"):
+        number = body.get(name)
+        if isinstance(number, int) and not isinstance(number, bool) and number > most:
+            most = number
+    return most * choices(body) if most else None
 
 
 def choices(body: Mapping[str, Any]) -> int:

@@ -121,7 +121,7 @@ def offers_of(setup: Setup, caller: Caller, request: ChatRequest, plan: Plan, si
         raise GatewayError(
             errors.MODEL_NOT_ALLOWED, f"This credential may not use the model '{request.model}'.", param="model"
         )
-    offers = tuple(_offer(setup, target, request, size) for target in targets)
+    offers = tuple([_offer(setup, target, request, size) for target in targets])
     if setup.policy.allow_unpriced or all(scope.budget_nanos is None for scope in caller.scopes):
         return offers
     priced = tuple(offer for offer in offers if offer.price is not None)
@@ -161,20 +161,20 @@ def _output_tokens(policy: Policy, target: Target, abilities: Abilities, request
 
 def claim_of(caller: Caller, request: ChatRequest, request_id: str, admitted: Admitted) -> Claim:
     """What the request may use at most, wherever it ends up, as far as any limit of its caller asks."""
-    size, offers = admitted.size, admitted.offers
-    said = openai_sizes.most_output_tokens(request.source.body)
-    tokens = size.likely_tokens + max(offer.output_tokens for offer in offers)
+    prompt, offers = admitted.size.likely_tokens, admitted.offers
     costs = [offer.worst_nanos for offer in offers]
     # Targets that refuse the content charge for it all the same, each one that such a request goes on from.
     cost_nanos = sum(costs) if "content_filter" in admitted.plan.fallback_on else max(costs)
+    tokens = min(prompt + max([offer.output_tokens for offer in offers]), _MOST_TOKENS)
+    # Nobody asked for that much: what the minute has left will do, where it is enough for the prompt.
+    spare = tokens - prompt if openai_sizes.most_output_tokens(request.source.body) is None else 0
     return Claim(
         id=admitted.record_id,
         at_ms=admitted.started_at_ms,
-        tokens=min(tokens, _MOST_TOKENS),
+        tokens=tokens,
         cost_nanos=min(cost_nanos, _MOST_NANOS),
         lost=_lost(caller, request, request_id, admitted),
-        # Nobody asked for that much: what the minute has left will do, where it is enough for the prompt.
-        spare_tokens=min(tokens, _MOST_TOKENS) - size.likely_tokens if said is None else 0,
+        spare_tokens=spare,
     )
 
 

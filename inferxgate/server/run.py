@@ -199,6 +199,7 @@ async def _serve(
     """
     async with contextlib.AsyncExitStack() as stack:
         loaded = prepared.loaded
+        stack.callback(metrics.tell)
         runtime = await stack.enter_async_context(open_runtime(loaded, metrics, prepared=prepared))
         threads = Threads()
         stack.callback(threads.close)

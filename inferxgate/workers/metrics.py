@@ -4,12 +4,16 @@ Names beginning with ``llm_gateway_`` are those of earlier releases of InferXgat
 choose model names, so the number of models with labels of their own is bounded, and no label names a key or a user.
 
 A gateway of one process counts in its memory. Of several, each counts in files that all of them can read, and whichever
-is asked adds them up (``metrics_files``).
+is asked adds them up (``metrics_files``). What every request moves is first added up in plain numbers and told to the
+package a few times a second: a worker that is killed takes the metrics of its last moment with it (no usage record).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import threading
+import time
+from bisect import bisect_left
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from prometheus_client import (
@@ -28,7 +32,7 @@ from inferxgate.errors import StoreCause
 from inferxgate.workers.metrics_files import MetricsFiles, own_values
 
 if TYPE_CHECKING:
-    from inferxgate.store.records import UsageRecord
+    from inferxgate.store.records import Status, UsageRecord
 
 # They are a second series for each counter and histogram, which nobody reads.
 disable_created_metrics()  # type: ignore[no-untyped-call]  # the package has not annotated it
@@ -39,6 +43,8 @@ _HTTP_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 
 _OVERHEAD_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5)
 _MAX_MODELS = 200
 """Models with a label of their own; the rest share ``other``."""
+_TELL_EVERY_SECONDS = 0.1
+"""How often, at most, what was counted is told to the package: each of its counters is a call, a lock and more."""
 _WHOLE = "*"
 """The label of what concerns all providers."""
 _MAX_MODEL_NAME = 100
@@ -48,32 +54,107 @@ Scope = Literal["key", "user"]
 Limit = Literal["requests", "tokens", "parallel", "budget"]
 
 
-class _Series:
-    """The children of one model's metrics, looked up once: label lookups are dear on the hot path."""
+class _Count:
+    """What one counter's child is to be told of."""
 
-    __slots__ = ("cost", "duration", "first_token", "labels", "requests", "tokens", "unpriced")
+    __slots__ = ("_child", "number")
+
+    def __init__(self, child: Counter) -> None:
+        self._child = child
+        self.number = 0
+
+    def tell(self) -> None:
+        self._child.inc(self.number)
+        self.number = 0
+
+
+class _Times:
+    """What one histogram's child is to be told of: counted here at a fraction of the package's price."""
+
+    __slots__ = ("_bounds", "_child", "_counts", "_seconds")
+
+    def __init__(self, child: Histogram, bounds: Sequence[float]) -> None:
+        """``bounds`` are the child's own."""
+        self._child = child
+        self._bounds = bounds
+        self._counts = [0] * (len(bounds) + 1)
+        self._seconds = 0.0
+
+    def observe(self, seconds: float) -> None:
+        self._counts[bisect_left(self._bounds, seconds)] += 1
+        self._seconds += seconds
+
+    def tell(self) -> None:
+        for bucket, count in zip(self._child._buckets, self._counts, strict=True):
+            if count:
+                bucket.inc(count)
+        self._child._sum.inc(self._seconds)
+        self._counts = [0] * len(self._counts)
+        self._seconds = 0.0
+
+
+class _Series:
+    """What one model's metrics are to be told of. Children are looked up once: that is dear on the hot path."""
+
+    __slots__ = (
+        *("_cost", "_cost_nanos", "_duration", "_first_token", "_labels", "_metrics"),
+        *("_requests", "_tokens", "_unpriced"),
+    )
 
     def __init__(self, metrics: Metrics, model: str, provider: str) -> None:
-        self.labels = model, provider
-        self.requests: dict[str, Counter] = {}
-        self.tokens = {
-            bucket: metrics.tokens.labels(model, provider, bucket.removesuffix("_tokens")) for bucket in BUCKETS
+        self._metrics = metrics
+        self._labels = model, provider
+        self._requests: dict[Status, _Count] = {}
+        self._tokens = {
+            bucket: _Count(metrics.tokens.labels(model, provider, bucket.removesuffix("_tokens"))) for bucket in BUCKETS
         }
-        self.cost = metrics.cost.labels(model, provider)
-        self.unpriced = metrics.unpriced.labels(model, provider)
-        self.duration = metrics.duration.labels(model, provider)
-        self.first_token = metrics.first_token.labels(model, provider)
+        self._unpriced = _Count(metrics.unpriced.labels(model, provider))
+        self._duration = _Times(metrics.duration.labels(model, provider), _DURATION_BUCKETS)
+        self._first_token = _Times(metrics.first_token.labels(model, provider), _DURATION_BUCKETS)
+        self._cost = metrics.cost.labels(model, provider)
+        self._cost_nanos = 0
+
+    def count(self, record: UsageRecord) -> None:
+        requests = self._requests.get(record.status)
+        if requests is None:
+            child = self._metrics.requests.labels(*self._labels, record.status)
+            requests = self._requests[record.status] = _Count(child)
+        requests.number += 1
+        usage = record.usage
+        for bucket, tokens in self._tokens.items():
+            tokens.number += getattr(usage, bucket)
+        if record.cost_nanos is None:
+            self._unpriced.number += 1
+        else:
+            self._cost_nanos += record.cost_nanos
+        self._duration.observe(record.duration_ms / 1000)
+        if record.first_token_ms is not None:
+            self._first_token.observe(record.first_token_ms / 1000)
+
+    def tell(self) -> None:
+        for count in (*self._requests.values(), *self._tokens.values(), self._unpriced):
+            if count.number:
+                count.tell()
+        if self._cost_nanos:
+            self._cost.inc(self._cost_nanos / NANOS_PER_DOLLAR)
+            self._cost_nanos = 0
+        self._duration.tell()
+        self._first_token.tell()
 
 
 class _Provider:
-    """The children of one provider's metrics."""
+    """What one provider's metrics are to be told of, and the gauge."""
 
     __slots__ = ("active", "overhead", "upstream")
 
     def __init__(self, metrics: Metrics, provider: str) -> None:
         self.active = metrics.active.labels(provider)
-        self.upstream = metrics.upstream.labels(provider)
-        self.overhead = metrics.overhead.labels(provider)
+        self.upstream = _Times(metrics.upstream.labels(provider), _DURATION_BUCKETS)
+        self.overhead = _Times(metrics.overhead.labels(provider), _OVERHEAD_BUCKETS)
+
+    def tell(self) -> None:
+        self.upstream.tell()
+        self.overhead.tell()
 
 
 class Metrics:
@@ -93,8 +174,12 @@ class Metrics:
         self._make_those_of_the_server()
         self._series: dict[tuple[str, str], _Series] = {}
         self._providers: dict[str, _Provider] = {}
-        self._http: dict[tuple[str, str, int], Counter] = {}
-        self._http_times: dict[str, Histogram] = {}
+        self._http: dict[tuple[str, str, int], _Count] = {}
+        self._http_times: dict[str, _Times] = {}
+        self._untold: set[_Count | _Times | _Series | _Provider] = set()
+        self._telling = threading.Lock()
+        """Held around what has not been told: another thread may ask for it, and the ledger's counts what was lost."""
+        self._next_telling = 0.0
         self._failures: dict[tuple[str, str], Counter] = {}
         self._waiting: tuple[Callable[[], float], Callable[[], float]] | None = None
         self._queue: Callable[[], Mapping[str, int]] | None = None
@@ -254,6 +339,7 @@ class Metrics:
 
         To be called about once a second, by the thread in which requests are handled.
         """
+        self.tell()
         self._refresh_parts()
         if self._queue is not None:
             waiting = {name or _WHOLE: number for name, number in self._queue().items()}
@@ -314,43 +400,56 @@ class Metrics:
         ``waited_seconds`` were spent waiting for the provider; None where it was not asked. ``total_seconds`` is the
         record's duration without its rounding to milliseconds, for the difference of the two.
         """
-        series = self._series_of(record.model, record.provider)
-        counter = series.requests.get(record.status)
-        if counter is None:
-            counter = series.requests[record.status] = self.requests.labels(*series.labels, record.status)
-        counter.inc()
-        for bucket in BUCKETS:
-            if count := getattr(record.usage, bucket):
-                series.tokens[bucket].inc(count)
-        if record.cost_nanos is None:
-            series.unpriced.inc()
-        elif record.cost_nanos:
-            series.cost.inc(record.cost_nanos / NANOS_PER_DOLLAR)
-        series.duration.observe(record.duration_ms / 1000)
-        if record.first_token_ms is not None:
-            series.first_token.observe(record.first_token_ms / 1000)
-        if waited_seconds is not None:
-            total = record.duration_ms / 1000 if total_seconds is None else total_seconds
-            provider = self._provider(record.provider)
-            provider.upstream.observe(waited_seconds)
-            provider.overhead.observe(max(0.0, total - waited_seconds))
+        with self._telling:
+            series = self._series_of(record.model, record.provider)
+            series.count(record)
+            self._untold.add(series)
+            if waited_seconds is not None:
+                total = record.duration_ms / 1000 if total_seconds is None else total_seconds
+                provider = self._provider(record.provider)
+                provider.upstream.observe(waited_seconds)
+                provider.overhead.observe(max(0.0, total - waited_seconds))
+                self._untold.add(provider)
+            self._tell_now_and_then()
 
     def http_request(self, route: str, method: str, status: int, seconds: float) -> None:
         """Count one HTTP answer; ``route`` is a route's pattern or ``other``, ``method`` a known one or ``other``."""
         key = (route, method, status)
-        counter = self._http.get(key)
-        if counter is None:
-            if not self._have_room():
-                return
-            counter = self._http[key] = self._http_requests.labels(route, method, str(status))
-        counter.inc()
-        times = self._http_times.get(route)
-        if times is None:
-            times = self._http_times[route] = self._http_duration.labels(route)
-        times.observe(seconds)
+        with self._telling:
+            count = self._http.get(key)
+            if count is None:
+                if not self._have_room():
+                    return
+                count = self._http[key] = _Count(self._http_requests.labels(route, method, str(status)))
+            count.number += 1
+            times = self._http_times.get(route)
+            if times is None:
+                times = self._http_times[route] = _Times(self._http_duration.labels(route), _HTTP_BUCKETS)
+            times.observe(seconds)
+            self._untold.update((count, times))
+            self._tell_now_and_then()
+
+    def _tell_now_and_then(self) -> None:
+        """Keep what other workers are asked for up to date; the lock is held."""
+        now = time.monotonic()
+        if now >= self._next_telling:
+            self._next_telling = now + _TELL_EVERY_SECONDS
+            self._tell()
+
+    def _tell(self) -> None:
+        """Tell the package what was counted since the last time; the lock is held."""
+        for each in self._untold:
+            each.tell()
+        self._untold.clear()
+
+    def tell(self) -> None:
+        """Let the other workers know of everything that was counted until now; to be called before the process ends."""
+        with self._telling:
+            self._tell()
 
     def render(self) -> bytes:
-        """All metrics of all workers in Prometheus' text format."""
+        """All metrics of all workers in Prometheus' text format; of the others, maybe without their last second."""
+        self.tell()
         self._refresh_parts()
         return generate_latest(self._registry if self._files is None else self._files.registry())
 

@@ -45,6 +45,8 @@ _SEPARATOR = b"\0"
 _COUNTED = b"counted"
 _SWEEP_EVERY_SECONDS = 60.0
 _SWEPT_AT_ONCE = 200
+_SAME_SECONDS = 5e-7
+"""What sums of floats may be above the whole second that they mean."""
 
 _Counted: TypeAlias = tuple[ScopeKind, str, int | None, int | None, BudgetPeriod]
 """Where a claim was counted: the scope, its place in that one's log, where one is kept, and its budget."""
@@ -338,7 +340,8 @@ class _State:
 
 def _rate_state(scope: Scope, count: int, grows_at_s: float) -> RateState:
     most = scope.requests_per_minute
-    return RateState(most, max(0, most - count), math.ceil(round(grows_at_s, 6)))
+    remaining = most - count
+    return RateState(most, max(0, remaining), math.ceil(grows_at_s - _SAME_SECONDS))
 
 
 @lru_cache(maxsize=4096)

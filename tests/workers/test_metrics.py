@@ -199,7 +199,7 @@ def test_one_worker_counts_in_memory_whatever_the_environment_says(tmp_path: Pat
 
 
 def test_the_sum_is_that_of_all_workers_and_outlives_them(tmp_path: Path) -> None:
-    count = "for _ in range({times}): metrics.completed(RECORD, 1.0, total_seconds=1.5)\n"
+    count = "for _ in range({times}): metrics.completed(RECORD, 1.0, total_seconds=1.5)\nmetrics.tell()\n"
     life = count + "metrics.active.labels('openai').inc(); metrics.store_failed('store', 'locked'); "
     life += "metrics.limit_hit('key', 'tokens')\n"
     worker(tmp_path, 1, life.format(times=3))
