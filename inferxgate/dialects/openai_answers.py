@@ -46,6 +46,8 @@ from inferxgate.dialects.protocol import Event
 from inferxgate.framing.sse import build_event
 
 DONE = b"data: [DONE]\n\n"
+_TEXT = b'"content":'
+_NO_TEXT = b'"content":""'
 
 Json = dict[str, Any]
 
@@ -206,6 +208,8 @@ class StreamBuilder:
         self._seals: dict[int, TextSeal] = {}
         """Signatures of translated texts: the last is the true one, and whoever joins deltas would string them all."""
         self._usage_event: Json | None = None
+        self._frames: dict[int, tuple[str, str, bytes, bytes]] = {}
+        """By choice, what stands before and after a text, for the answer's id and model."""
 
     def build(self, event: Event) -> bytes:
         """The bytes for one event, possibly none."""
@@ -238,6 +242,8 @@ class StreamBuilder:
         return build_event(_without_usage(body))
 
     def _translated(self, chunk: Chunk) -> bytes:
+        if isinstance(chunk, TextDelta) and chunk.choice in self._begun:
+            return self._text(chunk)
         match chunk:
             case Start():
                 self._base["id"] = chunk.id or self._base["id"]
@@ -254,6 +260,15 @@ class StreamBuilder:
                 return b""
             case _:
                 return self._choice(chunk.choice, chunk, None)
+
+    def _text(self, chunk: TextDelta) -> bytes:
+        """What nearly every event is, written around its text without being put together each time."""
+        frame = self._frames.get(chunk.choice)
+        if frame is None or frame[0] is not self._base["id"] or frame[1] is not self._base["model"]:
+            choice = {"index": chunk.choice, "delta": {"content": ""}, "logprobs": None, "finish_reason": None}
+            before, _, after = build_event(orjson.dumps({**self._base, "choices": [choice]})).rpartition(_NO_TEXT)
+            frame = self._frames[chunk.choice] = (self._base["id"], self._base["model"], before, after)
+        return b"".join((frame[2], _TEXT, orjson.dumps(chunk.text), frame[3]))
 
     def _choice(self, index: int, piece: Piece | None, reason: str | None) -> bytes:
         delta: Json = {}

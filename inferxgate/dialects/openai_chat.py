@@ -10,7 +10,7 @@ Sources for names and shapes: the type definitions of the ``openai`` Python pack
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -367,7 +367,7 @@ class StreamParser:
         if data.startswith(b"[DONE]"):
             self.done = True
             return None
-        if not data.strip():
+        if not data or data.isspace():
             return None
         body = _loads(data)
         if not isinstance(body, dict):
@@ -389,20 +389,28 @@ class StreamParser:
             for position, choice in enumerate(choices):
                 if isinstance(choice, dict):
                     chunks += self._choice_chunks(_integer(choice.get("index"), position), choice)
-        usage = usage_of(body)
+        usage = usage_of(body) if body.get("usage") or "x_groq" in body else None
         if usage is not None:
             chunks.append(UsageReport(usage))
         return tuple(chunks)
 
-    def _choice_chunks(self, index: int, choice: Mapping[str, Any]) -> Iterator[Chunk]:
-        delta = choice.get("delta")
+    def _choice_chunks(self, index: int, choice: Mapping[str, Any]) -> Iterable[Chunk]:
+        delta, reason = choice.get("delta"), choice.get("finish_reason")
+        said: Iterable[Chunk] = ()
         if isinstance(delta, dict):
             self._open.add(index)
-            yield from _message_chunks(index, delta)
-        reason = choice.get("finish_reason")
+            text = delta.get("content")
+            if isinstance(text, str) and delta.keys() <= _PLAIN_DELTA:  # as nearly every event
+                said = (TextDelta(index, text),) if text else ()
+            else:
+                said = _message_chunks(index, delta)
         if isinstance(reason, str) and reason:
             self._finished.add(index)
-            yield Finish(index, reason)
+            return (*said, Finish(index, reason))
+        return said
+
+
+_PLAIN_DELTA = frozenset({"content", "role"})
 
 
 # --- errors -------------------------------------------------------------------------------------------------------

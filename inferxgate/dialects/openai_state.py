@@ -26,6 +26,8 @@ _CARRIERS = frozenset(
     }
 )  # fmt: skip
 _SIGNED = frozenset({"extra_content", "provider_specific_fields"})
+_PLAIN = frozenset({"role", "content", "refusal"})
+"""What most answers and nearly all events consist of, and where there is no state."""
 _THOUGHTS = frozenset({"thinking", "redacted_thinking"})
 
 
@@ -95,7 +97,7 @@ def words_of_answer(body: Json) -> Iterator[str]:
     for choice in choices if isinstance(choices, list) else ():
         if isinstance(choice, dict):
             message = choice.get("message") or choice.get("delta")
-            if isinstance(message, dict):
+            if isinstance(message, dict) and not (message.keys() <= _PLAIN and isinstance(message.get("content"), str)):
                 yield from (each.word for each in opaque(message))
 
 

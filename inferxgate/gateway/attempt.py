@@ -100,7 +100,7 @@ class Attempt:
         """Ask, and wait for the first event that the client is told of. Raises for streams that fail before it."""
         response = await self._send(await self._written())
         try:
-            data = self._meter.timed(response.chunks())
+            data = response.chunks()
             batches = self._batches(data)
             try:
                 async with asyncio.timeout_at(response.begin_by):
@@ -172,9 +172,20 @@ class Attempt:
 
     async def _batches(self, data: AsyncIterator[bytes]) -> AsyncIterator[list[Event]]:
         """The events of each read that brought any; raises ``GatewayError`` where the stream fails."""
-        exchange = self.exchange
+        exchange, meter = self.exchange, self._meter
         beginning = b""
-        async for piece in self._until_complete(data):
+        while True:
+            began = time.monotonic()
+            try:
+                piece = await anext(data, None)
+            except GatewayError:
+                if not exchange.complete:
+                    raise
+                piece = None  # it broke off after the answer was finished: nothing is missing
+            finally:
+                meter.waited_since(began)
+            if piece is None:
+                break
             if not beginning:
                 beginning = piece.lstrip()
                 if exchange.is_document(beginning):
@@ -192,18 +203,10 @@ class Attempt:
         if exchange.failure is not None:
             raise exchange.failure
 
-    async def _until_complete(self, data: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """The pieces of a body. Where it breaks off after the answer was finished, nothing is missing."""
-        try:
-            async for piece in data:
-                yield piece
-        except GatewayError:
-            if not self.exchange.complete:
-                raise
-
     def _observed(self, events: list[Event]) -> list[Event]:
         for event in events:
-            self._observe(event.chunks)
+            if event.chunks:
+                self._observe(event.chunks)
         return events
 
     def _observe(self, chunks: Sequence[Chunk]) -> None:

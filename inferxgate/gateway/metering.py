@@ -7,7 +7,7 @@ nothing for an answer that says something, tokens are estimated at four UTF-8 by
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 
 from inferxgate.accounts.callers import Caller
 from inferxgate.canonical.chat import ChatRequest, Chunk, ReasoningDelta, RefusalDelta, TextDelta, ToolCallDelta
@@ -83,18 +83,6 @@ class Meter:
     def waited_since(self, began: float) -> None:
         """The time since ``began``, by the monotonic clock, was spent waiting for the provider."""
         self.waited_seconds += time.monotonic() - began
-
-    async def timed(self, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """The pieces of a body; the time until each comes is spent waiting for the provider."""
-        while True:
-            began = time.monotonic()
-            try:
-                piece = await anext(pieces)
-            except StopAsyncIteration:
-                return
-            finally:
-                self.waited_seconds += time.monotonic() - began
-            yield piece
 
     @property
     def seconds(self) -> float:

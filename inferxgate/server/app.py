@@ -38,6 +38,7 @@ from inferxgate.errors import (
     StoreUnavailable,
 )
 from inferxgate.server.bodies import ClientGone, parse_body, read_json
+from inferxgate.server.cycle import connection_of
 from inferxgate.server.endpoints import Call, Endpoint, Parts, Who, check_allowed
 from inferxgate.server.identity import Identity
 from inferxgate.server.logs import RequestLine, log_request
@@ -123,25 +124,15 @@ class Door:
         begin = time.monotonic()
         headers = scope["headers"]
         request_id = _own_request_id(headers) or f"req_{self._id_base}{next(self._id_count):010x}"
-        state = scope.setdefault("state", {})
+        state = scope["state"]
         state["request_id"] = request_id
-        status = _CLIENT_LEFT
-        size = 0
-
-        async def send_on(message: Message) -> None:
-            nonlocal status, size
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                state["started"] = True
-                message["headers"] = [*message["headers"], *self._headers(request_id, state, headers)]
-            else:
-                size += len(message.get("body", b""))
-            await send(message)
-
+        connection = connection_of(scope)
+        connection.further_headers = lambda: self._headers(request_id, state, headers)
         try:
-            await self._app(scope, receive, send_on)
+            await self._app(scope, receive, send)
         finally:
             seconds = time.monotonic() - begin
+            status = connection.status or _CLIENT_LEFT
             method = scope["method"]
             caller: Caller | None = state.get("caller")
             error: GatewayError | None = state.get("error")
@@ -156,7 +147,7 @@ class Door:
                     path=scope["path"],
                     status=status,
                     duration_ms=round(seconds * 1000, 1),
-                    bytes=size,
+                    bytes=connection.body_bytes,
                     key_id=caller.key_id if caller else None,
                     user_id=caller.user_id if caller else None,
                     target=state.get("target") or (error.target if error else None),
@@ -216,7 +207,7 @@ class Shield:
             scope["state"]["error"] = error
         if error is None:
             return
-        if scope["state"].get("started"):
+        if connection_of(scope).status:
             # The status is out, and nothing can be taken back: the server closes the connection, which the client
             # sees as an answer cut short.
             log.warning("request %s was cut short: %s", scope["state"]["request_id"], error.message)
@@ -248,7 +239,7 @@ class Shield:
         except ClientGone:
             return None
         except asyncio.CancelledError:
-            if not scope["state"].get("started"):  # only the end of a shutdown cancels a request
+            if not connection_of(scope).status:  # only the end of a shutdown cancels a request
                 status, headers, content = error_response(_draining(), scope["state"]["request_id"])
                 await send(start_message(status, headers, len(content)))
                 await send({"type": "http.response.body", "body": content})

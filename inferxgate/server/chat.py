@@ -157,7 +157,9 @@ class _StreamAnswer:
             created_s=int(time.time()),
             model=request.model,
         )
-        self._writing = asyncio.Lock()  # the timer's comment never lands within what the relay is writing
+        self._beginning = asyncio.Lock()  # the relay and the timer may both want to begin the answer
+        self._busy = False
+        """Whether the relay is writing, so that there is no silence to be broken."""
         self._loop = asyncio.get_running_loop()
         self._keepalive_seconds = keepalive_seconds
         self._last_write = self._loop.time()
@@ -206,35 +208,40 @@ class _StreamAnswer:
             self._comment.cancel()
 
     async def _write(self, data: bytes, *, reply: StreamReply | None = None, last: bool = False) -> None:
-        async with self._writing:
-            if not self.started:
-                await self._start(reply)
-            await self._send({"type": "http.response.body", "body": data, "more_body": not last})
-            self._last_write = self._loop.time()
-            self._ended = last
+        """Send a piece. Each is whole events and is handed over in one go, so nothing lands in the midst of one."""
+        self._busy = True
+        if not self.told.status or self._beginning.locked():
+            await self._start(reply)
+        if last and self._comment is not None:
+            self._comment.cancel()  # one that waits for a slow reader would come after the end
+        await self._send({"type": "http.response.body", "body": data, "more_body": not last})
+        self._last_write = self._loop.time()
+        self._busy, self._ended = False, last
 
     async def _start(self, reply: StreamReply | None) -> None:
-        headers = list(_STREAM_HEADERS)
-        if reply is not None:
-            headers += _served_headers(reply)
-        self.told.status = 200
-        await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+        async with self._beginning:
+            if self.told.status:
+                return
+            headers = list(_STREAM_HEADERS)
+            if reply is not None:
+                headers += _served_headers(reply)
+            self.told.status = 200
+            await self._send({"type": "http.response.start", "status": 200, "headers": headers})
 
     def _tick(self) -> None:
         """Comment if there was silence; come back when there next may have been."""
         silence = self._loop.time() - self._last_write
-        if silence >= self._keepalive_seconds and not self._writing.locked():
+        writing = self._busy or (self._comment is not None and not self._comment.done())
+        if silence >= self._keepalive_seconds and not writing:
             self._comment = self._loop.create_task(self._write_comment())
             silence = 0.0
         remaining = max(self._keepalive_seconds - silence, 0.05)
         self._timer = self._loop.call_later(remaining, self._tick)
 
     async def _write_comment(self) -> None:
-        async with self._writing:
-            if self._ended:
-                return
-            if not self.started:
-                await self._start(None)
+        if not self.told.status:
+            await self._start(None)
+        if not self._ended:
             await self._send({"type": "http.response.body", "body": _COMMENT, "more_body": True})
             self._last_write = self._loop.time()
 

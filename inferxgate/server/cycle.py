@@ -1,9 +1,11 @@
 """One request and its answer on a connection: uvicorn's cycle, with the head and the body in one write.
 
-Three things are ours. The head of an answer waits for the first bytes of its body, which come at once from everything
+Some things are ours. The head of an answer waits for the first bytes of its body, which come at once from everything
 in here, so that both go out together. Header names are taken to be in lower case and are not searched one by one for
-what cannot stand in them: the head as a whole is. And whoever serves a request can have itself called when the client
-leaves (``on_leaving``), which costs nothing, where a task that waits for it costs as much as parsing the request.
+what cannot stand in them: the head as a whole is. Whoever serves a request can have itself called when the client
+leaves (``on_leaving``), which costs nothing, where a task that waits for it costs as much as parsing the request. And
+the outermost layer adds its headers, and reads what was sent, here (``further_headers``, ``status``, ``body_bytes``): a
+function around ``send`` would be called for every piece of every stream.
 """
 
 from __future__ import annotations
@@ -12,6 +14,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol, cast
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
+
+from inferxgate.server.responses import Headers
 
 if TYPE_CHECKING:
     from starlette.types import Scope
@@ -29,6 +33,12 @@ class Connection(Protocol):
     """Whether it has ended already."""
     on_leaving: Callable[[], None] | None
     """Called once if the connection ends before the answer has."""
+    further_headers: Callable[[], Headers] | None
+    """Asked, when the answer begins, for the headers that every answer has."""
+    status: int
+    """Of the answer; 0 before it has begun."""
+    body_bytes: int
+    """How much of the answer's body was sent."""
 
 
 def connection_of(scope: Scope) -> Connection:
@@ -40,6 +50,9 @@ class Cycle(RequestResponseCycle):
     """The cycle of one request."""
 
     on_leaving: Callable[[], None] | None = None
+    further_headers: Callable[[], Headers] | None = None
+    status = 0
+    body_bytes = 0
     _head: bytes = b""
     """What of the answer's head has not gone out yet."""
     _plain = False
@@ -56,7 +69,11 @@ class Cycle(RequestResponseCycle):
                 raise RuntimeError("the answer has begun already")
             self.response_started = True
             self.waiting_for_100_continue = False
-            self._head = self._build_head(message["status"], list(message.get("headers", ())))
+            headers = list(message.get("headers", ()))
+            if self.further_headers is not None:
+                headers += self.further_headers()
+            self.status = message["status"]
+            self._head = self._build_head(self.status, headers)
         elif message["type"] == "http.response.body" and self.response_started and not self.response_complete:
             self._write(message.get("body", b""), last=not message.get("more_body", False))
         else:
@@ -72,7 +89,7 @@ class Cycle(RequestResponseCycle):
         if on_leaving is not None:
             on_leaving()
 
-    def _build_head(self, status: int, headers: list[tuple[bytes, bytes]]) -> bytes:
+    def _build_head(self, status: int, headers: Headers) -> bytes:
         lines = [STATUS_LINE[status]]
         length: int | None = None
         closes = False
@@ -102,6 +119,7 @@ class Cycle(RequestResponseCycle):
 
     def _write(self, body: bytes, *, last: bool) -> None:
         head, self._head = self._head, b""
+        self.body_bytes += len(body)
         if self.chunked_encoding:
             framed = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
             self.transport.write(head + framed + b"0\r\n\r\n" if last else head + framed)
