@@ -7,14 +7,16 @@ client used, and the dialect of that provider picks it up; nothing is invented a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal
+
+from inferxgate.values import value
 
 Role = Literal["system", "user", "assistant"]
 """``developer`` messages are system messages."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class CacheMark:
     """Everything up to here may be cached by the provider."""
 
@@ -22,13 +24,13 @@ class CacheMark:
     """``5m`` or ``1h``; None: the provider's default."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Text:
     text: str
     cache: CacheMark | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Bytes:
     """Media that came with the request."""
 
@@ -37,14 +39,14 @@ class Bytes:
     """The data as the client sent it: base64, not decoded."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Url:
     """Media that somebody else has; never fetched unless the operator allows it."""
 
     url: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class FileId:
     """A file that was uploaded to the provider."""
 
@@ -54,7 +56,7 @@ class FileId:
 MediaSource = Bytes | Url | FileId
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Image:
     source: MediaSource
     detail: str | None = None
@@ -63,12 +65,12 @@ class Image:
     """Gemini's ``thoughtSignature`` of an image that the model made."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Audio:
     source: Bytes
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Document:
     """A PDF or another file."""
 
@@ -83,7 +85,7 @@ class Document:
     """Whether the answer is to cite it. None: the provider's default."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Reasoning:
     """What the model thought, as its provider wants it back: unchanged, with its signature.
 
@@ -99,7 +101,7 @@ class Reasoning:
     """Gemini's; never empty."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ToolUse:
     """A call that the model made."""
 
@@ -112,7 +114,7 @@ class ToolUse:
     cache: CacheMark | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ToolResult:
     """What a call came to. Stands in a user message, in the order in which the client gave the results."""
 
@@ -124,7 +126,7 @@ class ToolResult:
     cache: CacheMark | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ServerBlock:
     """What a tool that Anthropic ran itself was asked, or what it found; stands among the parts where it stood."""
 
@@ -132,7 +134,7 @@ class ServerBlock:
     """As the API spells it."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Refused:
     """An earlier answer in which the model declined."""
 
@@ -142,7 +144,7 @@ class Refused:
 Part = Text | Image | Audio | Document | Reasoning | ToolUse | ToolResult | ServerBlock | Refused
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Message:
     role: Role
     parts: tuple[Part, ...]
@@ -151,7 +153,7 @@ class Message:
     """Gemini's ``thoughtSignature`` of an assistant's text."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Tool:
     name: str
     description: str | None
@@ -161,7 +163,7 @@ class Tool:
     cache: CacheMark | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ToolChoice:
     """Which tools the model may or must call."""
 
@@ -172,7 +174,7 @@ class ToolChoice:
     """For ``allowed``: whether one of them must be called."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ResponseFormat:
     """The form that the answer's text must have."""
 
@@ -182,7 +184,7 @@ class ResponseFormat:
     strict: bool | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Conversation:
     """One chat request, whole."""
 

@@ -9,10 +9,11 @@ reads, and in those of hosts that speak this dialect themselves: ``reasoning_det
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
+
+from inferxgate.values import value
 
 Json = Mapping[str, Any]
 Path = tuple[str | int, ...]
@@ -31,7 +32,7 @@ _PLAIN = frozenset({"role", "content", "refusal"})
 _THOUGHTS = frozenset({"thinking", "redacted_thinking"})
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Opaque:
     """A piece of state in a message."""
 
