@@ -29,9 +29,10 @@ from inferxgate import errors
 from inferxgate.errors import GatewayError, StoreCause, StoreUnavailable
 from inferxgate.gateway.journal import Journal
 from inferxgate.ids import new_id
-from inferxgate.store.lines import build_line, parse_line
+from inferxgate.store.lines import build_line
 from inferxgate.store.protocol import Store
 from inferxgate.store.records import Refusal, UsageRecord
+from inferxgate.store.rows import UsageRow, parse_row
 
 log = logging.getLogger(__name__)
 
@@ -204,7 +205,7 @@ class Ledger:
             lines = [*self._unwritten]
         if not lines:
             return
-        self._store.add_usage(list(_records([line.rstrip() for line in lines], self._path)), ())
+        self._store.add_usage_rows(list(_rows([line.rstrip() for line in lines], self._path)))
         carried = set(map(id, lines))
         with self._lock:  # some of them may be in the journal by now
             kept = [line for line in self._unwritten if id(line) not in carried]
@@ -271,7 +272,7 @@ class Ledger:
             data = journal.read(self._imported, size - self._imported)
         end = data.rfind(b"\n") + 1
         lines = data[:end].split(b"\n")[:-1][:_BATCH_LINES]
-        self._store.add_usage(list(_records(lines, self._path)), ())
+        self._store.add_usage_rows(list(_rows(lines, self._path)))
         with self._lock:
             self._imported += sum(len(line) + 1 for line in lines)
             self._waiting_records -= sum(1 for line in lines if line)
@@ -320,21 +321,21 @@ def recover_one(store: Store, path: Path) -> int | None:
             return 0
         with os.fdopen(os.dup(fd), "rb") as journal:
             lines = journal.read().split(b"\n")
-        records = list(_records(lines, path))
-        for begin in range(0, len(records), _BATCH_LINES):
-            store.add_usage(records[begin : begin + _BATCH_LINES], ())
+        rows = list(_rows(lines, path))
+        for begin in range(0, len(rows), _BATCH_LINES):
+            store.add_usage_rows(rows[begin : begin + _BATCH_LINES])
         path.unlink(missing_ok=True)
-        return len(records)
+        return len(rows)
     finally:
         os.close(fd)
 
 
-def _records(lines: list[bytes], path: Path) -> Iterator[UsageRecord]:
-    """The records that a journal's lines hold. A torn last line is a request whose answer never ended: passed over."""
+def _rows(lines: list[bytes], path: Path) -> Iterator[UsageRow]:
+    """The rows of a journal's lines. A torn last line is a request whose answer never ended: passed over."""
     for line in lines:
         if not line:
             continue
         try:
-            yield parse_line(line)
+            yield parse_row(line)
         except (ValueError, TypeError, KeyError) as error:
             log.warning("passed over a damaged line of %s: %s", path, error)

@@ -23,8 +23,14 @@ def parse_line(line: bytes) -> UsageRecord:
     """
     fields = orjson.loads(line)
     record = UsageRecord(**{**fields, "usage": Usage(**fields["usage"])})
-    texts = (record.id, record.request_id, record.model_asked, record.model, record.provider)
+    texts = (record.id, record.request_id, record.status, record.model_asked, record.model, record.provider)
     numbers = (record.started_at_ms, record.http_status, record.duration_ms, record.attempts, *astuple(record.usage))
-    if not all(isinstance(text, str) for text in texts) or not all(isinstance(number, int) for number in numbers):
+    no_texts = (record.error_code, record.key_id, record.user_id, record.end_user, record.price_version)
+    if not (
+        all(isinstance(text, str) for text in (*texts, record.usage_source))
+        and all(isinstance(number, int) for number in (*numbers, record.stream))
+        and all(text is None or isinstance(text, str) for text in no_texts)
+        and all(number is None or isinstance(number, int) for number in (record.cost_nanos, record.first_token_ms))
+    ):
         raise TypeError("a field has the wrong type")
     return record

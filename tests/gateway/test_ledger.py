@@ -173,7 +173,7 @@ def test_what_a_killed_process_left_is_imported_once(store: SQLiteStore, tmp_pat
         "from inferxgate.errors import StoreUnavailable\n"
         "from tests.gateway.test_ledger import RECORD, record\n"
         "class Down:\n"
-        "    def add_usage(self, records, refusals): raise StoreUnavailable('down')\n"
+        "    def add_usage_rows(self, rows): raise StoreUnavailable('down')\n"
         "ledger = Ledger(Down(), Path(sys.argv[1])); ledger.start()\n"
         "for _ in range(100):\n"
         "    each = record(); ledger.append(each); print(each.id, flush=True)\n"
