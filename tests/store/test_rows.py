@@ -40,7 +40,9 @@ FIELDS: dict[str, Any] = orjson.loads(build_line(new_record()))
 
 @given(record=RECORDS)
 def test_a_line_gives_the_row_of_its_record(record: UsageRecord) -> None:
-    assert parse_row(build_line(record)) == row_of(record)
+    line = build_line(record)
+    assert parse_row(line) == row_of(record)
+    assert line == orjson.dumps(record) + b"\n" == build_line(dataclasses.asdict(record)), "no field is left out"
 
 
 def test_a_row_has_the_records_fields_in_the_columns_order() -> None:
