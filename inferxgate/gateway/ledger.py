@@ -42,13 +42,40 @@ _CUT_BYTES = 1024 * 1024
 _CUT_EVERY_SECONDS = 10.0
 """How long lines stay in the journal that the store has taken. Cutting it back and setting space aside takes up to some
 milliseconds, so it is not done each time; far sooner than retention might delete what a restart would carry again."""
-_IMPORT_EVERY_SECONDS = 0.25
+_PASS_EVERY_SECONDS = 0.25
+"""How soon a record is carried while few come."""
+_MANY_RECORDS = 64
+"""So many within one pass, and they are left to gather: what a batch adds to each sum is written once for all of it."""
+_LONGEST_WAIT_SECONDS = 1.0
+"""How long they may gather."""
 _RETRY_AFTER_SECONDS = 1.0
 _REFUSALS_EVERY_SECONDS = 2.0
 _MINUTE_MS = 60_000
 
 OnError: TypeAlias = Callable[[Literal["store", "journal"], StoreCause], None]
 """Told of every attempt to write records that failed: what failed, and why."""
+
+
+class Gathering:
+    """Says with each pass whether records are carried, so that under load they come in large batches.
+
+    What a batch adds to each sum is written once for all of it. While few come, none of them waits for others.
+    """
+
+    def __init__(self) -> None:
+        self._before = 0
+        """How many waited in the pass before and were left to."""
+        self._due_at = 0.0
+
+    def is_due(self, waiting: int, now: float) -> bool:
+        """``waiting`` records, at ``now`` in seconds by any clock that does not go back."""
+        many = waiting - self._before >= _MANY_RECORDS
+        if many and waiting < _BATCH_LINES and now < self._due_at:
+            self._before = waiting
+            return False
+        self._before = 0
+        self._due_at = now + _LONGEST_WAIT_SECONDS
+        return True
 
 
 class Ledger:
@@ -69,6 +96,7 @@ class Ledger:
         """How many bytes of it the store has taken."""
         self._next_cut = 0.0
         self._waiting_records = 0
+        self._gathering = Gathering()
         self._unwritten: deque[bytes] = deque()
         self._store_error: str | None = None
         self._refusals: dict[tuple[int, str | None, str | None, str], int] = {}
@@ -217,15 +245,17 @@ class Ledger:
     def _run(self) -> None:
         next_refusals = 0.0
         while not self._closing:
-            self._wake.wait(_IMPORT_EVERY_SECONDS)
+            self._wake.wait(_PASS_EVERY_SECONDS)
             try:
                 with self._lock:
                     self._look_after_journal()
                 for chore in self._chores_without_store:
                     chore()
-                while self._import_batch():
-                    pass
-                self._carry_unwritten()
+                # Whether a store that failed is back is seen by trying.
+                if self._store_error is not None or self._gathering.is_due(self._waiting_records, time.monotonic()):
+                    while self._import_batch():
+                        pass
+                    self._carry_unwritten()
                 if self._refusals_changed and time.monotonic() >= next_refusals:
                     self._import_refusals()
                     next_refusals = time.monotonic() + _REFUSALS_EVERY_SECONDS
