@@ -102,6 +102,8 @@ def pack_values(values: Sequence[int]) -> bytes:
     """The smallest blob of some values (milliseconds)."""
     if not values:
         return b""
+    if len(values) == 1:
+        return bytes((1, _bucket(values[0]), 1))
     buckets = [_bucket(value) for value in values]
     first = min(buckets)
     counts = [0] * (max(buckets) - first + 1)

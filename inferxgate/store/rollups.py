@@ -13,7 +13,6 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
 from typing import Literal
 
 from inferxgate.canonical.usage import BUCKETS
@@ -48,8 +47,9 @@ FIGURES: tuple[str, ...] = (
 """The columns that are plain sums, in order. ``first_tokens`` counts the records that had one."""
 HISTOGRAMS: tuple[str, ...] = ("duration_histogram", "first_token_histogram")
 
-_ADD_SERIES = """
-    INSERT INTO usage_series (key_id, user_id, model, provider, status) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING
+_ADD_SERIES = "INSERT INTO usage_series (key_id, user_id, model, provider, status) VALUES (?, ?, ?, ?, ?)"
+_SERIES = """
+    SELECT id FROM usage_series WHERE key_id = ? AND user_id = ? AND model = ? AND provider = ? AND status = ?
 """
 _ADD = """
     INSERT INTO usage_rollups (
@@ -57,9 +57,7 @@ _ADD = """
         image_input_tokens, output_tokens, reasoning_tokens, audio_output_tokens, image_output_tokens, cost_nanos,
         unpriced_requests, duration_ms, first_tokens, first_token_ms, duration_histogram, first_token_histogram,
         span_hours, start_ms, series_id
-    )
-    SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, id FROM usage_series
-    WHERE key_id = ? AND user_id = ? AND model = ? AND provider = ? AND status = ?
+    ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (span_hours, start_ms, series_id) DO UPDATE SET
         requests = requests + excluded.requests,
         input_tokens = input_tokens + excluded.input_tokens,
@@ -250,23 +248,35 @@ def add_rollups(connection: sqlite3.Connection, rows: Sequence[UsageRow]) -> Non
     for row in rows:
         series: tuple[str, ...] = (row[KEY] or "", row[USER] or "", row[MODEL], row[PROVIDER], row[STATUS])
         hours.setdefault((row[STARTED] // HOUR_MS * HOUR_MS, series), []).append(row)
-    days: dict[_Place, list[list[UsageRow]]] = {}
-    for (start_ms, series), members in hours.items():
-        days.setdefault((start_ms // DAY_MS * DAY_MS, series), []).append(members)
-    figures = {place: _figures(members) for place, members in hours.items()}
-    added = [(*figures[hour], 1, hour[0], *hour[1]) for hour in hours]
+    days: dict[_Place, list[_Place]] = {}
+    for hour in hours:
+        days.setdefault((hour[0] // DAY_MS * DAY_MS, hour[1]), []).append(hour)
+    ids = {series: _series_id(connection, series) for series in dict.fromkeys(series for _, series in hours)}
+    figures = {hour: _figures(members) for hour, members in hours.items()}
+    added = [(*figures[hour], 1, hour[0], ids[hour[1]]) for hour in hours]
     for day, parts in days.items():
-        [first, *others] = parts
-        summed = _figures(list(chain(*parts))) if others else figures[first[0][STARTED] // HOUR_MS * HOUR_MS, day[1]]
-        added.append((*summed, 24, day[0], *day[1]))
-    connection.executemany(_ADD_SERIES, {series for _, series in hours})
+        alone = len(parts) == 1
+        summed = figures[parts[0]] if alone else _figures([row for hour in parts for row in hours[hour]])
+        added.append((*summed, 24, day[0], ids[day[1]]))
     connection.executemany(_ADD, added)
     connection.executemany(_ADD_KEY_SPEND, _spent(rows, KEY))
     connection.executemany(_ADD_USER_SPEND, _spent(rows, USER))
 
 
+def _series_id(connection: sqlite3.Connection, series: tuple[str, ...]) -> int:
+    """The number of a series, which gets one with its first record."""
+    row = connection.execute(_SERIES, series).fetchone()
+    if row is None:
+        connection.execute(_ADD_SERIES, series)
+        row = connection.execute(_SERIES, series).fetchone()
+    number: int = row[0]
+    return number
+
+
 def _figures(rows: Sequence[UsageRow]) -> tuple[int | bytes, ...]:
     """What rows add up to, as ``FIGURES`` and ``HISTOGRAMS`` name it."""
+    if len(rows) == 1:
+        return _figures_of_one(rows[0])
     columns = tuple(zip(*rows, strict=True))
     costs = [cost for cost in columns[COST] if cost is not None]
     firsts = [first for first in columns[FIRST_TOKEN] if first is not None]
@@ -283,6 +293,15 @@ def _figures(rows: Sequence[UsageRow]) -> tuple[int | bytes, ...]:
         pack_values(durations),
         pack_values(firsts),
     )
+
+
+def _figures_of_one(row: UsageRow) -> tuple[int | bytes, ...]:
+    """The same of a single row, which is what most sums get where there are many keys: in half the time."""
+    tokens, cost, first, duration = row[TOKENS], row[COST], row[FIRST_TOKEN], row[DURATION]
+    unpriced = int(cost is None and any(tokens))
+    if first is None:
+        return (1, *tokens, cost or 0, unpriced, duration, 0, 0, pack_values((duration,)), b"")
+    return (1, *tokens, cost or 0, unpriced, duration, 1, first, pack_values((duration,)), pack_values((first,)))
 
 
 def _spent(rows: Sequence[UsageRow], spender: int) -> list[tuple[str, int]]:
