@@ -2,8 +2,9 @@
 
 Strategy: a finished request is one line appended with one ``write(2)`` to this worker's journal, a file beside the
 store. The page cache outlives a killed process, so what was appended is not lost; there is no fsync, so loss of power
-is out of scope. A background thread carries complete lines into the store, idempotent by the record's own id, and cuts
-the journal back now and then, once the store has taken everything.
+is out of scope. A background thread carries complete lines into the store, idempotent by the record's own id, at once
+where few come and in large batches where many do, and cuts the journal back now and then, once the store has taken
+everything.
 
 Each worker locks its journal while it lives. Whoever starts next imports the journals that nobody holds any more.
 
