@@ -2,8 +2,9 @@
 
 Strategy: a finished request is one line appended with one ``write(2)`` to this worker's journal, a file beside the
 store. The page cache outlives a killed process, so what was appended is not lost; there is no fsync, so loss of power
-is out of scope. A background thread carries complete lines into the store, idempotent by the record's own id, and cuts
-the journal back now and then, once the store has taken everything.
+is out of scope. A background thread carries complete lines into the store, idempotent by the record's own id, at once
+where few come and in large batches where many do, and cuts the journal back now and then, once the store has taken
+everything.
 
 Each worker locks its journal while it lives. Whoever starts next imports the journals that nobody holds any more.
 
@@ -29,25 +30,57 @@ from inferxgate import errors
 from inferxgate.errors import GatewayError, StoreCause, StoreUnavailable
 from inferxgate.gateway.journal import Journal
 from inferxgate.ids import new_id
-from inferxgate.store.lines import build_line, parse_line
+from inferxgate.store.lines import build_line
 from inferxgate.store.protocol import Store
 from inferxgate.store.records import Refusal, UsageRecord
+from inferxgate.store.rows import UsageRow, parse_row
 
 log = logging.getLogger(__name__)
 
 _BATCH_LINES = 1_000
 _BATCH_BYTES = 4 * 1024 * 1024
+_LINES_AT_ONCE = 16
+_BREATH_SECONDS = 20e-6
+"""After so many lines the thread sleeps for an instant: the event loop gets Python's lock then, for which it would wait
+up to 5 ms otherwise, each time that it comes back from a call of the system while a batch is being parsed."""
 _CUT_BYTES = 1024 * 1024
 _CUT_EVERY_SECONDS = 10.0
 """How long lines stay in the journal that the store has taken. Cutting it back and setting space aside takes up to some
 milliseconds, so it is not done each time; far sooner than retention might delete what a restart would carry again."""
-_IMPORT_EVERY_SECONDS = 0.25
+_PASS_EVERY_SECONDS = 0.25
+"""How soon a record is carried while few come."""
+_MANY_RECORDS = 64
+"""So many within one pass, and they are left to gather: what a batch adds to each sum is written once for all of it."""
+_LONGEST_WAIT_SECONDS = 1.0
+"""How long they may gather."""
 _RETRY_AFTER_SECONDS = 1.0
 _REFUSALS_EVERY_SECONDS = 2.0
 _MINUTE_MS = 60_000
 
 OnError: TypeAlias = Callable[[Literal["store", "journal"], StoreCause], None]
 """Told of every attempt to write records that failed: what failed, and why."""
+
+
+class Gathering:
+    """Says with each pass whether records are carried, so that under load they come in large batches.
+
+    What a batch adds to each sum is written once for all of it. While few come, none of them waits for others.
+    """
+
+    def __init__(self) -> None:
+        self._before = 0
+        """How many waited in the pass before and were left to."""
+        self._due_at = 0.0
+
+    def is_due(self, waiting: int, now: float) -> bool:
+        """``waiting`` records, at ``now`` in seconds by any clock that does not go back."""
+        many = waiting - self._before >= _MANY_RECORDS
+        if many and waiting < _BATCH_LINES and now < self._due_at:
+            self._before = waiting
+            return False
+        self._before = 0
+        self._due_at = now + _LONGEST_WAIT_SECONDS
+        return True
 
 
 class Ledger:
@@ -68,6 +101,7 @@ class Ledger:
         """How many bytes of it the store has taken."""
         self._next_cut = 0.0
         self._waiting_records = 0
+        self._gathering = Gathering()
         self._unwritten: deque[bytes] = deque()
         self._store_error: str | None = None
         self._refusals: dict[tuple[int, str | None, str | None, str], int] = {}
@@ -204,7 +238,7 @@ class Ledger:
             lines = [*self._unwritten]
         if not lines:
             return
-        self._store.add_usage(list(_records([line.rstrip() for line in lines], self._path)), ())
+        self._store.add_usage_rows(list(_rows([line.rstrip() for line in lines], self._path)))
         carried = set(map(id, lines))
         with self._lock:  # some of them may be in the journal by now
             kept = [line for line in self._unwritten if id(line) not in carried]
@@ -216,15 +250,17 @@ class Ledger:
     def _run(self) -> None:
         next_refusals = 0.0
         while not self._closing:
-            self._wake.wait(_IMPORT_EVERY_SECONDS)
+            self._wake.wait(_PASS_EVERY_SECONDS)
             try:
                 with self._lock:
                     self._look_after_journal()
                 for chore in self._chores_without_store:
                     chore()
-                while self._import_batch():
-                    pass
-                self._carry_unwritten()
+                # Whether a store that failed is back is seen by trying.
+                if self._store_error is not None or self._gathering.is_due(self._waiting_records, time.monotonic()):
+                    while self._import_batch():
+                        pass
+                    self._carry_unwritten()
                 if self._refusals_changed and time.monotonic() >= next_refusals:
                     self._import_refusals()
                     next_refusals = time.monotonic() + _REFUSALS_EVERY_SECONDS
@@ -271,7 +307,12 @@ class Ledger:
             data = journal.read(self._imported, size - self._imported)
         end = data.rfind(b"\n") + 1
         lines = data[:end].split(b"\n")[:-1][:_BATCH_LINES]
-        self._store.add_usage(list(_records(lines, self._path)), ())
+        rows = []
+        for row in _rows(lines, self._path):
+            rows.append(row)
+            if not len(rows) % _LINES_AT_ONCE:
+                time.sleep(_BREATH_SECONDS)
+        self._store.add_usage_rows(rows)
         with self._lock:
             self._imported += sum(len(line) + 1 for line in lines)
             self._waiting_records -= sum(1 for line in lines if line)
@@ -320,21 +361,21 @@ def recover_one(store: Store, path: Path) -> int | None:
             return 0
         with os.fdopen(os.dup(fd), "rb") as journal:
             lines = journal.read().split(b"\n")
-        records = list(_records(lines, path))
-        for begin in range(0, len(records), _BATCH_LINES):
-            store.add_usage(records[begin : begin + _BATCH_LINES], ())
+        rows = list(_rows(lines, path))
+        for begin in range(0, len(rows), _BATCH_LINES):
+            store.add_usage_rows(rows[begin : begin + _BATCH_LINES])
         path.unlink(missing_ok=True)
-        return len(records)
+        return len(rows)
     finally:
         os.close(fd)
 
 
-def _records(lines: list[bytes], path: Path) -> Iterator[UsageRecord]:
-    """The records that a journal's lines hold. A torn last line is a request whose answer never ended: passed over."""
+def _rows(lines: list[bytes], path: Path) -> Iterator[UsageRow]:
+    """The rows of a journal's lines. A torn last line is a request whose answer never ended: passed over."""
     for line in lines:
         if not line:
             continue
         try:
-            yield parse_line(line)
+            yield parse_row(line)
         except (ValueError, TypeError, KeyError) as error:
             log.warning("passed over a damaged line of %s: %s", path, error)

@@ -42,6 +42,11 @@ _ABOVE: tuple[int, ...] = tuple(
 )
 """For each number of bytes, the bits of all counts that do not fit into so many."""
 
+_CARRIED: tuple[int, ...] = tuple(
+    sum(1 << 8 * width * bucket for bucket in range(1, len(BOUNDS) + 1)) for width in range(_COUNT_BYTES + 1)
+)
+"""For each number of bytes, the bits that a count which outgrows them is carried into."""
+
 
 def histogram_of(values: dict[int, int]) -> int:
     """The histogram of counts by value (milliseconds)."""
@@ -93,6 +98,22 @@ def pack(histogram: int) -> bytes:
     return bytes((width, first)) + counts
 
 
+def pack_values(values: Sequence[int]) -> bytes:
+    """The smallest blob of some values (milliseconds)."""
+    if not values:
+        return b""
+    if len(values) == 1:
+        return bytes((1, _bucket(values[0]), 1))
+    buckets = [_bucket(value) for value in values]
+    first = min(buckets)
+    counts = [0] * (max(buckets) - first + 1)
+    for bucket in buckets:
+        counts[bucket - first] += 1
+    if max(counts) < 256:
+        return bytes((1, first, *counts))
+    return pack(sum(count << _COUNT_BITS * (first + place) for place, count in enumerate(counts)))
+
+
 def register(connection: sqlite3.Connection) -> None:
     """Give a connection the SQL functions of this module. Raises ``sqlite3.Error``."""
     connection.create_aggregate("histogram", 1, _Counted)  # type: ignore[arg-type]  # its step takes a value or NULL
@@ -128,7 +149,28 @@ class _Added:
 
 
 def _sum(one: bytes, other: bytes) -> bytes:
-    return pack(unpack(one) + unpack(other))
+    if not one or not other:
+        return one or other
+    width = max(one[0], other[0])
+    first = min(one[1], other[1])
+    bits = 8 * width
+    a = _at_width(one, width) << bits * (one[1] - first)
+    b = _at_width(other, width) << bits * (other[1] - first)
+    added = a + b
+    if (a ^ b ^ added) & _CARRIED[width]:  # a count has outgrown its bytes
+        return pack(unpack(one) + unpack(other))
+    return bytes((width, first)) + added.to_bytes((added.bit_length() + bits - 1) // bits * width, "little")
+
+
+def _at_width(blob: bytes, width: int) -> int:
+    """A blob's counts, from its first bucket on, with so many bytes for each."""
+    own = blob[0]
+    if own == width:
+        return int.from_bytes(blob[2:], "little")
+    wide = bytearray((len(blob) - 2) // own * width)
+    for place in range(own):
+        wide[place::width] = blob[2 + place :: own]
+    return int.from_bytes(wide, "little")
 
 
 def _bucket(value: int) -> int:

@@ -4,21 +4,34 @@ A *series* is one combination of key, user, model, provider and status; it has o
 which it occurred. So a report reads some hundred rows a day whatever the number of requests, and what a record has
 added stays when the record is deleted.
 
-The rows of a batch are added up by SQLite from the records just inserted, so roll-ups hold what was stored, and a
-record that was passed over adds nothing.
+The rows of a batch are added up here before SQLite sees them, so that a batch costs one statement for each series and
+span that it touches, whatever the number of its records.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from inferxgate.canonical.usage import BUCKETS
-from inferxgate.store.histograms import unpack
+from inferxgate.store.histograms import pack_values, unpack
 from inferxgate.store.periods import DAY_MS, HOUR_MS
 from inferxgate.store.records import UsageFilter
+from inferxgate.store.rows import (
+    COST,
+    DURATION,
+    FIRST_TOKEN,
+    KEY,
+    MODEL,
+    PROVIDER,
+    STARTED,
+    STATUS,
+    TOKENS,
+    USER,
+    UsageRow,
+)
 
 Spender = Literal["key", "user"]
 
@@ -34,40 +47,17 @@ FIGURES: tuple[str, ...] = (
 """The columns that are plain sums, in order. ``first_tokens`` counts the records that had one."""
 HISTOGRAMS: tuple[str, ...] = ("duration_histogram", "first_token_histogram")
 
-# NOT INDEXED: the new rows are found by their numbers. Without statistics SQLite would walk a whole index instead.
-_ADD_SERIES = """
-    INSERT INTO usage_series (key_id, user_id, model, provider, status)
-    SELECT DISTINCT coalesce(key_id, ''), coalesce(user_id, ''), model, provider, status
-    FROM usage NOT INDEXED WHERE rowid > :after
-    ON CONFLICT DO NOTHING
+_ADD_SERIES = "INSERT INTO usage_series (key_id, user_id, model, provider, status) VALUES (?, ?, ?, ?, ?)"
+_SERIES = """
+    SELECT id FROM usage_series WHERE key_id = ? AND user_id = ? AND model = ? AND provider = ? AND status = ?
 """
 _ADD = """
-    WITH spans (span_hours, span_ms) AS (VALUES (1, 3600000), (24, 86400000))
     INSERT INTO usage_rollups (
-        span_hours, start_ms, series_id, requests, input_tokens, cache_read_tokens, cache_write_5m_tokens,
-        cache_write_1h_tokens, audio_input_tokens, image_input_tokens, output_tokens, reasoning_tokens,
-        audio_output_tokens, image_output_tokens, cost_nanos, unpriced_requests, duration_ms, first_tokens,
-        first_token_ms, duration_histogram, first_token_histogram
-    )
-    SELECT
-        span_hours, started_at_ms / span_ms * span_ms, usage_series.id, count(*), sum(input_tokens),
-        sum(cache_read_tokens), sum(cache_write_5m_tokens), sum(cache_write_1h_tokens), sum(audio_input_tokens),
-        sum(image_input_tokens), sum(output_tokens), sum(reasoning_tokens), sum(audio_output_tokens),
-        sum(image_output_tokens), coalesce(sum(cost_nanos), 0),
-        sum(
-            cost_nanos IS NULL AND input_tokens + cache_read_tokens + cache_write_5m_tokens
-            + cache_write_1h_tokens + audio_input_tokens + image_input_tokens + output_tokens + reasoning_tokens
-            + audio_output_tokens + image_output_tokens > 0
-        ),
-        sum(duration_ms), count(first_token_ms), coalesce(sum(first_token_ms), 0), histogram(duration_ms),
-        histogram(first_token_ms)
-    FROM usage NOT INDEXED CROSS JOIN usage_series
-        ON usage_series.key_id = coalesce(usage.key_id, '') AND usage_series.user_id = coalesce(usage.user_id, '')
-        AND usage_series.model = usage.model AND usage_series.provider = usage.provider
-        AND usage_series.status = usage.status
-    CROSS JOIN spans
-    WHERE usage.rowid > :after
-    GROUP BY span_hours, started_at_ms / span_ms, usage_series.id
+        requests, input_tokens, cache_read_tokens, cache_write_5m_tokens, cache_write_1h_tokens, audio_input_tokens,
+        image_input_tokens, output_tokens, reasoning_tokens, audio_output_tokens, image_output_tokens, cost_nanos,
+        unpriced_requests, duration_ms, first_tokens, first_token_ms, duration_histogram, first_token_histogram,
+        span_hours, start_ms, series_id
+    ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (span_hours, start_ms, series_id) DO UPDATE SET
         requests = requests + excluded.requests,
         input_tokens = input_tokens + excluded.input_tokens,
@@ -89,15 +79,11 @@ _ADD = """
         first_token_histogram = histogram_sum(first_token_histogram, excluded.first_token_histogram)
 """
 _ADD_KEY_SPEND = """
-    INSERT INTO key_spend (key_id, cost_nanos)
-    SELECT key_id, sum(cost_nanos) FROM usage NOT INDEXED
-    WHERE rowid > :after AND key_id IS NOT NULL AND cost_nanos > 0 GROUP BY key_id
+    INSERT INTO key_spend (key_id, cost_nanos) VALUES (?, ?)
     ON CONFLICT (key_id) DO UPDATE SET cost_nanos = cost_nanos + excluded.cost_nanos
 """
 _ADD_USER_SPEND = """
-    INSERT INTO user_spend (user_id, cost_nanos)
-    SELECT user_id, sum(cost_nanos) FROM usage NOT INDEXED
-    WHERE rowid > :after AND user_id IS NOT NULL AND cost_nanos > 0 GROUP BY user_id
+    INSERT INTO user_spend (user_id, cost_nanos) VALUES (?, ?)
     ON CONFLICT (user_id) DO UPDATE SET cost_nanos = cost_nanos + excluded.cost_nanos
 """
 
@@ -250,14 +236,82 @@ class Window:
     until_ms: int
 
 
+_Place = tuple[int, tuple[str, ...]]
+"""The hour or day, and the fields of the series."""
 Part = tuple[Series | None, int | None, Sums]
 """Sums by series, by the moment that they begin at, or by both."""
 
 
-def add_rollups(connection: sqlite3.Connection, *, after: int) -> None:
-    """Add the usage rows whose rowid is above ``after`` to the hours, the days and what was spent."""
-    for statement in (_ADD_SERIES, _ADD, _ADD_KEY_SPEND, _ADD_USER_SPEND):
-        connection.execute(statement, {"after": after})
+def add_rollups(connection: sqlite3.Connection, rows: Sequence[UsageRow]) -> None:
+    """Add usage rows to the hours, the days and what was spent; all of them must be new."""
+    hours: dict[_Place, list[UsageRow]] = {}
+    for row in rows:
+        series: tuple[str, ...] = (row[KEY] or "", row[USER] or "", row[MODEL], row[PROVIDER], row[STATUS])
+        hours.setdefault((row[STARTED] // HOUR_MS * HOUR_MS, series), []).append(row)
+    days: dict[_Place, list[_Place]] = {}
+    for hour in hours:
+        days.setdefault((hour[0] // DAY_MS * DAY_MS, hour[1]), []).append(hour)
+    ids = {series: _series_id(connection, series) for series in dict.fromkeys(series for _, series in hours)}
+    figures = {hour: _figures(members) for hour, members in hours.items()}
+    added = [(*figures[hour], 1, hour[0], ids[hour[1]]) for hour in hours]
+    for day, parts in days.items():
+        alone = len(parts) == 1
+        summed = figures[parts[0]] if alone else _figures([row for hour in parts for row in hours[hour]])
+        added.append((*summed, 24, day[0], ids[day[1]]))
+    connection.executemany(_ADD, added)
+    connection.executemany(_ADD_KEY_SPEND, _spent(rows, KEY))
+    connection.executemany(_ADD_USER_SPEND, _spent(rows, USER))
+
+
+def _series_id(connection: sqlite3.Connection, series: tuple[str, ...]) -> int:
+    """The number of a series, which gets one with its first record."""
+    row = connection.execute(_SERIES, series).fetchone()
+    if row is None:
+        connection.execute(_ADD_SERIES, series)
+        row = connection.execute(_SERIES, series).fetchone()
+    number: int = row[0]
+    return number
+
+
+def _figures(rows: Sequence[UsageRow]) -> tuple[int | bytes, ...]:
+    """What rows add up to, as ``FIGURES`` and ``HISTOGRAMS`` name it."""
+    if len(rows) == 1:
+        return _figures_of_one(rows[0])
+    columns = tuple(zip(*rows, strict=True))
+    costs = [cost for cost in columns[COST] if cost is not None]
+    firsts = [first for first in columns[FIRST_TOKEN] if first is not None]
+    durations = columns[DURATION]
+    unpriced = 0 if len(costs) == len(rows) else sum(row[COST] is None and any(row[TOKENS]) for row in rows)
+    return (
+        len(rows),
+        *map(sum, columns[TOKENS]),
+        sum(costs),
+        unpriced,
+        sum(durations),
+        len(firsts),
+        sum(firsts),
+        pack_values(durations),
+        pack_values(firsts),
+    )
+
+
+def _figures_of_one(row: UsageRow) -> tuple[int | bytes, ...]:
+    """The same of a single row, which is what most sums get where there are many keys: in half the time."""
+    tokens, cost, first, duration = row[TOKENS], row[COST], row[FIRST_TOKEN], row[DURATION]
+    unpriced = int(cost is None and any(tokens))
+    if first is None:
+        return (1, *tokens, cost or 0, unpriced, duration, 0, 0, pack_values((duration,)), b"")
+    return (1, *tokens, cost or 0, unpriced, duration, 1, first, pack_values((duration,)), pack_values((first,)))
+
+
+def _spent(rows: Sequence[UsageRow], spender: int) -> list[tuple[str, int]]:
+    """Nano-dollars by who spent them: of the key or the user, which is that column of a row."""
+    spent: dict[str, int] = {}
+    for row in rows:
+        who, cost = row[spender], row[COST]
+        if cost and who is not None:
+            spent[who] = spent.get(who, 0) + cost
+    return list(spent.items())
 
 
 def rolled_up(connection: sqlite3.Connection, which: UsageFilter, window: Window) -> Iterable[Part]:

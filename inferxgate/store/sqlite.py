@@ -30,7 +30,7 @@ from inferxgate.store.records import (
 )
 from inferxgate.store.retention import Space
 from inferxgate.store.rollups import Spender
-from inferxgate.store.usage import storable
+from inferxgate.store.rows import UsageRow, row_of, storable
 
 _SHARED_LIMITS = ("rate_limit_rpm", "rate_limit_tpm", "max_budget_nanos", "budget_period")
 _CHANGEABLE_OF_USER = frozenset(
@@ -231,7 +231,13 @@ class SQLiteStore:
     def add_usage(self, records: Sequence[UsageRecord], refusals: Sequence[Refusal]) -> None:
         if records or refusals:
             with self._database.writing() as connection:
-                usage.add_usage(connection, records, refusals)
+                usage.add_rows(connection, [row_of(record) for record in records])
+                usage.add_refusals(connection, refusals)
+
+    def add_usage_rows(self, rows: Sequence[UsageRow]) -> None:
+        if rows:
+            with self._database.writing() as connection:
+                usage.add_rows(connection, rows)
 
     def usage_report(self, which: UsageFilter) -> UsageReport:
         with self._database.reading() as connection, connections.snapshot(connection):

@@ -7,20 +7,17 @@ Which index serves the newest records depends on who asks, so they are chosen by
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from inferxgate.canonical.usage import BUCKETS, Usage
 from inferxgate.store import rollups
-from inferxgate.store.periods import LATEST_MS
 from inferxgate.store.records import Refusal, UsageFilter, UsageRecord
+from inferxgate.store.rows import ID, KEY, STARTED, UsageRow, storable, within
 
 _MINUTE_MS = 60_000
-_MOST_TOKENS = 10**12
-_MOST_NANOS = 10**15
+_MOST_COUNT = 10**12
 _MOST = 2**63 - 1
-# No request has a trillion tokens or costs a million dollars. What a provider reports is kept below, so that nonsense
-# neither fails the batch that it is in nor overflows the sums of the years.
 
 _ADD_RECORD = """
     INSERT INTO usage (
@@ -29,17 +26,11 @@ _ADD_RECORD = """
         audio_input_tokens, image_input_tokens, output_tokens, reasoning_tokens, audio_output_tokens,
         image_output_tokens, usage_source, cost_nanos, price_version, first_token_ms, duration_ms, attempts
     ) VALUES (
-        :id, :request_id, :started_at_ms, :status, :http_status, :error_code, :key_id, :user_id, :end_user,
-        :model_asked, :model, :provider, :stream, :input_tokens, :cache_read_tokens, :cache_write_5m_tokens,
-        :cache_write_1h_tokens, :audio_input_tokens, :image_input_tokens, :output_tokens, :reasoning_tokens,
-        :audio_output_tokens, :image_output_tokens, :usage_source, :cost_nanos, :price_version, :first_token_ms,
-        :duration_ms, :attempts
+        ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?
     ) ON CONFLICT (id) DO NOTHING
 """
 _LAST_ROW = "SELECT coalesce(max(rowid), 0) FROM usage"
-_LAST_USED = """
-    SELECT max(started_at_ms), key_id FROM usage NOT INDEXED WHERE rowid > :after AND key_id IS NOT NULL GROUP BY key_id
-"""
+_IDS_AFTER = "SELECT id FROM usage NOT INDEXED WHERE rowid > ?"
 _MOVE_LAST_USED = "UPDATE keys SET last_used_at_ms = max(coalesce(last_used_at_ms, 0), ?) WHERE id = ?"
 _ADD_REFUSAL = """
     INSERT INTO refusals (minute_ms, key_id, user_id, reason, source, count) VALUES (?, ?, ?, ?, ?, ?)
@@ -64,20 +55,28 @@ _REFUSALS = """
 """
 
 
-def storable(text: str) -> str:
-    """Text as SQLite can hold it: a lone surrogate, which has no place in UTF-8, is written out."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+def add_rows(connection: sqlite3.Connection, rows: Sequence[UsageRow]) -> None:
+    """Write rows and all that they add to within the caller's transaction; what is known already changes nothing."""
+    if not rows:
+        return
+    # SQLite gives new rows numbers above all that there are, so those of this batch can be told from the others.
+    after = connection.execute(_LAST_ROW).fetchone()[0]
+    added = connection.executemany(_ADD_RECORD, rows).rowcount
+    if added != len(rows):
+        new = {row[0] for row in connection.execute(_IDS_AFTER, (after,))}
+        first = {row[ID]: row for row in reversed(rows)}  # of those with one id, the first was stored
+        rows = [row for record_id, row in first.items() if record_id in new]
+    rollups.add_rollups(connection, rows)
+    last_used: dict[str, int] = {}
+    for row in rows:
+        key_id, started = row[KEY], row[STARTED]
+        if key_id is not None and started >= last_used.get(key_id, 0):
+            last_used[key_id] = started
+    connection.executemany(_MOVE_LAST_USED, [(started, key_id) for key_id, started in last_used.items()])
 
 
-def add_usage(connection: sqlite3.Connection, records: Sequence[UsageRecord], refusals: Sequence[Refusal]) -> None:
-    """Write records and counts within the caller's transaction; what is known already changes nothing."""
-    if records:
-        # SQLite gives new rows numbers above all that there are, so those of this batch can be told from the others.
-        after = connection.execute(_LAST_ROW).fetchone()[0]
-        connection.executemany(_ADD_RECORD, [_row(record) for record in records])
-        rollups.add_rollups(connection, after=after)
-        last_used = connection.execute(_LAST_USED, {"after": after}).fetchall()
-        connection.executemany(_MOVE_LAST_USED, [tuple(row) for row in last_used])
+def add_refusals(connection: sqlite3.Connection, refusals: Sequence[Refusal]) -> None:
+    """Write counts within the caller's transaction; of each the highest stands."""
     connection.executemany(_ADD_REFUSAL, [_refusal_row(refusal) for refusal in refusals])
 
 
@@ -101,56 +100,21 @@ def refusals_by_reason(connection: sqlite3.Connection, which: UsageFilter) -> di
 
 def _parameters(which: UsageFilter) -> dict[str, Any]:
     return {
-        "since": _within(which.since_ms, _MOST),
-        "until": _within(which.until_ms, _MOST),
+        "since": within(which.since_ms, _MOST),
+        "until": within(which.until_ms, _MOST),
         "user_id": which.user_id,
         "key_id": which.key_id,
     }
 
 
-def _within(number: int, most: int) -> int:
-    return min(max(number, 0), most)
-
-
-def _optional(text: str | None) -> str | None:
-    return None if text is None else storable(text)
-
-
-def _row(record: UsageRecord) -> Mapping[str, Any]:
-    usage = record.usage
-    first, cost = record.first_token_ms, record.cost_nanos
-    return {
-        "id": storable(record.id),
-        "request_id": storable(record.request_id),
-        "started_at_ms": _within(record.started_at_ms, LATEST_MS),
-        "status": record.status,
-        "http_status": record.http_status,
-        "error_code": _optional(record.error_code),
-        "key_id": record.key_id,
-        "user_id": record.user_id,
-        "end_user": _optional(record.end_user),
-        "model_asked": storable(record.model_asked),
-        "model": storable(record.model),
-        "provider": storable(record.provider),
-        "stream": record.stream,
-        **{bucket: _within(getattr(usage, bucket), _MOST_TOKENS) for bucket in BUCKETS},
-        "usage_source": record.usage_source,
-        "cost_nanos": None if cost is None else _within(cost, _MOST_NANOS),
-        "price_version": _optional(record.price_version),
-        "first_token_ms": None if first is None else _within(first, _MOST_TOKENS),
-        "duration_ms": _within(record.duration_ms, _MOST_TOKENS),
-        "attempts": _within(record.attempts, _MOST_TOKENS),
-    }
-
-
 def _refusal_row(refusal: Refusal) -> tuple[int, str, str, str, str, int]:
     return (
-        _within(refusal.minute_ms, _MOST),
+        within(refusal.minute_ms, _MOST),
         refusal.key_id or "",
         refusal.user_id or "",
         storable(refusal.reason),
         storable(refusal.source),
-        _within(refusal.count, _MOST_TOKENS),
+        within(refusal.count, _MOST_COUNT),
     )
 
 

@@ -18,7 +18,7 @@ import pytest
 
 from inferxgate.canonical.usage import Usage
 from inferxgate.errors import GatewayError, StartError
-from inferxgate.gateway.ledger import Ledger, recover
+from inferxgate.gateway.ledger import Gathering, Ledger, recover
 from inferxgate.ids import new_id
 from inferxgate.store.connections import Database
 from inferxgate.store.records import UsageFilter, UsageRecord
@@ -173,7 +173,7 @@ def test_what_a_killed_process_left_is_imported_once(store: SQLiteStore, tmp_pat
         "from inferxgate.errors import StoreUnavailable\n"
         "from tests.gateway.test_ledger import RECORD, record\n"
         "class Down:\n"
-        "    def add_usage(self, records, refusals): raise StoreUnavailable('down')\n"
+        "    def add_usage_rows(self, rows): raise StoreUnavailable('down')\n"
         "ledger = Ledger(Down(), Path(sys.argv[1])); ledger.start()\n"
         "for _ in range(100):\n"
         "    each = record(); ledger.append(each); print(each.id, flush=True)\n"
@@ -266,6 +266,30 @@ def test_refusals_are_counted_by_caller_reason_and_minute(store: SQLiteStore, tm
         ledger.close()
     now = UsageFilter(since_ms=0, until_ms=2**53)
     assert store.refusals_by_reason(now) == {"rate_limit_exceeded": 8, "model_not_allowed": 2}
+
+
+def test_few_records_wait_for_no_others() -> None:
+    gathering = Gathering()
+    assert all(gathering.is_due(waiting, number / 4) for number, waiting in enumerate((0, 1, 5, 0, 40)))
+
+
+def test_many_records_gather_for_a_second() -> None:
+    gathering = Gathering()
+    assert gathering.is_due(150, 10.0), "the first ones"
+    passes = [(150, 10.25), (300, 10.5), (450, 10.75), (600, 11.0), (150, 11.25), (300, 11.5)]
+    assert [gathering.is_due(*each) for each in passes] == [False, False, False, True, False, False]
+
+
+def test_a_batch_that_is_full_waits_no_longer() -> None:
+    gathering = Gathering()
+    assert gathering.is_due(500, 10.0)
+    assert [gathering.is_due(*each) for each in ((500, 10.25), (1_000, 10.5))] == [False, True]
+
+
+def test_what_has_gathered_goes_when_no_more_come() -> None:
+    gathering = Gathering()
+    assert gathering.is_due(150, 10.0)
+    assert [gathering.is_due(*each) for each in ((150, 10.25), (155, 10.5))] == [False, True]
 
 
 def test_a_folder_that_cannot_be_written_is_told_at_the_start(store: SQLiteStore, tmp_path: Path) -> None:

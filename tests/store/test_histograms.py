@@ -10,11 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inferxgate.store.histograms import BOUNDS, histogram_of, pack, percentiles, register, unpack
+from inferxgate.store.histograms import BOUNDS, histogram_of, pack, pack_values, percentiles, register, unpack
 
 SHARES = (0.01, 0.5, 0.9, 0.95, 0.99, 1.0)
 VALUES = st.one_of(st.integers(0, 30), st.integers(0, 5_000), st.integers(0, BOUNDS[-1]))
-COUNTS = st.dictionaries(VALUES, st.integers(1, 2**38), max_size=20)
+COUNTS = st.dictionaries(
+    VALUES, st.one_of(st.integers(1, 300), st.integers(65_000, 66_000), st.integers(1, 2**34)), max_size=20
+)
 
 
 def of(values: Sequence[int]) -> int:
@@ -38,7 +40,7 @@ def test_the_bounds_are_what_stored_blobs_were_made_with() -> None:
     ],
 )
 def test_the_form_is_what_stored_blobs_have(values: list[int], blob: bytes) -> None:
-    assert pack(of(values)) == blob
+    assert pack(of(values)) == pack_values(values) == blob
     assert unpack(blob) == of(values)
 
 
@@ -82,4 +84,13 @@ def test_sqlite_counts_and_adds_alike(parts: list[list[int | None]]) -> None:
     for (part,) in connection.execute("SELECT histogram(ms) FROM parts GROUP BY part").fetchall():
         (one,) = connection.execute("SELECT histogram_sum(?, ?)", (one, part)).fetchone()
     assert one == whole
+    connection.close()
+
+
+@given(counts=COUNTS, more=COUNTS)
+def test_counts_that_outgrow_their_bytes_add_up(counts: dict[int, int], more: dict[int, int]) -> None:
+    connection = sqlite3.connect(":memory:")
+    register(connection)
+    one, other = histogram_of(counts), histogram_of(more)
+    assert connection.execute("SELECT histogram_sum(?, ?)", (pack(one), pack(other))).fetchone() == (pack(one + other),)
     connection.close()

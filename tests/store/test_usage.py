@@ -16,8 +16,10 @@ from hypothesis import strategies as st
 
 from inferxgate.canonical.usage import BUCKETS, Usage
 from inferxgate.store import connections, files
+from inferxgate.store.lines import build_line
 from inferxgate.store.migrations import MIGRATIONS, migrate
 from inferxgate.store.records import GroupBy, Percentiles, Refusal, Status, UsageFilter, UsageRecord, UsageSummary
+from inferxgate.store.rows import parse_row
 from inferxgate.store.sqlite import SQLiteStore
 from tests.support.stores import (
     DAY_MS,
@@ -178,6 +180,27 @@ def test_order_repetition_and_batches_do_not_matter(data: st.DataObject, records
             often.add_usage(repeated[:cut], ())
             repeated = repeated[cut:]
         assert state(often) == state(once)
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data(), records=st.lists(RECORDS, max_size=12))
+def test_lines_in_batches_are_records_one_by_one(data: st.DataObject, records: list[UsageRecord]) -> None:
+    """Also where an id comes again with other figures: what came first stands, within a batch as between them."""
+    ids = st.sampled_from([f"use_{number}" for number in range(8)])
+    records = [dataclasses.replace(record, id=data.draw(ids)) for record in records]
+    key = new_key(id="key_1")
+    with new_store() as single, new_store() as batches:
+        for store in (single, batches):
+            store.add_key(key, keys_per_user=None)
+        for record in records:
+            single.add_usage([record], ())
+        rows = [parse_row(build_line(record)) for record in records]
+        while rows:
+            cut = data.draw(st.integers(1, len(rows)))
+            batches.add_usage_rows(rows[:cut])
+            rows = rows[cut:]
+        assert state(batches) == state(single)
+        assert batches.verify_usage().disagreement_count == 0
 
 
 REFUSALS = st.builds(
