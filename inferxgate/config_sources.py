@@ -122,6 +122,21 @@ def insert(tree: dict[str, Any], loc: Loc, value: object) -> None:
     tree[loc[-1]] = value
 
 
+def overlay(tree: dict[str, Any], stronger: Mapping[str, Any]) -> None:
+    """Lay one tree of settings over another: table by table, and everything else as a whole.
+
+    What only the stronger one has comes last, for in some tables the order counts. ``stronger`` stays as it is.
+    """
+    for name, value in stronger.items():
+        if not isinstance(value, dict):
+            tree[name] = value
+            continue
+        below = tree.get(name)
+        if not isinstance(below, dict):
+            below = tree[name] = {}
+        overlay(below, value)
+
+
 def depth(tree: object, loc: Iterable[str]) -> int:
     """How many parts of the way to a setting the tree has; a value that is no table counts for all below it."""
     count = 0

@@ -61,7 +61,6 @@ LIBRARIES: Mapping[str, tuple[tuple[str, ...], str]] = {
     "jwt": (("accounts",), "jwt is dear to import, so one module has it"),
     "genai_prices": (("catalog",), "the price package is dear to import and stands behind the catalogue"),
     "prometheus_client": (("workers",), "metrics are added up over the workers in one place"),
-    "pydantic_settings": (("config",), "each setting is declared once, in config"),
 }
 """Which rooms may import a library that the others must not know, and why."""
 
