@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from inferxgate.catalog.catalog import Catalog
-from inferxgate.catalog.price_list import FILE_NAME, PACKAGED, read_price_list
+from inferxgate.catalog.price_list import FILE_NAME, read_price_list
 from inferxgate.config import Loaded, Settings
 from inferxgate.config_sections import AliasSettings, PriceSettings, ProviderSettings, TargetSettings
 from inferxgate.config_watch import Stamp, stamp_of
@@ -312,7 +312,7 @@ def build_catalog(settings: Settings, data_dir: Path | None = None) -> Catalog:
     return Catalog(
         {pattern: _by_bucket(price) for pattern, price in settings.pricing.items()},
         {pattern: facts.model_dump(exclude_none=True) for pattern, facts in settings.catalog.items()},
-        read_price_list(data_dir / FILE_NAME) if data_dir else PACKAGED,
+        read_price_list(data_dir / FILE_NAME) if data_dir else None,
     )
 
 
