@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -56,6 +55,7 @@ from inferxgate.config_sources import (
 from inferxgate.errors import StartError
 from inferxgate.providers.provider import Row
 from inferxgate.providers.registry import ROWS
+from inferxgate.values import dataclass
 
 APPLICATION = "inferxgate"
 

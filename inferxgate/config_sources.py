@@ -13,13 +13,13 @@ import re
 import tomllib
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
 from inferxgate.errors import StartError
+from inferxgate.values import dataclass
 
 Loc = tuple[str, ...]
 """The way to a setting: ``("providers", "my-vllm", "base_url")``."""

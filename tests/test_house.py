@@ -22,6 +22,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 ROOMS: Sequence[Sequence[str]] = (
+    ("values",),
     ("errors", "ids"),
     ("canonical",),
     ("framing",),

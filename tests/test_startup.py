@@ -22,6 +22,7 @@ OURS_FOR_VERSION = {
     "inferxgate.cli.failures",
     "inferxgate.cli.main",
     "inferxgate.errors",
+    "inferxgate.values",
 }
 OURS_FOR_HELP = OURS_FOR_VERSION | {"inferxgate.cli.root", "inferxgate.cli.options"}
 LIBRARIES_FOR_HELP = {"typer", "shellingham", "annotated_doc"}

@@ -11,10 +11,11 @@ An answer is a sequence of chunks, whether it came whole or as a stream; ``colle
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, assert_never
 
 from inferxgate.canonical.usage import Usage
+from inferxgate.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,10 @@ client used, and the dialect of that provider picks it up; nothing is invented a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal
+
+from inferxgate.values import dataclass
 
 Role = Literal["system", "user", "assistant"]
 """``developer`` messages are system messages."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import astuple, dataclass
+from dataclasses import astuple
+
+from inferxgate.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

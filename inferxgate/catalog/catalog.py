@@ -11,7 +11,7 @@ import fnmatch
 import logging
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -21,6 +21,7 @@ from inferxgate.catalog.listed import LEAST, ListedModel, ListedPrices, Tiered, 
 from inferxgate.catalog.models import abilities_of, window_of
 from inferxgate.catalog.price_list import PriceList, packaged
 from inferxgate.catalog.pricing import FREE, Dollars, Override, Price, Published
+from inferxgate.values import dataclass
 
 log = logging.getLogger(__name__)
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from functools import cached_property
 from typing import Any
+
+from inferxgate.values import dataclass
 
 Rule = Mapping[str, Any]
 """One kind of comparison and what it compares with; ``or`` and ``and`` have a list of rules."""

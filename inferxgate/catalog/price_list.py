@@ -16,7 +16,6 @@ import os
 import re
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from functools import cache, partial
 from pathlib import Path
@@ -26,6 +25,7 @@ import orjson
 
 from inferxgate.catalog.listed import LEAST, ListedProvider, parse_condition
 from inferxgate.errors import StartError
+from inferxgate.values import dataclass
 
 FILE_NAME = "prices.json"
 """In the data folder."""

@@ -7,10 +7,11 @@ estimate. What surrounds each message, and images, whose tokens depend on their 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
+
+from inferxgate.values import dataclass
 
 MESSAGE_BYTES = 16
 """For the role and the marks around a message."""

@@ -9,10 +9,11 @@ reads, and in those of hosts that speak this dialect themselves: ``reasoning_det
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
+
+from inferxgate.values import dataclass
 
 Json = Mapping[str, Any]
 Path = tuple[str | int, ...]

@@ -7,7 +7,7 @@ randomness, no logging. What a build needs to know about its target comes in as 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Protocol
 
 from inferxgate import errors
@@ -18,6 +18,7 @@ from inferxgate.dialects.model_lists import ModelPage
 from inferxgate.dialects.quirks import Quirks
 from inferxgate.errors import GatewayError
 from inferxgate.framing.sse import SSEEvent
+from inferxgate.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,11 +12,12 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from inferxgate import errors
 from inferxgate.canonical.conversation import Conversation, Message, Part, ToolResult, ToolUse
 from inferxgate.errors import GatewayError
+from inferxgate.values import dataclass
 
 JSON_ANSWER_TOOL = "inferxgate_json_answer"
 """The tool that a model is made to call where its answer must be JSON and it has no other way to promise that."""

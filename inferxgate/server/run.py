@@ -19,7 +19,6 @@ import signal
 import socket
 import ssl
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import uvicorn
@@ -42,6 +41,7 @@ from inferxgate.server.protocol import GatewayProtocol
 from inferxgate.server.reload import Alone, AmongWorkers, ForWorkers, Hands, Reloading
 from inferxgate.server.threads import Threads
 from inferxgate.server.throttle import SignIns
+from inferxgate.values import dataclass
 from inferxgate.workers.metrics import Metrics
 from inferxgate.workers.metrics_files import MetricsFiles, forget_living, metrics_folder, remove_dead
 from inferxgate.workers.supervisor import SAME_SIGNAL_SECONDS, Line, Order, Supervisor

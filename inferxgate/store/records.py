@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 from inferxgate.canonical.usage import Usage
+from inferxgate.values import dataclass
 
 Role = Literal["admin", "user"]
 BudgetPeriod = Literal["total", "day", "week", "month"]
