@@ -67,17 +67,23 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
-    server: ServerSettings = Field(ServerSettings(), description="The HTTP server.")
-    auth: AuthSettings = Field(AuthSettings(), description="Users and tokens.")
+    server: ServerSettings = Field(ServerSettings.model_construct(), description="The HTTP server.")
+    auth: AuthSettings = Field(AuthSettings.model_construct(), description="Users and tokens.")
     limits: LimitSettings = Field(
-        LimitSettings(), description="Limits of keys that have none of their own, and budgets."
+        LimitSettings.model_construct(), description="Limits of keys that have none of their own, and budgets."
     )
-    storage: StorageSettings = Field(StorageSettings(), description="The database.")
-    params: ParamSettings = Field(ParamSettings(), description="Parameters that a model does not take.")
-    media: MediaSettings = Field(MediaSettings(), description="Images and PDFs that requests name by their URLs.")
-    reasoning: ReasoningSettings = Field(ReasoningSettings(), description="Thought between the turns of a tool loop.")
-    routing: RoutingSettings = Field(RoutingSettings(), description="Tries, fall-backs, health and load.")
-    chat: ChatSettings = Field(ChatSettings(), description="Defaults of 'inferxgate chat'.")
+    storage: StorageSettings = Field(StorageSettings.model_construct(), description="The database.")
+    params: ParamSettings = Field(ParamSettings.model_construct(), description="Parameters that a model does not take.")
+    media: MediaSettings = Field(
+        MediaSettings.model_construct(), description="Images and PDFs that requests name by their URLs."
+    )
+    reasoning: ReasoningSettings = Field(
+        ReasoningSettings.model_construct(), description="Thought between the turns of a tool loop."
+    )
+    routing: RoutingSettings = Field(
+        RoutingSettings.model_construct(), description="Tries, fall-backs, health and load."
+    )
+    chat: ChatSettings = Field(ChatSettings.model_construct(), description="Defaults of 'inferxgate chat'.")
     providers: dict[str, ProviderSettings] = Field(
         {}, description="Who serves models. 'echo' is built in.", examples=["openai"]
     )
