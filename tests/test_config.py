@@ -25,7 +25,7 @@ from inferxgate.dialects.quirks import Quirks
 from inferxgate.errors import StartError
 from inferxgate.providers.provider import Row
 from inferxgate.providers.registry import ROWS
-from inferxgate.runtime import build_catalog, build_provider
+from inferxgate.runtime_models import build_catalog, build_provider
 from tests.support.configuration import SECRET, Folder
 
 

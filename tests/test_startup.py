@@ -7,6 +7,7 @@ themselves are measured elsewhere: a test that waits for a clock fails on a busy
 from __future__ import annotations
 
 import functools
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -31,6 +32,8 @@ SERVER = {"uvicorn", "starlette", "uvloop", "httptools", "prometheus_client"}
 CLIENTS = {"aiohttp", "httpx"}
 ACCOUNTS = {"bcrypt", "jwt"}
 DATABASE = {"sqlite3"}
+ENGINES = {"aiohttp", "prometheus_client"}
+"""What a request goes by."""
 SETTINGS = {"pydantic"}
 PRICES = {"genai_prices"}
 TABLES = {"rich"}
@@ -47,6 +50,9 @@ FORBIDDEN = [
     (["users", "list"], EVERYTHING - SETTINGS - DATABASE),
     (["stats"], EVERYTHING - SETTINGS - DATABASE),
     (["config", "show"], EVERYTHING - SETTINGS),
+    (["models", "prices"], EVERYTHING - SETTINGS - DATABASE | {"lmdb"}),
+    (["models", "list"], EVERYTHING - SETTINGS - DATABASE - ENGINES),
+    (["chat", "-m", "echo", "hi"], EVERYTHING - SETTINGS - DATABASE - ENGINES),
     (["chat", "-m", "m", "hi", "--url", "http://127.0.0.1:1"], EVERYTHING - SETTINGS - {"httpx"} - TABLES),
 ]
 """What a command must not load."""
@@ -112,6 +118,14 @@ def test_a_command_loads_only_what_it_needs(cli: CommandLine, arguments: list[st
     names = loaded_by(cli, *arguments)
     assert "inferxgate.cli.main" in names
     assert not {name.partition(".")[0] for name in names} & forbidden
+
+
+def test_serve_loads_nothing_of_other_commands(cli: CommandLine) -> None:
+    """It has loaded all that it needs by the time it finds its port taken."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        names = loaded_by(cli, "serve", "--port", str(taken.getsockname()[1]))
+    assert "inferxgate.server.run" in names
+    assert libraries(names) & ({"httpx", "httpx2", "pydantic_settings"} | PRICES | TABLES) == set()
 
 
 def test_this_measure_sees_late_imports(cli: CommandLine) -> None:

@@ -84,7 +84,7 @@ def prices(
 
 def _entries(loaded: Loaded, name: str | None) -> list[ModelEntry]:
     from inferxgate.accounts.callers import OPERATOR
-    from inferxgate.runtime import build_catalog, build_router, read_model_lists
+    from inferxgate.runtime_models import build_catalog, build_router, read_model_lists
 
     catalog = build_catalog(loaded.settings, loaded.data_dir)
     router = build_router(loaded.settings, catalog, lists=read_model_lists(loaded))
