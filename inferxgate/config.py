@@ -10,16 +10,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
-from contextvars import ContextVar
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import platformdirs
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from inferxgate import config_checks as checks
 from inferxgate.config_mistakes import unknown_variable, worst_mistake
@@ -50,6 +47,7 @@ from inferxgate.config_sources import (
     entry_of,
     fields_of,
     insert,
+    overlay,
     read_environment,
     read_file,
     resolve_file,
@@ -57,46 +55,35 @@ from inferxgate.config_sources import (
 from inferxgate.errors import StartError
 from inferxgate.providers.provider import Row
 from inferxgate.providers.registry import ROWS
+from inferxgate.values import dataclass
 
 APPLICATION = "inferxgate"
 
 _T = TypeVar("_T")
 
 
-class Layer(PydanticBaseSettingsSource):
-    """One source whose values have been read: flags, environment, file, or the providers' own variables."""
-
-    def __init__(self, values: dict[str, Any]) -> None:
-        super().__init__(Settings)
-        self._values = values
-
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        return self._values.get(field_name), field_name, False
-
-    def __call__(self) -> dict[str, Any]:
-        return self._values
-
-
-_layers: ContextVar[tuple[Layer, ...]] = ContextVar("layers", default=())
-"""What ``load_settings`` has read, the strongest first; settings made by hand have none."""
-
-
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """Every setting. ``load_settings`` reads them; ``Settings(server=...)`` takes only what it is given."""
 
-    model_config = SettingsConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
-    server: ServerSettings = Field(ServerSettings(), description="The HTTP server.")
-    auth: AuthSettings = Field(AuthSettings(), description="Users and tokens.")
+    server: ServerSettings = Field(ServerSettings.model_construct(), description="The HTTP server.")
+    auth: AuthSettings = Field(AuthSettings.model_construct(), description="Users and tokens.")
     limits: LimitSettings = Field(
-        LimitSettings(), description="Limits of keys that have none of their own, and budgets."
+        LimitSettings.model_construct(), description="Limits of keys that have none of their own, and budgets."
     )
-    storage: StorageSettings = Field(StorageSettings(), description="The database.")
-    params: ParamSettings = Field(ParamSettings(), description="Parameters that a model does not take.")
-    media: MediaSettings = Field(MediaSettings(), description="Images and PDFs that requests name by their URLs.")
-    reasoning: ReasoningSettings = Field(ReasoningSettings(), description="Thought between the turns of a tool loop.")
-    routing: RoutingSettings = Field(RoutingSettings(), description="Tries, fall-backs, health and load.")
-    chat: ChatSettings = Field(ChatSettings(), description="Defaults of 'inferxgate chat'.")
+    storage: StorageSettings = Field(StorageSettings.model_construct(), description="The database.")
+    params: ParamSettings = Field(ParamSettings.model_construct(), description="Parameters that a model does not take.")
+    media: MediaSettings = Field(
+        MediaSettings.model_construct(), description="Images and PDFs that requests name by their URLs."
+    )
+    reasoning: ReasoningSettings = Field(
+        ReasoningSettings.model_construct(), description="Thought between the turns of a tool loop."
+    )
+    routing: RoutingSettings = Field(
+        RoutingSettings.model_construct(), description="Tries, fall-backs, health and load."
+    )
+    chat: ChatSettings = Field(ChatSettings.model_construct(), description="Defaults of 'inferxgate chat'.")
     providers: dict[str, ProviderSettings] = Field(
         {}, description="Who serves models. 'echo' is built in.", examples=["openai"]
     )
@@ -113,18 +100,6 @@ class Settings(BaseSettings):
     catalog: dict[str, FactSettings] = Field(
         {}, description="Facts by provider/model; * stands for anything.", examples=["my-vllm/*"]
     )
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Our own layers in place of the stock ones, which know neither references, origins nor near matches."""
-        return (init_settings, *_layers.get())
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,13 +226,13 @@ class _Reading:
 
     def _merged(self) -> Settings:
         values = resolve_file(self.file, Settings, self.environ, skip=self._outdone) if self.file else {}
-        token = _layers.set(tuple(Layer(tree) for tree in (self.flags, self.environment, values, self.vendors)))
+        merged: dict[str, Any] = {}
+        for layer in (self.vendors, values, self.environment, self.flags):
+            overlay(merged, layer)
         try:
-            return Settings()
+            return Settings(**merged)
         except ValidationError as error:
             raise worst_mistake(error, Settings) from None
-        finally:
-            _layers.reset(token)
 
     def _outdone(self, loc: Loc) -> bool:
         """Whether a stronger source than the file has this setting."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -16,6 +15,7 @@ from inferxgate.config_sections import TargetSettings
 from inferxgate.config_sources import Loc, dotted, entry_of, environment_name, plain, quoted
 from inferxgate.providers.addresses import has_vendors_models
 from inferxgate.providers.registry import ROWS
+from inferxgate.values import dataclass
 
 MASK = "****"
 _USERINFO = re.compile(r"(?<=://)[^/?#]*@")

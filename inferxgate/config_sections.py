@@ -25,7 +25,8 @@ Lower = BeforeValidator(lambda value: value.lower() if isinstance(value, str) el
 class Section(BaseModel):
     """One table of the configuration. Unknown settings are errors, and no message repeats a value."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, defer_build=True)
+    """``defer_build``: of the validators, that of all sections together is the one that a start needs."""
 
 
 class ServerSettings(Section):

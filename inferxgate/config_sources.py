@@ -13,13 +13,13 @@ import re
 import tomllib
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
 from inferxgate.errors import StartError
+from inferxgate.values import dataclass
 
 Loc = tuple[str, ...]
 """The way to a setting: ``("providers", "my-vllm", "base_url")``."""
@@ -120,6 +120,21 @@ def insert(tree: dict[str, Any], loc: Loc, value: object) -> None:
     for part in loc[:-1]:
         tree = tree.setdefault(part, {})
     tree[loc[-1]] = value
+
+
+def overlay(tree: dict[str, Any], stronger: Mapping[str, Any]) -> None:
+    """Lay one tree of settings over another: table by table, and everything else as a whole.
+
+    What only the stronger one has comes last, for in some tables the order counts. ``stronger`` stays as it is.
+    """
+    for name, value in stronger.items():
+        if not isinstance(value, dict):
+            tree[name] = value
+            continue
+        below = tree.get(name)
+        if not isinstance(below, dict):
+            below = tree[name] = {}
+        overlay(below, value)
 
 
 def depth(tree: object, loc: Iterable[str]) -> int:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from inferxgate.config import Loaded
+from inferxgate.values import dataclass
 
 Stamp = tuple[int, int, int, int]
 """Device, inode, time of the last change in nanoseconds, and size: what changes when a file does."""

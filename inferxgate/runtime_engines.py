@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from inferxgate.config import Settings
@@ -19,6 +18,7 @@ from inferxgate.upstream.echo import EchoUpstream
 from inferxgate.upstream.http import HttpOptions, HttpUpstream
 from inferxgate.upstream.media import HttpsFetch, MediaFetcher, NoFetch
 from inferxgate.upstream.protocol import Upstream
+from inferxgate.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
 import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -17,12 +20,12 @@ from inferxgate.catalog.abilities import Abilities
 from inferxgate.config import Settings, config_file, data_folder, database_path, leaves, load_settings
 from inferxgate.config_listing import as_toml
 from inferxgate.config_sections import FactSettings, ServerSettings
-from inferxgate.config_sources import ConfigFile, dotted, environment_name
+from inferxgate.config_sources import ConfigFile, dotted, environment_name, overlay
 from inferxgate.dialects.quirks import Quirks
 from inferxgate.errors import StartError
 from inferxgate.providers.provider import Row
 from inferxgate.providers.registry import ROWS
-from inferxgate.runtime import build_catalog, build_provider
+from inferxgate.runtime_models import build_catalog, build_provider
 from tests.support.configuration import SECRET, Folder
 
 
@@ -806,3 +809,41 @@ def test_the_data_folder_may_not_be_a_file(tmp_path: Path) -> None:
 def test_the_database_is_relative_to_the_data_folder(folder: Folder, url: str, path: str) -> None:
     loaded = folder.load(f"storage.database_url = {as_toml(url)}")
     assert database_path(loaded.settings, Path("/data")) == Path(path)
+
+
+# How layers are laid over each other
+
+TREES = st.recursive(st.integers(0, 3), lambda inner: st.dictionaries(st.sampled_from("abc"), inner, max_size=3))
+TABLES = st.dictionaries(st.sampled_from("abc"), TREES, max_size=3)
+
+
+def setting(tree: object, loc: tuple[str, ...]) -> object:
+    """What stands at a place; None where nothing does."""
+    for part in loc:
+        tree = tree.get(part) if isinstance(tree, dict) else None
+    return tree
+
+
+@given(TABLES, TABLES)
+def test_of_two_layers_the_stronger_one_holds_setting_by_setting(
+    weaker: dict[str, Any], stronger: dict[str, Any]
+) -> None:
+    merged, before = copy.deepcopy(weaker), copy.deepcopy(stronger)
+    overlay(merged, stronger)
+    assert stronger == before
+    for loc in [loc for size in (1, 2, 3) for loc in itertools.product("abc", repeat=size)]:
+        said, below = setting(stronger, loc), setting(weaker, loc)
+        outdone = any(isinstance(setting(stronger, loc[:end]), int) for end in range(1, len(loc)))
+        if said is None:
+            assert setting(merged, loc) == (None if outdone else below)
+        elif not isinstance(said, dict):
+            assert setting(merged, loc) == said
+    overlay(merged, {"a": {"b": 9}})
+    assert setting(stronger, ("a", "b")) == setting(before, ("a", "b")), "the layers share no table"
+
+
+def test_what_only_the_stronger_layer_has_comes_last() -> None:
+    patterns: dict[str, Any] = {"pricing": {"openai/*": {"input": 1}, "*": {"input": 2}}}
+    overlay(patterns, {"pricing": {"anthropic/*": {"input": 3}, "*": {"output": 4}}})
+    assert list(patterns["pricing"]) == ["openai/*", "*", "anthropic/*"]
+    assert patterns["pricing"]["*"] == {"input": 2, "output": 4}

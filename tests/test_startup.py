@@ -7,6 +7,7 @@ themselves are measured elsewhere: a test that waits for a clock fails on a busy
 from __future__ import annotations
 
 import functools
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,7 @@ OURS_FOR_VERSION = {
     "inferxgate.cli.failures",
     "inferxgate.cli.main",
     "inferxgate.errors",
+    "inferxgate.values",
 }
 OURS_FOR_HELP = OURS_FOR_VERSION | {"inferxgate.cli.root", "inferxgate.cli.options"}
 LIBRARIES_FOR_HELP = {"typer", "shellingham", "annotated_doc"}
@@ -30,7 +32,9 @@ SERVER = {"uvicorn", "starlette", "uvloop", "httptools", "prometheus_client"}
 CLIENTS = {"aiohttp", "httpx"}
 ACCOUNTS = {"bcrypt", "jwt"}
 DATABASE = {"sqlite3"}
-SETTINGS = {"pydantic", "pydantic_settings"}
+ENGINES = {"aiohttp", "prometheus_client"}
+"""What a request goes by."""
+SETTINGS = {"pydantic"}
 PRICES = {"genai_prices"}
 TABLES = {"rich"}
 EVERYTHING = SERVER | CLIENTS | ACCOUNTS | DATABASE | SETTINGS | PRICES | TABLES
@@ -46,6 +50,9 @@ FORBIDDEN = [
     (["users", "list"], EVERYTHING - SETTINGS - DATABASE),
     (["stats"], EVERYTHING - SETTINGS - DATABASE),
     (["config", "show"], EVERYTHING - SETTINGS),
+    (["models", "prices"], EVERYTHING - SETTINGS - DATABASE | {"lmdb"}),
+    (["models", "list"], EVERYTHING - SETTINGS - DATABASE - ENGINES),
+    (["chat", "-m", "echo", "hi"], EVERYTHING - SETTINGS - DATABASE - ENGINES),
     (["chat", "-m", "m", "hi", "--url", "http://127.0.0.1:1"], EVERYTHING - SETTINGS - {"httpx"} - TABLES),
 ]
 """What a command must not load."""
@@ -113,7 +120,15 @@ def test_a_command_loads_only_what_it_needs(cli: CommandLine, arguments: list[st
     assert not {name.partition(".")[0] for name in names} & forbidden
 
 
+def test_serve_loads_nothing_of_other_commands(cli: CommandLine) -> None:
+    """It has loaded all that it needs by the time it finds its port taken."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        names = loaded_by(cli, "serve", "--port", str(taken.getsockname()[1]))
+    assert "inferxgate.server.run" in names
+    assert libraries(names) & ({"httpx", "httpx2", "pydantic_settings"} | PRICES | TABLES) == set()
+
+
 def test_this_measure_sees_late_imports(cli: CommandLine) -> None:
     """The store is opened by ``keys create`` inside a function; a measure that missed that would hold nothing."""
     assert "sqlite3" in loaded_by(cli, "keys", "create")
-    assert "pydantic_settings" in loaded_by(cli, "keys", "create")
+    assert "pydantic.main" in loaded_by(cli, "keys", "create")

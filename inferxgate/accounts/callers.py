@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 from inferxgate.store.records import Role
+from inferxgate.values import dataclass
 from inferxgate.workers.limits import Scope
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import secrets
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
 import jwt
@@ -17,6 +16,7 @@ import jwt
 from inferxgate.errors import INVALID_TOKEN, GatewayError, StartError
 from inferxgate.store.files import locked_folder, make_private_folder
 from inferxgate.store.records import User
+from inferxgate.values import dataclass
 
 SHORTEST_SECRET = 32
 """Bytes: as long as the digest of HS256 (RFC 7518, section 3.2)."""

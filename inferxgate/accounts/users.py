@@ -17,7 +17,6 @@ import math
 import time
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from inferxgate.accounts.callers import Caller
@@ -27,6 +26,7 @@ from inferxgate.ids import new_id
 from inferxgate.store.periods import period_start_ms
 from inferxgate.store.protocol import EmailTaken, Store
 from inferxgate.store.records import ApiKey, BudgetPeriod, Role, User
+from inferxgate.values import dataclass
 
 LONGEST_EMAIL = 254
 """Characters (RFC 5321, section 4.5.3.1.3, less the angle brackets)."""

@@ -11,14 +11,14 @@ An answer is a sequence of chunks, whether it came whole or as a stream; ``colle
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, assert_never
 
 from inferxgate.canonical.usage import Usage
-from inferxgate.values import value
+from inferxgate.values import dataclass
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class Source:
     """The request as the client wrote it."""
 
@@ -28,7 +28,7 @@ class Source:
     """The parsed JSON. Read only: several attempts are built from it."""
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class ChatRequest:
     """One chat completion asked for by a client."""
 
@@ -42,7 +42,7 @@ class ChatRequest:
     source: Source
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class Start:
     """The provider's names for this answer; may come again with each event."""
 
@@ -50,13 +50,13 @@ class Start:
     model: str | None
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class TextDelta:
     choice: int
     text: str
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class ReasoningDelta:
     """A piece of what the model thought."""
 
@@ -66,7 +66,7 @@ class ReasoningDelta:
     """The ordinal of the block of thought within its message."""
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class ReasoningSeal:
     """What a provider demands back with a block of thought: its signature, or opaque data in place of text.
 
@@ -82,7 +82,7 @@ class ReasoningSeal:
     """Gemini's."""
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class TextSeal:
     """A signature that belongs to the answer's text (Gemini's ``thoughtSignature`` on a text part)."""
 
@@ -90,7 +90,7 @@ class TextSeal:
     signature: str
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class Citation:
     """A source for the text just before it, as OpenAI's ``url_citation`` or, where there is no URL, a document."""
 
@@ -104,7 +104,7 @@ class Citation:
     end_index: int | None = None
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class ImageOutput:
     """An image that the model made."""
 
@@ -115,7 +115,7 @@ class ImageOutput:
     """Gemini's ``thoughtSignature`` of the image."""
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class ServerBlock:
     """What a tool that Anthropic runs itself was asked, or what it found: nothing but that API can read it, and it is
     wanted back where it stood."""
@@ -131,7 +131,7 @@ class ServerBlock:
     """Tool calls before it."""
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class Token:
     """A token of the answer, or one that could have stood in its place, and how probable it was."""
 
@@ -142,7 +142,7 @@ class Token:
     """The most probable ones at its place, itself among them; empty where nobody asked for them."""
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class Logprobs:
     """How probable the next tokens of the answer were."""
 
@@ -150,13 +150,13 @@ class Logprobs:
     tokens: tuple[Token, ...]
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class RefusalDelta:
     choice: int
     text: str
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class ToolCallDelta:
     """A piece of one tool call; ``index`` is the call's ordinal in its message."""
 
@@ -169,13 +169,13 @@ class ToolCallDelta:
     """Gemini's ``thoughtSignature`` of the call."""
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class Finish:
     choice: int
     reason: str
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class UsageReport:
     """The provider's own count. Cumulative: the last one of an answer is the true one."""
 

@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import Any, Literal
 
-from inferxgate.values import value
+from inferxgate.values import dataclass
 
 Role = Literal["system", "user", "assistant"]
 """``developer`` messages are system messages."""
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class CacheMark:
     """Everything up to here may be cached by the provider."""
 
@@ -24,13 +24,13 @@ class CacheMark:
     """``5m`` or ``1h``; None: the provider's default."""
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class Text:
     text: str
     cache: CacheMark | None = None
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class Bytes:
     """Media that came with the request."""
 
@@ -39,14 +39,14 @@ class Bytes:
     """The data as the client sent it: base64, not decoded."""
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class Url:
     """Media that somebody else has; never fetched unless the operator allows it."""
 
     url: str
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class FileId:
     """A file that was uploaded to the provider."""
 
@@ -56,7 +56,7 @@ class FileId:
 MediaSource = Bytes | Url | FileId
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class Image:
     source: MediaSource
     detail: str | None = None
@@ -65,12 +65,12 @@ class Image:
     """Gemini's ``thoughtSignature`` of an image that the model made."""
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class Audio:
     source: Bytes
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class Document:
     """A PDF or another file."""
 
@@ -85,7 +85,7 @@ class Document:
     """Whether the answer is to cite it. None: the provider's default."""
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class Reasoning:
     """What the model thought, as its provider wants it back: unchanged, with its signature.
 
@@ -101,7 +101,7 @@ class Reasoning:
     """Gemini's; never empty."""
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class ToolUse:
     """A call that the model made."""
 
@@ -114,7 +114,7 @@ class ToolUse:
     cache: CacheMark | None = None
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class ToolResult:
     """What a call came to. Stands in a user message, in the order in which the client gave the results."""
 
@@ -126,7 +126,7 @@ class ToolResult:
     cache: CacheMark | None = None
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class ServerBlock:
     """What a tool that Anthropic ran itself was asked, or what it found; stands among the parts where it stood."""
 
@@ -134,7 +134,7 @@ class ServerBlock:
     """As the API spells it."""
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class Refused:
     """An earlier answer in which the model declined."""
 
@@ -144,7 +144,7 @@ class Refused:
 Part = Text | Image | Audio | Document | Reasoning | ToolUse | ToolResult | ServerBlock | Refused
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class Message:
     role: Role
     parts: tuple[Part, ...]
@@ -153,7 +153,7 @@ class Message:
     """Gemini's ``thoughtSignature`` of an assistant's text."""
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class Tool:
     name: str
     description: str | None
@@ -163,7 +163,7 @@ class Tool:
     cache: CacheMark | None = None
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class ToolChoice:
     """Which tools the model may or must call."""
 
@@ -174,7 +174,7 @@ class ToolChoice:
     """For ``allowed``: whether one of them must be called."""
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class ResponseFormat:
     """The form that the answer's text must have."""
 
@@ -184,7 +184,7 @@ class ResponseFormat:
     strict: bool | None = None
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class Conversation:
     """One chat request, whole."""
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import astuple
 
-from inferxgate.values import value
+from inferxgate.values import dataclass
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class Usage:
     """Token counts in disjoint buckets: each token of a request is in exactly one of them."""
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
+
+from inferxgate.values import dataclass
 
 Thinking = Literal["none", "budget", "adaptive", "both", "level"]
 """How thinking is asked for: not at all, by a budget of tokens, by effort alone, either, or by a level."""

@@ -1,7 +1,7 @@
 """What is known of models without asking anyone: who makes them, how much they read, what they cost.
 
-The figures come from a price list: that of the ``genai-prices`` package, which is installed with the gateway, or a
-newer one from a file. Nothing is fetched, and the list's version is kept with every cost. Prices of the configuration
+The figures come from a price list: that of the ``genai-prices`` package, of which the gateway has a table, or a newer
+one from a file. Nothing is fetched, and the list's version is kept with every cost. Prices of the configuration
 come first. What neither knows stays unknown.
 """
 
@@ -11,17 +11,17 @@ import fnmatch
 import logging
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from genai_prices import types
-
 from inferxgate.catalog.abilities import Abilities
+from inferxgate.catalog.listed import LEAST, ListedModel, ListedPrices, Tiered, find_model
 from inferxgate.catalog.models import abilities_of, window_of
-from inferxgate.catalog.price_list import PACKAGED, PriceList
+from inferxgate.catalog.price_list import PriceList, packaged
 from inferxgate.catalog.pricing import FREE, Dollars, Override, Price, Published
+from inferxgate.values import dataclass
 
 log = logging.getLogger(__name__)
 
@@ -80,20 +80,20 @@ class Catalog:
         self,
         prices: Mapping[str, Mapping[str, Dollars]] | None = None,
         facts: Mapping[str, Mapping[str, Any]] | None = None,
-        price_list: PriceList = PACKAGED,
+        price_list: PriceList | None = None,
     ) -> None:
         """What the configuration says, under patterns of targets; the first that fits a target holds.
 
         ``prices``: dollars per million tokens by bucket, dollars for each ``request``, and a ``discount`` from 0 to 1.
         ``facts``: fields of ``Abilities``, and ``context_window``.
+        ``price_list``: the gateway's own where none is given.
         """
         self._overrides = [(pattern, _override(said)) for pattern, said in (prices or {}).items()]
         self._overridden: dict[str, Override | None] = {}
         self._facts = [*(facts or {}).items()]
         self._abilities: dict[tuple[str, str, str | None], Abilities] = {}
-        self._list = price_list
-        self._packages = {provider.id: provider for provider in price_list.providers}
-        self._found: dict[tuple[str, str], types.ModelInfo | None] = {}
+        self._list = price_list or packaged()
+        self._found: dict[tuple[str, str], ListedModel | None] = {}
         self._priced: dict[tuple[int, int], Price | None] = {}
         """By the identities of the list's prices and of the override, which both live as long as this does."""
 
@@ -130,7 +130,7 @@ class Catalog:
             return FREE
         found = self._find(package_id, model) if package_id and model else None
         # A model's prices may change with the day and the hour, and each of them is a value of its own in the list.
-        listed = found.get_prices(at or datetime.now(UTC)) if found else None
+        listed = found.prices_at(at or datetime.now(UTC)) if found else None
         key = (id(listed), id(override))
         if key not in self._priced:
             if len(self._priced) >= _MAX_CACHED:
@@ -182,11 +182,11 @@ class Catalog:
 
     def chat_models(self, package_id: str | None) -> Iterator[str]:
         """Names of the chat models that the package lists for a provider, leaving out retired ones."""
-        package = self._packages.get(package_id or "")
+        package = self._list.providers.get(package_id or "")
         if package is None:
             return
         for model in package.models:
-            if not model.deprecated and model.is_match(model.id) and _is_chat(model, package.id):
+            if not model.deprecated and model.goes_by(model.id.lower()) and _is_chat(model, package.id):
                 yield model.id
 
     @staticmethod
@@ -204,16 +204,14 @@ class Catalog:
         base = model.split(":")[1] if model.startswith(_TUNED) else model
         return package_id != _OPENAI or not _NOT_CHAT_LISTED_BY_OPENAI.search(base)
 
-    def _find(self, package_id: str, model: str) -> types.ModelInfo | None:
+    def _find(self, package_id: str, model: str) -> ListedModel | None:
         key = (package_id, model)
         if key not in self._found:
             if len(self._found) >= _MAX_CACHED:  # names come from callers, so the cache must not grow without end
                 self._found.clear()
-            package = self._packages.get(package_id)
             name = model.lower().removeprefix(_GOOGLE_FOLDER)
-            if package_id == _GOOGLE and not _GOOGLE_NAMES.match(name):
-                package = None
-            self._found[key] = package.find_model(name, all_providers=[*self._list.providers]) if package else None
+            elsewhere = package_id == _GOOGLE and not _GOOGLE_NAMES.match(name)
+            self._found[key] = None if elsewhere else find_model(self._list.providers, package_id, name)
         return self._found[key]
 
 
@@ -231,14 +229,13 @@ _OF_GOOGLE = re.compile(r"gem(ini|ma)-\d(?!.*(embed|audio|live|tts|omni|robotics
 _NOT_CHAT_AT_GOOGLE = re.compile("embed|audio|live|tts|omni|robotics|computer-use")
 
 
-def _is_chat(model: types.ModelInfo, package_id: str) -> bool:
+def _is_chat(model: ListedModel, package_id: str) -> bool:
     if package_id == _GOOGLE:
         named = _OF_GOOGLE.match(model.id) is not None
     else:
         named = not _NOT_CHAT.search(model.id)
         named = named and not (package_id == _OPENAI and _NOT_CHAT_AT_OPENAI.search(model.id))
-    prices = vars(model.get_prices(datetime.now(UTC)))
-    return named and prices.get("input_mtok") is not None and prices.get("output_mtok") is not None
+    return named and model.prices_at(datetime.now(UTC)).dollars.keys() >= set(LEAST)
 
 
 def _override(said: Mapping[str, Dollars]) -> Override:
@@ -247,25 +244,29 @@ def _override(said: Mapping[str, Dollars]) -> Override:
     return Override(dollars, request, discount)
 
 
-def _published(listed: types.ModelPrice) -> Published | None:
-    # The package's price objects answer an unknown name by loading its registry of units; plain attributes do not.
-    prices = vars(listed)
+def _published(listed: ListedPrices) -> Published | None:
+    prices = listed.dollars
     by_bucket = {bucket: prices.get(field) for bucket, field in _BUCKET_FIELDS.items()}
     if by_bucket["input_tokens"] is None or by_bucket["output_tokens"] is None:
         return None
     starts = {-1}
     for price in by_bucket.values():
-        if isinstance(price, types.TieredPrices):
+        if isinstance(price, Tiered):
             starts.update(tier.start for tier in price.tiers)
     return Published(
-        {start: _reached(by_bucket, start) for start in starts}, (prices.get("requests_kcount") or Decimal(0)) / 1000
+        {start: _reached(by_bucket, start) for start in starts}, _fixed(prices.get("requests_kcount")) / 1000
     )
 
 
-def _reached(by_bucket: Mapping[str, Decimal | types.TieredPrices | None], start: int) -> dict[str, Dollars]:
+def _fixed(price: Decimal | Tiered | None) -> Decimal:
+    """A price that is no matter of tokens, and so has no tiers in earnest."""
+    return price.base if isinstance(price, Tiered) else price or Decimal(0)
+
+
+def _reached(by_bucket: Mapping[str, Decimal | Tiered | None], start: int) -> dict[str, Dollars]:
     dollars: dict[str, Dollars] = {}
     for bucket, price in by_bucket.items():
-        if isinstance(price, types.TieredPrices):
+        if isinstance(price, Tiered):
             reached = [tier.price for tier in price.tiers if tier.start <= start]
             dollars[bucket] = reached[-1] if reached else price.base
         elif price is not None:

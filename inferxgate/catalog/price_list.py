@@ -1,7 +1,10 @@
-"""Where published prices come from: the package that is installed with the gateway, or a file that replaces its data.
+"""Where published prices come from: the table that comes with the gateway, or a file that takes its place.
 
-The file is the package's own data as its makers publish it (``data.json``: a list of providers with their models). It
-is checked whole before anything uses it, because an amount that is wrong by a factor is worse than none; and where it
+The table is made from the ``genai-prices`` package when a version is prepared (``.ci/price_table.py``), so that nothing
+has to be loaded, checked or kept of the package when the gateway runs.
+
+The file is that package's data as its makers publish it (``data.json``: a list of providers with their models). It is
+checked whole before anything uses it, because an amount that is wrong by a factor is worse than none; and where it
 cannot be used nothing else quietly takes its place.
 """
 
@@ -12,41 +15,50 @@ import hashlib
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
-from importlib.metadata import version
+from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import orjson
-from genai_prices import types
-from genai_prices.data import providers as package_providers
-from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from inferxgate.catalog.listed import LEAST, ListedProvider, parse_condition
 from inferxgate.errors import StartError
+from inferxgate.values import dataclass
 
 FILE_NAME = "prices.json"
 """In the data folder."""
-PACKAGE_VERSION = f"genai-prices {version('genai-prices')}"
-
 _LARGEST_BYTES = 64 * 1024 * 1024
 _DEAREST = Decimal(1_000_000)
 """Dollars for any unit that a file counts in. What costs more is a mistake of the file."""
-_CHECKED = ConfigDict(arbitrary_types_allowed=True, defer_build=True)
-_MODELS = TypeAdapter(list[types.ModelInfo], config=_CHECKED)
-_CONDITIONALS = TypeAdapter(list[types.ConditionalPrice], config=_CHECKED)
+_RULES = ("starts_with", "ends_with", "contains", "regex", "equals")
+_TABLE = Path(__file__).with_name("prices.jsonl")
 
 
 @dataclass(frozen=True, slots=True)
 class PriceList:
     """Providers with their models and prices."""
 
-    providers: Sequence[types.Provider]
+    providers: Mapping[str, ListedProvider]
+    """By their ids."""
     version: str
     """Kept with every cost that comes of it."""
 
 
-PACKAGED = PriceList(package_providers, PACKAGE_VERSION)
+@cache
+def packaged() -> PriceList:
+    """The table that comes with the gateway.
+
+    Its first line says where it is from and which providers it has; each other one has the models of one of these.
+    """
+    first, *lines = _TABLE.read_bytes().splitlines()
+    head = orjson.loads(first)
+    providers = (
+        ListedProvider(each["id"], each["others"], partial(orjson.loads, line))
+        for each, line in zip(head["providers"], lines, strict=True)
+    )
+    return PriceList({provider.id: provider for provider in providers}, head["version"])
 
 
 class BadPriceFile(ValueError):
@@ -54,14 +66,14 @@ class BadPriceFile(ValueError):
 
 
 def read_price_list(path: Path) -> PriceList:
-    """The list that is installed at ``path``, or the package's where there is none.
+    """The list that is installed at ``path``, or the gateway's own where there is none.
 
     Raises ``StartError`` for a file that cannot be used: prices must not change because a file was damaged.
     """
     try:
         data = path.read_bytes()
     except FileNotFoundError:
-        return PACKAGED
+        return packaged()
     except OSError as error:
         raise StartError(f"cannot read the price file {path}: {error.strerror}; {_MENDING}") from error
     try:
@@ -104,31 +116,22 @@ def parse_price_list(data: bytes) -> PriceList:
         raise BadPriceFile(f"it is not JSON: {error.msg} in line {error.lineno}") from None
     if not isinstance(raw, list) or not raw:
         raise BadPriceFile("it is not a list of providers, as genai-prices publishes in data.json (version 2)")
-    providers: dict[str, types.Provider] = {}
+    providers: dict[str, ListedProvider] = {}
     for number, each in enumerate(raw, 1):
-        provider = _provider(each, f"provider {number}")
+        provider = _checked_provider(each, f"provider {number}")
         if provider.id in providers:
             raise BadPriceFile(f"provider {provider.id!r} is there twice")
         providers[provider.id] = provider
-    if not any(map(_priced, (model for provider in providers.values() for model in provider.models))):
+    if not any(_has_price(provider) for provider in providers.values()):
         raise BadPriceFile("it has no model with prices for input and output")
-    return PriceList([*providers.values()], f"{FILE_NAME} {hashlib.sha256(data).hexdigest()[:8]}")
+    return PriceList(providers, f"{FILE_NAME} {hashlib.sha256(data).hexdigest()[:8]}")
 
 
-def _priced(model: types.ModelInfo) -> bool:
-    return any({"input_mtok", "output_mtok"} <= vars(prices).keys() for _, prices in prices_of(model))
+def _has_price(provider: ListedProvider) -> bool:
+    return any(prices.dollars.keys() >= set(LEAST) for model in provider.models for prices in model.prices)
 
 
-def prices_of(model: types.ModelInfo) -> Iterator[tuple[object, types.ModelPrice]]:
-    """All prices of a model, each with when it holds."""
-    if isinstance(model.prices, types.ModelPrice):
-        yield None, model.prices
-    else:
-        for each in model.prices:
-            yield each.constraint, each.prices
-
-
-def _provider(raw: object, where: str) -> types.Provider:
+def _checked_provider(raw: object, where: str) -> ListedProvider:
     """One provider. How to read usage is left out: the gateway has dialects for that."""
     if not isinstance(raw, dict) or not isinstance(raw.get("id"), str) or not raw["id"]:
         raise BadPriceFile(f"{where} has no id")
@@ -140,41 +143,40 @@ def _provider(raw: object, where: str) -> types.Provider:
         or not all(isinstance(each, str) for each in others)
     ):
         raise BadPriceFile(f"{where}: models and fallback_model_providers have to be lists")
-    return types.Provider(
-        id=raw["id"],
-        name=str(raw.get("name", raw["id"])),
-        api_pattern="",
-        fallback_model_providers=others,
-        models=[_model(each, f"{where}, model {number}") for number, each in enumerate(models, 1)],
-    )
+    checked = [_checked_model(each, f"{where}, model {number}") for number, each in enumerate(models, 1)]
+    return ListedProvider(raw["id"], others, lambda: checked)
 
 
-def _model(raw: object, where: str) -> types.ModelInfo:
+def _checked_model(raw: object, where: str) -> Mapping[str, Any]:
     if not isinstance(raw, dict) or not isinstance(raw.get("id"), str) or not raw["id"]:
         raise BadPriceFile(f"{where} has no id")
     where = f"{where.rpartition(' ')[0]} {raw['id']!r}"
-    known = {name: raw[name] for name in ("id", "name", "context_window", "deprecated") if name in raw}
+    window, deprecated = raw.get("context_window"), raw.get("deprecated")
     try:
-        match, prices = _checked_match(raw.get("match")), _prices(raw.get("prices"))
-        return _MODELS.validate_python([{**known, "match": match, "prices": prices}])[0]
+        if window is not None and (type(window) is not int or window < 0):
+            raise BadPriceFile("context_window: it has to be a number of tokens")
+        if deprecated is not None and not isinstance(deprecated, bool):
+            raise BadPriceFile("deprecated: it has to be true or false")
+        match, prices = _checked_match(raw.get("match")), _checked_prices(raw.get("prices"))
     except BadPriceFile as problem:
         raise BadPriceFile(f"{where}: {problem}") from None
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(str(part) for part in first["loc"][1:])
-        raise BadPriceFile(f"{where}: {place}: {first['msg']}") from None
+    return {"id": raw["id"], "match": match, "prices": prices, "context_window": window, "deprecated": deprecated}
 
 
-def _checked_match(raw: object) -> object:
+def _checked_match(raw: object) -> Mapping[str, Any]:
     """How a model is told by its name. A pattern that cannot be compiled would fail at the first request."""
     if not isinstance(raw, dict) or len(raw) != 1:
         raise BadPriceFile("match has to have one rule")
     [(rule, value)] = raw.items()
     if rule in ("or", "and"):
-        return {rule: [_checked_match(each) for each in value] if isinstance(value, list) else value}
-    if rule not in ("starts_with", "ends_with", "contains", "regex", "equals"):
+        if not isinstance(value, list):
+            raise BadPriceFile(f"match.{rule} has to be a list of rules")
+        return {rule: [_checked_match(each) for each in value]}
+    if rule not in _RULES:
         raise BadPriceFile(f"match has the unknown rule {rule!r}")
-    if rule == "regex" and isinstance(value, str):
+    if not isinstance(value, str):
+        raise BadPriceFile(f"match.{rule} has to be text")
+    if rule == "regex":
         try:
             re.compile(value)
         except re.error:
@@ -182,41 +184,44 @@ def _checked_match(raw: object) -> object:
     return raw
 
 
-def _prices(raw: object) -> types.ModelPrice | list[types.ConditionalPrice]:
+def _checked_prices(raw: object) -> object:
     if isinstance(raw, dict):
-        return _model_price(raw)
+        _check_amounts(raw)
+        return raw
     if not isinstance(raw, list) or not raw:
         raise BadPriceFile("prices are missing")
-    conditional: list[object] = []
     for each in raw:
         if not isinstance(each, dict) or not isinstance(each.get("prices"), dict):
             raise BadPriceFile("prices are missing")
-        conditional.append({"constraint": each.get("constraint"), "prices": _model_price(each["prices"])})
-    return _CONDITIONALS.validate_python(conditional)
+        try:
+            parse_condition(each.get("constraint"))
+        except ValueError as problem:
+            raise BadPriceFile(f"constraint: {problem}") from None
+        _check_amounts(each["prices"])
+    return raw
 
 
-def _model_price(raw: Mapping[str, object]) -> types.ModelPrice:
-    prices: dict[str, Decimal | types.TieredPrices | None] = {}
-    for name, value in raw.items():
-        if value is not None:
-            prices[name] = _tiered(name, value) if isinstance(value, dict) else _amount(name, value)
-    return types.ModelPrice(**prices)
+def _check_amounts(prices: Mapping[str, object]) -> None:
+    for name, value in prices.items():
+        if isinstance(value, dict):
+            _check_tiers(name, value)
+        elif value is not None:
+            _check_amount(name, value)
 
 
-def _tiered(name: str, raw: Mapping[str, object]) -> types.TieredPrices:
+def _check_tiers(name: str, raw: Mapping[str, object]) -> None:
     tiers = raw.get("tiers")
     if not isinstance(tiers, list) or not all(isinstance(tier, dict) for tier in tiers):
         raise BadPriceFile(f"{name} has no tiers")
-    made = []
     for tier in tiers:
         start = tier.get("start")
         if type(start) is not int or start < 0:
             raise BadPriceFile(f"{name} has a tier that does not start at a number of tokens")
-        made.append(types.Tier(start, _amount(name, tier.get("price"))))
-    return types.TieredPrices(_amount(name, raw.get("base")), made)
+        _check_amount(name, tier.get("price"))
+    _check_amount(name, raw.get("base"))
 
 
-def _amount(name: str, raw: object) -> Decimal:
+def _check_amount(name: str, raw: object) -> None:
     """Dollars, as they are written."""
     amount = None
     if isinstance(raw, (int, float, str)) and not isinstance(raw, bool):
@@ -224,4 +229,3 @@ def _amount(name: str, raw: object) -> Decimal:
             amount = Decimal(str(raw))
     if amount is None or not amount.is_finite() or not 0 <= amount <= _DEAREST:
         raise BadPriceFile(f"{name} has to be an amount of dollars, from 0 to {_DEAREST:,}")
-    return amount

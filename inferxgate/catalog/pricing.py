@@ -11,12 +11,13 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from decimal import Decimal
 from fractions import Fraction
 from operator import attrgetter, mul
 
 from inferxgate.canonical.usage import BUCKETS, Usage
+from inferxgate.values import dataclass
 
 NANOS_PER_DOLLAR = 1_000_000_000
 _MILLION = 1_000_000

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import typer
 from typer.core import TyperGroup, TyperOption
+
+from inferxgate.values import dataclass
 
 if TYPE_CHECKING:
     # Typer carries its own click and exports no name for these types.

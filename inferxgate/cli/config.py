@@ -7,7 +7,7 @@ import stat
 import tempfile
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -25,6 +25,7 @@ from inferxgate.config_warnings import pattern_warnings, provider_warnings, targ
 from inferxgate.errors import StartError
 from inferxgate.providers.addresses import settled
 from inferxgate.providers.registry import ROWS
+from inferxgate.values import dataclass
 
 app = new_app("Show, check and create the configuration.")
 

@@ -19,7 +19,8 @@ from inferxgate.cli.output import count, dollars, plural, print_coloured_json, p
 from inferxgate.dialects import openai_chat
 from inferxgate.gateway.explain import LIKELY_OUTPUT_TOKENS, Explanation, Surroundings, explain
 from inferxgate.gateway.setup import Setup
-from inferxgate.runtime import build_bounds, build_catalog, build_policy, build_router, read_model_lists
+from inferxgate.runtime import build_bounds, build_policy
+from inferxgate.runtime_models import build_catalog, build_router, read_model_lists
 from inferxgate.storage_health import build_health_policy
 
 if TYPE_CHECKING:

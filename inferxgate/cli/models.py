@@ -161,8 +161,8 @@ def show(
 
 def _router(loaded: Loaded) -> tuple[Router, Catalog]:
     """The names that are served, and what is known of the models behind them."""
-    # Imported when the models are asked for: the price package is dear.
-    from inferxgate.runtime import build_catalog, build_router, read_model_lists
+    # Imported when the models are asked for: a help text needs none of it.
+    from inferxgate.runtime_models import build_catalog, build_router, read_model_lists
 
     catalog = build_catalog(loaded.settings, loaded.data_dir)
     return build_router(loaded.settings, catalog, lists=read_model_lists(loaded)), catalog

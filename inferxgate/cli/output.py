@@ -15,11 +15,11 @@ import sys
 import textwrap
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 from inferxgate.cli.failures import visible
+from inferxgate.values import dataclass
 
 NANOS_PER_DOLLAR = 1_000_000_000
 

@@ -84,7 +84,7 @@ def prices(
 
 def _entries(loaded: Loaded, name: str | None) -> list[ModelEntry]:
     from inferxgate.accounts.callers import OPERATOR
-    from inferxgate.runtime import build_catalog, build_router, read_model_lists
+    from inferxgate.runtime_models import build_catalog, build_router, read_model_lists
 
     catalog = build_catalog(loaded.settings, loaded.data_dir)
     router = build_router(loaded.settings, catalog, lists=read_model_lists(loaded))
@@ -223,7 +223,7 @@ def _update(loaded: Loaded, source: Path) -> None:
         raise CommandFailed(f"{source} is no price file: {problem}; nothing was changed") from None
     except OSError as error:
         raise CommandFailed(f"cannot write {path}: {error.strerror}; nothing was changed") from None
-    models = sum(len(provider.models) for provider in installed.providers)
+    models = sum(len(provider.models) for provider in installed.providers.values())
     what = f"{plural(len(installed.providers), 'provider')} with {plural(models, 'model')}"
     print_line(f"Installed {what} as {installed.version}")
     if before is not None:
@@ -244,7 +244,7 @@ def _in_force(loaded: Loaded) -> PriceList | None:
 
 def _differences(before: PriceList, after: PriceList) -> str:
     old, new = (
-        {(provider.id, model.id): model.prices for provider in each.providers for model in provider.models}
+        {(provider.id, model.id): model.prices for provider in each.providers.values() for model in provider.models}
         for each in (before, after)
     )
     differ = sum(old[name] != new[name] for name in old.keys() & new.keys())
@@ -257,22 +257,21 @@ def _differences(before: PriceList, after: PriceList) -> str:
 def _warn_of_lost_lists(loaded: Loaded, installed: PriceList) -> None:
     from inferxgate.providers.registry import ROWS
 
-    there = {provider.id for provider in installed.providers}
     for name, section in loaded.settings.providers.items():
         price_id = ROWS[section.type or name].price_id
-        if price_id is not None and price_id not in there:
+        if price_id is not None and price_id not in installed.providers:
             warn_of(f"It has no prices of {price_id}: what {name} costs is unknown with it")
 
 
 def _reset(loaded: Loaded) -> None:
-    from inferxgate.catalog.price_list import FILE_NAME, PACKAGE_VERSION
+    from inferxgate.catalog.price_list import FILE_NAME, packaged
 
     path = loaded.data_dir / FILE_NAME
     try:
         path.unlink()
     except FileNotFoundError:
-        print_line(f"No price file is installed; prices are those of {PACKAGE_VERSION}")
+        print_line(f"No price file is installed; prices are those of {packaged().version}")
         return
     except OSError as error:
         raise CommandFailed(f"cannot remove {path}: {error.strerror}") from None
-    print_line(f"Prices are those of {PACKAGE_VERSION} again, for 'inferxgate serve' from its next start")
+    print_line(f"Prices are those of {packaged().version} again, for 'inferxgate serve' from its next start")

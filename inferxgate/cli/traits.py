@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import shutil
 import textwrap
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from inferxgate.cli.output import count
 from inferxgate.cli.prices import amount
+from inferxgate.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

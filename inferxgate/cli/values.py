@@ -6,7 +6,6 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -23,6 +22,7 @@ from inferxgate.cli.failures import WrongUsage
 from inferxgate.cli.output import NANOS_PER_DOLLAR, dollars
 from inferxgate.errors import GatewayError
 from inferxgate.store.records import ApiKey, User
+from inferxgate.values import dataclass
 
 _UNITS = {"m": 60, "h": 3_600, "d": 86_400, "w": 7 * 86_400, "y": 365 * 86_400}
 """Seconds."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import datetime
 from typing import Any, Literal
 
@@ -41,6 +41,7 @@ from inferxgate.dialects.protocol import Dialect, Event, FailedAnswer
 from inferxgate.dialects.tool_names import JSON_ANSWER_TOOL
 from inferxgate.errors import GatewayError
 from inferxgate.framing.sse import SSEEvent
+from inferxgate.values import dataclass
 
 Json = Mapping[str, Any]
 

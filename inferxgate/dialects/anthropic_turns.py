@@ -15,7 +15,7 @@ import base64
 import binascii
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal, assert_never
 
 import orjson
@@ -42,6 +42,7 @@ from inferxgate.canonical.conversation import (
 )
 from inferxgate.dialects.protocol import BuildTarget
 from inferxgate.errors import GatewayError
+from inferxgate.values import dataclass
 
 Block = dict[str, Any]
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import orjson
@@ -53,6 +53,7 @@ from inferxgate.dialects.tool_names import JSON_ANSWER_TOOL, fit_tool_names
 from inferxgate.dialects.writing import written
 from inferxgate.errors import GatewayError
 from inferxgate.framing.sse import SSEEvent
+from inferxgate.values import dataclass
 
 NAME = "gemini"
 

@@ -27,7 +27,6 @@ import base64
 import mimetypes
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -56,6 +55,7 @@ from inferxgate.dialects.gemini_thinking import thinking_config
 from inferxgate.dialects.gemini_tools import tools_and_form
 from inferxgate.dialects.protocol import BuildTarget, MediaNeeded, Wanted
 from inferxgate.errors import GatewayError, Kind
+from inferxgate.values import dataclass
 
 Json = dict[str, Any]
 

@@ -12,12 +12,12 @@ reference (``architecture.output_modalities``). All read in November 2026.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
 from inferxgate.dialects.failures import nonsense
+from inferxgate.values import dataclass
 
 MAX_NAME_CHARACTERS = 200
 """As long as a name in the configuration may be."""

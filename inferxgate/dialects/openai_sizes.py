@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from inferxgate.values import value
+from inferxgate.values import dataclass
 
 MESSAGE_BYTES = 16
 """For the role and the marks around a message."""
@@ -19,7 +19,7 @@ IMAGE_BYTES = 4096
 _BYTES_PER_TOKEN = 4
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class PromptSize:
     """What a prompt consists of."""
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from inferxgate.values import value
+from inferxgate.values import dataclass
 
 Json = Mapping[str, Any]
 Path = tuple[str | int, ...]
@@ -32,7 +32,7 @@ _PLAIN = frozenset({"role", "content", "refusal"})
 _THOUGHTS = frozenset({"thinking", "redacted_thinking"})
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class Opaque:
     """A piece of state in a message."""
 

@@ -18,10 +18,10 @@ from inferxgate.dialects.model_lists import ModelPage
 from inferxgate.dialects.quirks import Quirks
 from inferxgate.errors import GatewayError
 from inferxgate.framing.sse import SSEEvent
-from inferxgate.values import value
+from inferxgate.values import dataclass
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class BuildTarget:
     """What a dialect has to know about the target that it builds a request for."""
 
@@ -37,7 +37,7 @@ class BuildTarget:
     """By the URL as the client wrote it: what an earlier ``MediaNeeded`` asked for."""
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class Wanted:
     """Media that the client named by a URL, and that the target takes only as bytes."""
 
@@ -82,7 +82,7 @@ class FailedAnswer(GatewayError):
         self.chunks = tuple(chunks)
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class Call:
     """A request in a provider's wire format, before the provider's row adds its address and signature."""
 
@@ -96,7 +96,7 @@ class Call:
     """The client's name for each tool that goes by another one here: calls in the answer have to be named back."""
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class Event:
     """One event of a provider's stream: as it came, and what it means."""
 
@@ -143,7 +143,7 @@ class StreamReaderMaker(Protocol):
         """A reader for one stream; ``seed`` as for whole answers."""
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class Dialect:
     """The provider's end of one dialect."""
 

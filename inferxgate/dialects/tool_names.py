@@ -17,7 +17,7 @@ from dataclasses import replace
 from inferxgate import errors
 from inferxgate.canonical.conversation import Conversation, Message, Part, ToolResult, ToolUse
 from inferxgate.errors import GatewayError
-from inferxgate.values import value
+from inferxgate.values import dataclass
 
 JSON_ANSWER_TOOL = "inferxgate_json_answer"
 """The tool that a model is made to call where its answer must be JSON and it has no other way to promise that."""
@@ -31,7 +31,7 @@ _LONGEST_NEW = 64
 _DIGEST = 8
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class NameRule:
     """What a provider takes as the name of a tool."""
 

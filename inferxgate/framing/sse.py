@@ -13,9 +13,8 @@ pieces costs what its bytes cost.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from inferxgate.errors import UPSTREAM_INVALID_RESPONSE, GatewayError
+from inferxgate.values import dataclass
 
 MAX_EVENT_BYTES = 64 * 1024 * 1024
 """The largest event by default: an image in base64 fits, a stream that never ends an event does not."""

@@ -23,7 +23,7 @@ from inferxgate.gateway.ledger import Ledger
 from inferxgate.gateway.routing import Plan, Target
 from inferxgate.gateway.setup import Policy, Setup
 from inferxgate.ids import new_id
-from inferxgate.values import value
+from inferxgate.values import dataclass
 from inferxgate.workers.limits import Claim, Limits, Refused
 from inferxgate.workers.metrics import Metrics
 from inferxgate.workers.shared import SharedUnavailable
@@ -40,7 +40,7 @@ _MOST_NANOS = 2 * 10**15
 log = logging.getLogger(__name__)
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class Offer:
     """One of the targets that may serve a request, and what is known of it."""
 
@@ -53,7 +53,7 @@ class Offer:
     """What the request may cost there at most; 0 where the price is unknown."""
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class Admitted:
     """A request that may go on to its providers, and what was found out about it on the way."""
 

@@ -11,7 +11,6 @@ import logging
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from inferxgate import errors
 from inferxgate.dialects.registry import DIALECTS
@@ -19,6 +18,7 @@ from inferxgate.errors import GatewayError, StartError
 from inferxgate.gateway.tries import OF_THE_CREDENTIAL
 from inferxgate.providers.provider import Provider
 from inferxgate.upstream.protocol import Upstream
+from inferxgate.values import dataclass
 from inferxgate.workers.election import Election
 from inferxgate.workers.model_lists import MAX_NAMES, ModelLists
 

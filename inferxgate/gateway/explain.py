@@ -8,7 +8,7 @@ that it keeps for clients which leave them out.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from itertools import groupby
 from typing import Literal
 
@@ -30,6 +30,7 @@ from inferxgate.gateway.selection import Selection, circuit_of, credential_of, p
 from inferxgate.gateway.setup import Policy, Setup
 from inferxgate.providers.http import HttpRequest
 from inferxgate.providers.provider import Provider
+from inferxgate.values import dataclass
 from inferxgate.workers.health import CircuitKey, CircuitState, HealthPolicy, LocalHealth
 
 MASK = "****"

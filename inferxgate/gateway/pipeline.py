@@ -15,7 +15,6 @@ import logging
 import random
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from inferxgate import errors
 from inferxgate.accounts.callers import Caller
@@ -35,7 +34,7 @@ from inferxgate.gateway.setup import Setup
 from inferxgate.gateway.state import Carried
 from inferxgate.gateway.tries import GiveUp, Go, Tries, Wait, goes_on
 from inferxgate.store.records import Status, UsageRecord
-from inferxgate.values import value
+from inferxgate.values import dataclass
 from inferxgate.workers.health import Health, HealthPolicy, LocalHealth
 from inferxgate.workers.limits import Limits, RateState, Scope
 from inferxgate.workers.metrics import Metrics
@@ -67,7 +66,7 @@ class Told:
     """The HTTP status that went out; 0: none yet."""
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class WholeReply:
     """A whole answer; its record is in the journal."""
 
@@ -83,7 +82,7 @@ class WholeReply:
     """The state of the caller's window now, where it is known."""
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class StreamReply:
     """A stream whose first event has come.
 

@@ -17,7 +17,7 @@ import difflib
 import fnmatch
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any, Literal, NamedTuple
 
 from inferxgate import errors
@@ -30,6 +30,7 @@ from inferxgate.errors import GatewayError
 from inferxgate.providers.echo import ECHO
 from inferxgate.providers.provider import Provider
 from inferxgate.providers.registry import ROWS
+from inferxgate.values import dataclass
 from inferxgate.workers.health import CircuitKey
 
 Strategy = Literal["ordered", "weighted", "least_busy", "lowest_latency", "cheapest"]

@@ -7,12 +7,13 @@ what is under way.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from inferxgate.catalog.catalog import Catalog
 from inferxgate.gateway.routing import Router
 from inferxgate.upstream.media import MediaFetcher, NoFetch
 from inferxgate.upstream.protocol import Upstream
+from inferxgate.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ from inferxgate.gateway.reasoning import mark_of
 from inferxgate.gateway.routing import Target
 from inferxgate.providers.addresses import is_vendors_host
 from inferxgate.providers.provider import Provider
-from inferxgate.values import value
+from inferxgate.values import dataclass
 from inferxgate.workers.reasoning import Maker, Thoughts
 
 Json = dict[str, Any]
@@ -45,7 +45,7 @@ Rank = Callable[[Target], tuple[int, int]]
 _SIGNATURE = "extra_content.google.thought_signature"
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class Fitted:
     """A request as one target is to get it."""
 

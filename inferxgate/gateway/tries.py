@@ -17,14 +17,13 @@ for now is never asked, whoever's credential it has: so a request either asks, o
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from inferxgate import errors
 from inferxgate.errors import Fault, GatewayError
 from inferxgate.gateway.admission import Offer
 from inferxgate.gateway.routing import FallbackOn
 from inferxgate.gateway.setup import Policy
-from inferxgate.values import value
+from inferxgate.values import dataclass
 
 _FIRST_PAUSE_SECONDS = 0.25
 _LONGEST_PAUSE_SECONDS = 8.0
@@ -69,21 +68,21 @@ def _is_redirect(error: GatewayError) -> bool:
     return error.upstream_status is not None and 300 <= error.upstream_status < 400
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class Go:
     """Send it to this target now."""
 
     offer: Offer
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class Wait:
     """Ask again after this time."""
 
     seconds: float
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class GiveUp:
     """Nothing is left to be done within the bounds."""
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import field
 
-from inferxgate.values import value
+from inferxgate.values import dataclass
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class Timeouts:
     """How long to wait for a provider, in seconds."""
 
@@ -21,7 +21,7 @@ class Timeouts:
     """For the whole exchange; None for streams, which live as long as they speak."""
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class HttpRequest:
     """One request to a provider, ready to send."""
 

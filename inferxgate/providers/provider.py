@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -18,6 +18,7 @@ from inferxgate import errors
 from inferxgate.dialects.quirks import Quirks
 from inferxgate.errors import GatewayError
 from inferxgate.providers.http import HttpRequest, Timeouts
+from inferxgate.values import dataclass
 
 if TYPE_CHECKING:  # the configuration reads the rows, and a command like `keys create` loads nothing it does not need
     from inferxgate.dialects.protocol import Call

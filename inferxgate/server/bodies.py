@@ -53,7 +53,8 @@ class ClientGone(Exception):
 class Body(BaseModel):
     """Base of every JSON body of an administrative route: exact types, and nothing but the declared fields."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True, defer_build=True)
+    """``defer_build``: a validator is built when the first such body comes, and not by every start."""
 
 
 async def read_json(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Scope
 
 from inferxgate.accounts.callers import Caller
 from inferxgate.errors import FORBIDDEN, INVALID_VALUE, GatewayError
+from inferxgate.values import dataclass
 
 if TYPE_CHECKING:
     from inferxgate.accounts.tokens import Tokens

@@ -20,13 +20,13 @@ import logging
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from inferxgate.accounts import credentials, keys
 from inferxgate.accounts.callers import Caller
 from inferxgate.errors import INVALID_API_KEY, INVALID_TOKEN, STORE_UNAVAILABLE, GatewayError, StoreUnavailable
+from inferxgate.values import dataclass
 
 if TYPE_CHECKING:
     from inferxgate.accounts.tokens import Tokens

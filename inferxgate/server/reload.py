@@ -18,7 +18,6 @@ import logging
 import os
 import pickle
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from inferxgate.catalog.price_list import FILE_NAME
 from inferxgate.config import Loaded
@@ -28,6 +27,7 @@ from inferxgate.config_watch import Source, stamp_of
 from inferxgate.errors import StartError
 from inferxgate.runtime import Prepared, prepare
 from inferxgate.server.logs import set_level
+from inferxgate.values import dataclass
 from inferxgate.workers.news import LONGEST, NewsPage
 from inferxgate.workers.supervisor import Line
 

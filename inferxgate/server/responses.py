@@ -6,7 +6,6 @@ The outermost layer (``app.Door``) adds the headers that every answer has, so no
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -15,6 +14,7 @@ from starlette.types import Message, Scope, Send
 from inferxgate import reports
 from inferxgate.dialects import openai_chat
 from inferxgate.errors import INTERNAL_ERROR, Fault, GatewayError
+from inferxgate.values import dataclass
 from inferxgate.workers.limits import RateState
 
 JSON = (b"content-type", b"application/json")

@@ -19,7 +19,6 @@ import signal
 import socket
 import ssl
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import uvicorn
@@ -37,11 +36,13 @@ from inferxgate.server.endpoints import Draining, Parts
 from inferxgate.server.identity import Identity
 from inferxgate.server.listening import BACKLOG, all_loopback, listen, tls_context, url_of
 from inferxgate.server.logs import set_level, start_direct_logging, start_logging, stop_logging
+from inferxgate.server.memory import settle_memory
 from inferxgate.server.open_files import raise_open_files, warn_of_few_open_files
 from inferxgate.server.protocol import GatewayProtocol
 from inferxgate.server.reload import Alone, AmongWorkers, ForWorkers, Hands, Reloading
 from inferxgate.server.threads import Threads
 from inferxgate.server.throttle import SignIns
+from inferxgate.values import dataclass
 from inferxgate.workers.metrics import Metrics
 from inferxgate.workers.metrics_files import MetricsFiles, forget_living, metrics_folder, remove_dead
 from inferxgate.workers.supervisor import SAME_SIGNAL_SECONDS, Line, Order, Supervisor
@@ -56,6 +57,8 @@ _CANCEL_SECONDS = 2.0
 _FLUSH_SECONDS = 1.0
 _ORPHAN_SECONDS = 5
 """A worker without a supervisor ends in this time even where the store holds it up: the journal has its records."""
+_SETTLED_SECONDS = 1.0
+"""After that time a start has left nothing undone."""
 _LINGER_SECONDS = 0.05
 """A request that was on its way when the server stopped is told so instead of losing its connection."""
 
@@ -365,6 +368,7 @@ class _Server(uvicorn.Server):
         )
 
     async def main_loop(self) -> None:
+        asyncio.get_running_loop().call_later(_SETTLED_SECONDS, settle_memory)
         while not self._stop.asked.is_set():
             await self.on_tick(0)  # renews the Date header
             self._on_second()

@@ -7,13 +7,20 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from inferxgate.accounts.keys import LARGEST_BUDGET, LARGEST_LIMIT
 from inferxgate.catalog.pricing import NANOS_PER_DOLLAR
 from inferxgate.server.bodies import Body
 from inferxgate.server.responses import iso_time
 from inferxgate.store.records import ApiKey, BudgetPeriod, User
+
+
+class Answer(BaseModel):
+    """Base of what is described of an answer; nothing is ever checked against it, so no validator is built."""
+
+    model_config = ConfigDict(defer_build=True)
+
 
 _LIMIT: dict[str, Any] = {"minimum": 0, "maximum": LARGEST_LIMIT}
 
@@ -61,7 +68,7 @@ class ChangeKeyBody(NewKeyBody):
     blocked: bool | None = Field(None, description="A blocked key is refused until it is unblocked; only for admins.")
 
 
-class UserAnswer(BaseModel):
+class UserAnswer(Answer):
     id: str
     email: str
     username: str | None
@@ -69,7 +76,7 @@ class UserAnswer(BaseModel):
     created_at: str
 
 
-class RegisterAnswer(BaseModel):
+class RegisterAnswer(Answer):
     token: str
     user: UserAnswer
 
@@ -79,7 +86,7 @@ class LoginAnswer(RegisterAnswer):
     expires_in: int = Field(description="Seconds.")
 
 
-class KeyAnswer(BaseModel):
+class KeyAnswer(Answer):
     id: str
     key_prefix: str
     name: str | None
@@ -101,41 +108,41 @@ class NewKeyAnswer(KeyAnswer):
     key: str = Field(description="The secret, shown this once.")
 
 
-class KeysAnswer(BaseModel):
+class KeysAnswer(Answer):
     object: Literal["list"]
     data: list[KeyAnswer]
 
 
-class RevokedAnswer(BaseModel):
+class RevokedAnswer(Answer):
     id: str
     object: Literal["key"]
     deleted: Literal[True]
 
 
-class ModelAnswer(BaseModel):
+class ModelAnswer(Answer):
     id: str
     object: Literal["model"]
     created: int
     owned_by: str
 
 
-class ModelsAnswer(BaseModel):
+class ModelsAnswer(Answer):
     object: Literal["list"]
     data: list[ModelAnswer]
 
 
-class HealthAnswer(BaseModel):
+class HealthAnswer(Answer):
     status: Literal["healthy", "degraded", "unhealthy"]
     timestamp: str
     version: str
     reason: str | None = Field(None, description="Only where something is wrong.")
 
 
-class LiveAnswer(BaseModel):
+class LiveAnswer(Answer):
     status: Literal["alive"]
 
 
-class CircuitAnswer(BaseModel):
+class CircuitAnswer(Answer):
     provider: str
     model: str | None = Field(description="Null: the credential, whatever the model.")
     credential: str | None = Field(description="A digest; null: none is sent.")
@@ -147,7 +154,7 @@ class CircuitAnswer(BaseModel):
     since: str
 
 
-class StatsAnswer(BaseModel):
+class StatsAnswer(Answer):
     since: str
     until: str
     totals: dict[str, Any]
@@ -164,14 +171,14 @@ class StatsAnswer(BaseModel):
     )
 
 
-class ErrorDetail(BaseModel):
+class ErrorDetail(Answer):
     type: str
     message: str
     code: str | None
     param: str | None
 
 
-class ErrorAnswer(BaseModel):
+class ErrorAnswer(Answer):
     error: ErrorDetail
 
 

@@ -14,13 +14,13 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
 from inferxgate.errors import StartError
 from inferxgate.store.connections import transaction
 from inferxgate.store.files import locked_folder
+from inferxgate.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from inferxgate.canonical.usage import Usage
-from inferxgate.values import value
+from inferxgate.values import dataclass
 
 Role = Literal["admin", "user"]
 BudgetPeriod = Literal["total", "day", "week", "month"]
@@ -15,7 +15,7 @@ Status = Literal["ok", "provider_error", "client_closed", "gateway_error"]
 UsageSource = Literal["provider", "estimated", "none"]
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class User:
     """A person who may sign in."""
 
@@ -38,7 +38,7 @@ class User:
     created_at_ms: int
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class ApiKey:
     """A virtual key. The secret itself is never stored, only its hash."""
 
@@ -68,7 +68,7 @@ class ApiKey:
     last_used_at_ms: int | None
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class UsageRecord:
     """One admitted request, whatever its end. ``id`` makes writing it twice harmless."""
 
@@ -100,7 +100,7 @@ class UsageRecord:
     """How often a provider was asked for it: more than once where a target failed; 0: it came to no provider."""
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class Refusal:
     """How often one worker turned a caller away for one reason within one minute, so far."""
 
@@ -116,7 +116,7 @@ class Refusal:
     """Cumulative for this source and minute: storing a newer count replaces the older one, so twice does no harm."""
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class UsageFilter:
     """Which usage records a report is about."""
 
@@ -130,7 +130,7 @@ class UsageFilter:
 GroupBy = Literal["model", "provider", "key", "user", "day", "status"]
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class Percentiles:
     """How long the slower ones took, in milliseconds, each within a tenth of the true value."""
 
@@ -140,7 +140,7 @@ class Percentiles:
     p99: float
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class UsageSummary:
     """Usage records of one group, added up."""
 
@@ -162,7 +162,7 @@ class UsageSummary:
     first_token_percentiles: Percentiles | None
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class UsageReport:
     """Usage records of a span of time, added up in every way."""
 
@@ -175,7 +175,7 @@ class UsageReport:
     """Dearest and busiest first; days in order of time."""
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class Disagreement:
     """One figure that the store knows twice and differently."""
 
@@ -190,7 +190,7 @@ class Disagreement:
     found: int | str
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class Verification:
     """What comparing the store's sums with each other has shown."""
 

@@ -17,10 +17,10 @@ nothing younger than ``LEAST_AGE_MS`` is deleted, however large the database is.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from inferxgate.store.periods import DAY_MS, HOUR_MS
+from inferxgate.values import dataclass
 
 if TYPE_CHECKING:
     import sqlite3  # the store's protocol is read by commands that open no store

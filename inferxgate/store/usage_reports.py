@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar, get_args
 
@@ -18,6 +17,7 @@ from inferxgate.store.histograms import percentiles
 from inferxgate.store.periods import DAY_MS, HOUR_MS, LATEST_MS
 from inferxgate.store.records import GroupBy, Percentiles, UsageFilter, UsageReport, UsageSummary
 from inferxgate.store.rollups import FIGURES, Part, Series, Sums, Window
+from inferxgate.values import dataclass
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

@@ -12,7 +12,6 @@ import re
 import secrets
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -20,6 +19,7 @@ import orjson
 from inferxgate.errors import UPSTREAM_INVALID_RESPONSE, GatewayError
 from inferxgate.framing.sse import build_event
 from inferxgate.upstream.protocol import HttpRequest, HttpResponse, Upstream
+from inferxgate.values import dataclass
 
 _BYTES_PER_TOKEN = 4
 _MAX_CHOICES = 128  # what OpenAI allows

@@ -28,7 +28,6 @@ import ssl
 import weakref
 from collections.abc import AsyncIterator, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
@@ -48,6 +47,7 @@ from inferxgate.errors import (
 from inferxgate.upstream.environment import Proxies, own_trust, usual_trust
 from inferxgate.upstream.inflate import Inflater
 from inferxgate.upstream.protocol import HttpRequest, HttpResponse, Upstream
+from inferxgate.values import dataclass
 
 if TYPE_CHECKING:
     from aiohttp.client_proto import ResponseHandler

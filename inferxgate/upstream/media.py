@@ -31,7 +31,6 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import cached_property
 from http import HTTPStatus
 from typing import Final, Protocol
@@ -48,6 +47,7 @@ from inferxgate.errors import INVALID_VALUE, GatewayError
 from inferxgate.upstream.environment import own_trust, usual_trust
 from inferxgate.upstream.media_types import may_be, recognised
 from inferxgate.upstream.public import Address, PublicUrl, is_public, parse_public_url
+from inferxgate.values import dataclass
 
 log = logging.getLogger(__name__)
 

@@ -14,11 +14,12 @@ address inside an IPv6 one (6to4, Teredo) are refused as a whole: nobody serves 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from urllib.parse import quote
 
 from yarl import URL
+
+from inferxgate.values import dataclass
 
 Address = IPv4Address | IPv6Address
 

@@ -16,8 +16,10 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal, NamedTuple, Protocol, TypeVar
+
+from inferxgate.values import dataclass
 
 T = TypeVar("T")
 

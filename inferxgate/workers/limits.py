@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, Protocol
 
 from inferxgate.store.records import BudgetPeriod, UsageRecord
-from inferxgate.values import value
+from inferxgate.values import dataclass
 
 WINDOW_SECONDS = 60.0
 EXACT_UP_TO = 10_000
@@ -23,7 +23,7 @@ ScopeKind = Literal["key", "user"]
 LimitName = Literal["requests", "tokens", "parallel", "budget"]
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class Scope:
     """Something that requests are counted by, with its limits; 0 is no limit."""
 
@@ -37,7 +37,7 @@ class Scope:
     budget_period: BudgetPeriod = "total"
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class Claim:
     """What a request may use at most."""
 
@@ -53,7 +53,7 @@ class Claim:
     """How many of ``tokens`` it can do without: where nobody named a maximum, what is left of the minute will do."""
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class RateState:
     """What the rate-limit headers say."""
 
@@ -63,7 +63,7 @@ class RateState:
     """Unix second, rounded up, at which ``remaining`` next grows; now where nothing is used."""
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class Refused:
     """Which limit stands against a request, and for how long."""
 
@@ -77,7 +77,7 @@ class Refused:
     """When to try again; None: not a matter of time."""
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class BudgetAlert:
     """A budget of which a share has just been spent."""
 
@@ -89,7 +89,7 @@ class BudgetAlert:
     period: BudgetPeriod
 
 
-@value
+@dataclass(frozen=True, slots=True)
 class Settled:
     """What the end of a request has changed."""
 

@@ -17,7 +17,6 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, values
@@ -26,6 +25,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from inferxgate.errors import StartError
 from inferxgate.ids import new_id
 from inferxgate.store.files import locked_folder, make_private_folder
+from inferxgate.values import dataclass
 
 _FOLDER = "metrics"
 _LIVING = ("gauge_livesum", "gauge_livemax")

@@ -13,7 +13,6 @@ import stat
 import tempfile
 import threading
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ import orjson
 from inferxgate.dialects.model_lists import is_name
 from inferxgate.providers.provider import Provider
 from inferxgate.store.files import locked_folder, make_private_folder
+from inferxgate.values import dataclass
 
 log = logging.getLogger(__name__)
 

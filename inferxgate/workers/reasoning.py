@@ -12,8 +12,9 @@ known by a digest of it, its mark, and nothing else of it is kept.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
+
+from inferxgate.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,11 +29,11 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from types import FrameType
 from typing import NoReturn, Protocol
 
 from inferxgate.errors import StartError
+from inferxgate.values import dataclass
 from inferxgate.workers.news import NewsPage
 from inferxgate.workers.terminal import Terminal
 

@@ -10,7 +10,7 @@ import pytest
 from inferxgate.canonical.usage import Usage
 from inferxgate.catalog.abilities import Abilities
 from inferxgate.catalog.catalog import Catalog, UnpricedWarnings
-from inferxgate.catalog.price_list import PACKAGE_VERSION
+from inferxgate.catalog.price_list import packaged
 from inferxgate.catalog.pricing import FREE, Price
 
 
@@ -47,7 +47,7 @@ def test_a_bare_name_leads_to_its_vendor(catalog: Catalog, model: str, vendor: s
 def test_prices_come_from_the_package(catalog: Catalog) -> None:
     price = catalog.price("openai/gpt-4o", "openai", "gpt-4o", at=datetime(2026, 11, 1, tzinfo=UTC))
     assert price is not None
-    assert price.version == PACKAGE_VERSION
+    assert price.version == packaged().version
     assert price.cost_nanos(Usage(input_tokens=1_000_000)) == 2_500_000_000
     assert price.cost_nanos(Usage(output_tokens=1_000_000)) == 10_000_000_000
     assert price.cost_nanos(Usage(cache_read_tokens=1_000_000)) == 1_250_000_000
@@ -148,7 +148,7 @@ def test_a_discount_comes_off_the_lists_price() -> None:
     assert price is not None
     assert price.cost_nanos(Usage(input_tokens=1_000_000)) == 2_125_000_000
     assert price.cost_nanos(Usage(cache_read_tokens=1_000_000)) == 1_062_500_000
-    assert price.version.startswith(f"{PACKAGE_VERSION}, config:")
+    assert price.version.startswith(f"{packaged().version}, config:")
     assert priced({"discount": 0.15}, target="openai/gpt-99-not-yet-known") is None, "nothing to take it off"
 
 

@@ -9,6 +9,7 @@ import pytest
 from inferxgate.accounts.callers import OPERATOR
 from inferxgate.catalog.abilities import Abilities
 from inferxgate.catalog.catalog import NO_COST, Catalog
+from inferxgate.catalog.price_list import packaged
 from inferxgate.dialects import openai_chat
 from inferxgate.dialects.protocol import Call
 from inferxgate.dialects.quirks import Quirks
@@ -60,8 +61,7 @@ def test_where_each_host_is_and_how_it_is_signed(row: Row) -> None:
 @pytest.mark.parametrize("row", ALL_ROWS.values(), ids=lambda row: row.type)
 def test_what_rows_say_is_there(row: Row) -> None:
     assert row.dialect in DIALECTS
-    packages = Catalog()._packages
-    assert row.price_id in {None, NO_COST, *packages}
+    assert row.price_id in {None, NO_COST, *packaged().providers}
     assert not row.quirks.drops & row.quirks.refuses
     assert not row.quirks.renames.keys() & row.quirks.drops
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -22,6 +23,13 @@ def test_every_method_of_it_exists_and_no_other(world: World, description: dict[
     for path, operations in description["paths"].items():
         allow = world.client.options(path.replace("{id}", "x")).headers["Allow"]
         assert {*map(str.upper, operations)} == set(re.split(r",\s*", allow)) - {"HEAD", "OPTIONS"}
+
+
+def test_whoever_asks_first_gets_what_all_others_get(world: World) -> None:
+    with ThreadPoolExecutor(4) as threads:
+        asked = [*threads.map(lambda _: world.client.get("/openapi.json"), range(8))]
+    assert {answer.status_code for answer in asked} == {200}
+    assert len({answer.content for answer in asked}) == 1
 
 
 def test_every_reference_leads_somewhere(description: dict[str, Any]) -> None:
