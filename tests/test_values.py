@@ -144,11 +144,17 @@ def around(lonely: Any) -> Any:
 OPTIONS = [{}, {"slots": True}, {"frozen": True}, {"frozen": True, "slots": True}, {"slots": True, "eq": False}]
 
 
+WHERE_WE_ARE_NOT_FROZEN = ("set", "set what is not there", "delete")
+
+
 @pytest.mark.parametrize("question", QUESTIONS)
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_it_says_what_pythons_says(options: dict[str, Any], question: str) -> None:
     ask = QUESTIONS[question]
     ours, theirs = family(values.dataclass, **options), family(dataclasses.dataclass, **options)
+    if options.get("frozen") and question in WHERE_WE_ARE_NOT_FROZEN:
+        assert outcome(lambda: ask(ours)) is not FrozenInstanceError, "the type checker alone refuses"
+        return
     assert outcome(lambda: ask(ours)) == outcome(lambda: ask(theirs))
 
 
