@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import astuple
+from operator import attrgetter
 
 from inferxgate.values import dataclass
 
@@ -49,10 +51,13 @@ class Usage:
 
     @property
     def total_tokens(self) -> int:
-        return self.prompt_tokens + self.completion_tokens
+        return sum(amounts(self))
 
 
 NO_USAGE = Usage()
 
 BUCKETS: tuple[str, ...] = tuple(field.name for field in dataclasses.fields(Usage))
 """The names of all buckets, in order."""
+
+amounts: Callable[[Usage], tuple[int, ...]] = attrgetter(*BUCKETS)
+"""The tokens in each bucket, in that order."""

@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from dataclasses import field
 from decimal import Decimal
 from fractions import Fraction
-from operator import attrgetter, mul
+from operator import mul
 
-from inferxgate.canonical.usage import BUCKETS, Usage
+from inferxgate.canonical.usage import BUCKETS, Usage, amounts
 from inferxgate.values import dataclass
 
 NANOS_PER_DOLLAR = 1_000_000_000
@@ -36,7 +36,6 @@ PARENTS: Mapping[str, str] = {
 }
 """A bucket that has no price of its own is charged as the one it is a kind of."""
 
-_amounts = attrgetter(*BUCKETS)
 _INPUT = BUCKETS.index("input_tokens")
 _IMAGE, _AUDIO = BUCKETS.index("image_input_tokens"), BUCKETS.index("audio_input_tokens")
 _OUTPUTS = [BUCKETS.index(name) for name in BUCKETS if PARENTS.get(name, name) == "output_tokens"]
@@ -78,7 +77,7 @@ class Price:
     def cost_nanos(self, usage: Usage) -> int:
         """What this usage costs, in nano-dollars: the exact sum, rounded half to even."""
         rates = self._rates(usage.prompt_tokens) if len(self.tiers) > 1 else self._scaled[0]
-        total = sum(map(mul, _amounts(usage), rates))
+        total = sum(map(mul, amounts(usage), rates))
         return _divide_half_even(self._scaled_request + total, self._denominator)
 
     def worst_case_nanos(

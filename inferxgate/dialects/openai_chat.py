@@ -194,7 +194,7 @@ def parse_response(
         index = _integer(choice.get("index"), position)
         message = choice.get("message")
         if isinstance(message, dict):
-            chunks += _message_chunks(index, message)
+            chunks += _said(index, message)
         reason = choice.get("finish_reason")
         if isinstance(reason, str) and reason:
             chunks.append(Finish(index, reason))
@@ -214,8 +214,19 @@ def _start(body: Mapping[str, Any]) -> Start:
     return Start(answer_id if isinstance(answer_id, str) else None, model if isinstance(model, str) else None)
 
 
-def _message_chunks(choice: int, message: Mapping[str, Any]) -> Iterator[Chunk]:
+def _said(choice: int, message: Mapping[str, Any]) -> Iterable[Chunk]:
     """What a message, or a delta of one, says."""
+    text = message.get("content")
+    if isinstance(text, str) and message.keys() <= _PLAIN and not message.get("refusal"):  # as nearly all of them
+        return (TextDelta(choice, text),) if text else ()
+    return _message_chunks(choice, message)
+
+
+_PLAIN = frozenset({"role", "content", "refusal", "annotations"})
+"""What a message may have without saying more than its text."""
+
+
+def _message_chunks(choice: int, message: Mapping[str, Any]) -> Iterator[Chunk]:
     content = message.get("content")
     if isinstance(content, str):
         if content:
@@ -399,18 +410,11 @@ class StreamParser:
         said: Iterable[Chunk] = ()
         if isinstance(delta, dict):
             self._open.add(index)
-            text = delta.get("content")
-            if isinstance(text, str) and delta.keys() <= _PLAIN_DELTA:  # as nearly every event
-                said = (TextDelta(index, text),) if text else ()
-            else:
-                said = _message_chunks(index, delta)
+            said = _said(index, delta)
         if isinstance(reason, str) and reason:
             self._finished.add(index)
             return (*said, Finish(index, reason))
         return said
-
-
-_PLAIN_DELTA = frozenset({"content", "role"})
 
 
 # --- errors -------------------------------------------------------------------------------------------------------

@@ -67,15 +67,18 @@ class Meter:
     def observe(self, chunks: Sequence[Chunk]) -> None:
         """Take note of what came."""
         for chunk in chunks:
-            if isinstance(chunk, TextDelta) or isinstance(chunk, RefusalDelta):  # noqa: SIM101 - the usual one first
+            if isinstance(chunk, TextDelta):
                 self._text_bytes += _size(chunk.text)
+            elif isinstance(chunk, ProviderUsage):
+                self._reported = chunk.usage
+                continue
             elif isinstance(chunk, ReasoningDelta):
                 self._reasoning_bytes += _size(chunk.text)
+            elif isinstance(chunk, RefusalDelta):
+                self._text_bytes += _size(chunk.text)
             elif isinstance(chunk, ToolCallDelta):
                 self._text_bytes += _size(chunk.name or "") + _size(chunk.arguments)
             else:
-                if isinstance(chunk, ProviderUsage):
-                    self._reported = chunk.usage
                 continue
             if self._first_token is None:
                 self._first_token = time.monotonic()

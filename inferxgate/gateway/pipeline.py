@@ -422,9 +422,9 @@ class _Request:
             self._gateway.metrics.tried_again(offer.target.provider.name)
         self._begun, self._has_answered = time.monotonic(), False
         self._meter.tries(offer)
-        self._gateway.unpriced.note(offer.target.name, offer.price)
-        self._active = self._gateway.metrics.active_of(offer.target.provider.name)
-        self._active.inc()
+        if offer.price is None:
+            self._gateway.unpriced.note(offer.target.name, offer.price)
+        self._gateway.metrics.began(offer.target.provider.name)
         return True
 
     def _answered(self) -> None:
@@ -469,7 +469,7 @@ class _Request:
         """The attempt is over, however it ended."""
         self._attempt = None
         self._gateway.selection.left(attempt.offer)
-        self._active.dec()
+        self._gateway.metrics.ended(attempt.target.provider.name)
         self._leave_slots()
 
     def _go_on_for_filter(self, chunks: Sequence[Chunk], offer: Offer, tries: Tries) -> None:
@@ -501,8 +501,9 @@ class _Request:
         if self._recorded:
             return None, None
         self._recorded = True
-        self._abandoned()
-        self._leave_slots()
+        if self._attempt is not None or self._slots:
+            self._abandoned()
+            self._leave_slots()
         record = self._meter.record(status, http_status, error_code=error_code)
         rate = self._gateway.ended(self._meter, record, scopes)
         self._setup.uses.end()

@@ -54,7 +54,7 @@ class Selection:
         """``chance`` gives numbers from 0 to 1."""
         self.health = health
         self._latencies = Latencies()
-        self._busy: Counter[str] = Counter()
+        self._busy: dict[str, int] = {}
         self._chance = chance
 
     def order(self, admitted: Admitted, *, stream: bool, rank: Rank | None = None) -> list[Offer]:
@@ -78,7 +78,7 @@ class Selection:
                 drawn = [(self._chance() ** (1 / offer.target.weight), offer) for offer in offers]
                 return [offer for _, offer in sorted(drawn, key=lambda draw: -draw[0])]
             case "least_busy":
-                return sorted(offers, key=lambda offer: self._busy[offer.target.name])
+                return sorted(offers, key=lambda offer: self._busy.get(offer.target.name, 0))
             case "lowest_latency":
                 return sorted(offers, key=lambda offer: self._latencies.estimate(offer.target.name, stream=stream))
             case "cheapest":

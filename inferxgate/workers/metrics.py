@@ -26,7 +26,7 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from inferxgate.canonical.usage import BUCKETS
+from inferxgate.canonical.usage import BUCKETS, amounts
 from inferxgate.catalog.pricing import NANOS_PER_DOLLAR
 from inferxgate.errors import StoreCause
 from inferxgate.workers.metrics_files import MetricsFiles, own_values
@@ -120,9 +120,9 @@ class _Series:
             child = self._metrics.requests.labels(*self._labels, record.status)
             requests = self._requests[record.status] = _Count(child)
         requests.number += 1
-        usage = record.usage
-        for bucket, tokens in self._tokens.items():
-            tokens.number += getattr(usage, bucket)
+        for tokens, number in zip(self._tokens.values(), amounts(record.usage), strict=True):
+            if number:
+                tokens.number += number
         if record.cost_nanos is None:
             self._unpriced.number += 1
         else:
@@ -143,16 +143,19 @@ class _Series:
 
 
 class _Provider:
-    """What one provider's metrics are to be told of, and the gauge."""
+    """What one provider's metrics are to be told of."""
 
-    __slots__ = ("active", "overhead", "upstream")
+    __slots__ = ("_gauge", "active", "overhead", "upstream")
 
     def __init__(self, metrics: Metrics, provider: str) -> None:
-        self.active = metrics.active.labels(provider)
+        self._gauge = metrics.active.labels(provider)
+        self.active = 0
+        """Completions that it is at."""
         self.upstream = _Times(metrics.upstream.labels(provider), _DURATION_BUCKETS)
         self.overhead = _Times(metrics.overhead.labels(provider), _OVERHEAD_BUCKETS)
 
     def tell(self) -> None:
+        self._gauge.set(self.active)
         self.upstream.tell()
         self.overhead.tell()
 
@@ -453,9 +456,19 @@ class Metrics:
         self._refresh_parts()
         return generate_latest(self._registry if self._files is None else self._files.registry())
 
-    def active_of(self, provider: str) -> Gauge:
-        """How many completions a provider is at."""
-        return self._provider(provider).active
+    def began(self, provider: str) -> None:
+        """A completion is sent to a provider, which is at it until ``ended``."""
+        self._move_active(provider, 1)
+
+    def ended(self, provider: str) -> None:
+        """See ``began``."""
+        self._move_active(provider, -1)
+
+    def _move_active(self, provider: str, by: int) -> None:
+        with self._telling:
+            each = self._provider(provider)
+            each.active += by
+            self._untold.add(each)
 
     def _provider(self, name: str) -> _Provider:
         """Providers are those of the configuration, so their number needs no bound."""
