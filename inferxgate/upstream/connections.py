@@ -1,0 +1,264 @@
+"""Where connections come from and where they wait: names, addresses, TLS, proxies, and the idle ones of each place.
+
+A connection that was used is asked whether it is still open before it is used again. What remains is a farewell that is
+still under way while we write: it cannot be told from a provider that failed in the middle of the work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import re
+import socket
+import ssl
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias, cast
+
+from aiohappyeyeballs import start_connection
+
+from inferxgate.upstream.environment import Proxy
+from inferxgate.upstream.wire import ENDED, Connection
+
+_NAMES_SECONDS = 30.0
+_NEXT_ADDRESS_SECONDS = 0.25
+"""How long an address has for itself before the next one is tried beside it."""
+_PROBE_AFTER_SECONDS = 60
+"""TCP keep-alive: a model may think for minutes, and address translators forget silent connections sooner."""
+_PROBE_EVERY_SECONDS = 30
+_TUNNEL_HEAD_BYTES = 32 * 1024
+
+_Address: TypeAlias = tuple[int, int, int, str, tuple[Any, ...]]
+"""A row of ``getaddrinfo``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where requests go, and how."""
+
+    host: str
+    """In ASCII; an IPv6 address without brackets."""
+    port: int
+    tls: bool
+    proxy: Proxy | None = None
+
+
+class Unreached(Exception):
+    """No connection could be made. The text goes on from ``The provider at …``, and holds nothing secret."""
+
+
+class Connections:
+    """Those of one engine, for one loop."""
+
+    def __init__(self, trust: Callable[[], ssl.SSLContext]) -> None:
+        """``trust`` is asked when the first place needs TLS."""
+        self._trust = trust
+        self._loop = asyncio.get_running_loop()
+        self._names = _Names()
+        self._idle: dict[Hashable, dict[Connection, None]] = {}
+        """The one that was used last is the last, and the next to be used: the others grow old and are closed."""
+        self._open: set[Connection] = set()
+        self.closed = False
+
+    def take(self, place: Place) -> Connection | None:
+        """One that is open and free."""
+        idle = self._idle.get(place)
+        while idle:
+            connection, _ = idle.popitem()
+            if connection.is_fit():
+                return connection
+            connection.cut(ENDED)
+        return None
+
+    async def make(self, place: Place) -> Connection:
+        """A new one. Raises ``Unreached``. Cancelling leaves nothing open."""
+        proxy = place.proxy
+        if proxy is not None and place.tls:
+            return await self._tunnel(place, proxy)
+        first = proxy or place
+        context = self._trust() if first.tls else None
+        connected = await self._reach(first, place)
+        connection = Connection(self._loop, self, place)
+        with _in_words():
+            await self._loop.create_connection(
+                lambda: connection, sock=connected, ssl=context, server_hostname=_server_name(first)
+            )
+        return connection
+
+    async def close(self) -> None:
+        """Cut every connection, and those that are being made as soon as they are."""
+        self.closed = True
+        for connection in list(self._open):
+            connection.cut(ENDED)
+        await asyncio.sleep(0)  # in which the loop closes their sockets
+
+    # ------------------------------------------------------------------ what connections say
+
+    def opened(self, connection: Connection) -> None:
+        self._open.add(connection)
+
+    def freed(self, connection: Connection) -> None:
+        self._idle.setdefault(connection.place, {})[connection] = None
+
+    def lost(self, connection: Connection) -> None:
+        self._open.discard(connection)
+        idle = self._idle.get(connection.place)
+        if idle is not None:
+            idle.pop(connection, None)
+            if not idle:
+                del self._idle[connection.place]
+
+    # ------------------------------------------------------------------ making one
+
+    async def _reach(self, first: Place | Proxy, place: Place) -> socket.socket:
+        """Connected with whichever of a name's addresses answers first."""
+        try:
+            addresses = await self._names.look_up(first.host, first.port)
+        except (socket.gaierror, UnicodeError):  # Python applies IDNA's rules, such as a label's length
+            whose = "its host" if first is place else "the proxy on the way there"
+            raise Unreached(f"could not be reached: the name of {whose} could not be resolved") from None
+        try:
+            return await start_connection(
+                addresses, happy_eyeballs_delay=_NEXT_ADDRESS_SECONDS, socket_factory=_probing_socket
+            )
+        except OSError as error:
+            self._names.forget(first.host, first.port)
+            who = "" if first is place else ": the proxy on the way there is not reachable"
+            raise Unreached(f"could not be reached{who}{reason(error)}") from None
+
+    async def _tunnel(self, place: Place, proxy: Proxy) -> Connection:
+        """TLS with the place, in a tunnel through the proxy."""
+        context = self._trust()
+        connected = await self._reach(proxy, place)
+        asking = _Tunnel(self._loop, place, proxy)
+        with _in_words():
+            transport, _ = await self._loop.create_connection(
+                lambda: asking,
+                sock=connected,
+                ssl=context if proxy.tls else None,
+                server_hostname=_server_name(proxy),
+            )
+        connection = Connection(self._loop, self, place)
+        try:
+            await asking.stands
+            with _in_words():
+                inside = await self._loop.start_tls(transport, connection, context, server_hostname=_server_name(place))
+        except BaseException:  # a cancellation, too, must not leave the tunnel open
+            transport.abort()
+            raise
+        connection.connection_made(cast("asyncio.Transport", inside))
+        return connection
+
+
+class _Tunnel(asyncio.Protocol):
+    """Asks a proxy for a tunnel."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, place: Place, proxy: Proxy) -> None:
+        self._asked = _connect_head(place, proxy)
+        self._heard = b""
+        self.stands: asyncio.Future[None] = loop.create_future()
+        """Done when it stands. Raises ``Unreached``."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        cast("asyncio.Transport", transport).write(self._asked)
+
+    def data_received(self, data: bytes) -> None:
+        self._heard += data
+        if self.stands.done():
+            return
+        head, end, rest = self._heard.partition(b"\r\n\r\n")
+        if not end and len(head) <= _TUNNEL_HEAD_BYTES:
+            return
+        said = re.match(rb"HTTP/1\.[01] (\d{3})\b", head)
+        if not end or said is None or rest:  # nobody has anything to say in a new tunnel before we do
+            self._refuse("answered in something that is not HTTP")
+        elif said[1].startswith(b"2"):
+            self.stands.set_result(None)
+        else:
+            self._refuse(f"refused the way there (status {said[1].decode()})")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.stands.done():
+            self._refuse(f"ended the connection{reason(exc)}")
+
+    def _refuse(self, how: str) -> None:
+        self.stands.set_exception(Unreached(f"could not be reached: the proxy {how}"))
+
+
+def _connect_head(place: Place, proxy: Proxy) -> bytes:
+    host = f"[{place.host}]" if ":" in place.host else place.host
+    head = f"CONNECT {host}:{place.port} HTTP/1.1\r\nHost: {host}:{place.port}\r\n"
+    credentials = f"Proxy-Authorization: {proxy.authorization}\r\n" if proxy.authorization else ""
+    return f"{head}{credentials}\r\n".encode()
+
+
+def _server_name(first: Place | Proxy) -> str | None:
+    """What the certificate has to name; a dot at the end of a name is for resolvers alone."""
+    return first.host.rstrip(".") if first.tls else None
+
+
+class _Names:
+    """Where names are, for half a minute; who asks while somebody else does waits for the same answer."""
+
+    def __init__(self) -> None:
+        self._asked: dict[tuple[str, int], tuple[asyncio.Task[Sequence[_Address]], float]] = {}
+
+    async def look_up(self, host: str, port: int) -> Sequence[_Address]:
+        """Raises ``socket.gaierror``, and ``UnicodeError`` for what cannot be a name."""
+        loop = asyncio.get_running_loop()
+        asked, until = self._asked.get((host, port), (None, 0.0))
+        if asked is None or (asked.done() and loop.time() >= until):
+            asked = loop.create_task(_resolve(loop, host, port))
+            asked.add_done_callback(lambda done: self._forget_failed(host, port, done))
+            self._asked[host, port] = asked, loop.time() + _NAMES_SECONDS
+        return await asyncio.shield(asked)
+
+    def forget(self, host: str, port: int) -> None:
+        """What was told led nowhere."""
+        self._asked.pop((host, port), None)
+
+    def _forget_failed(self, host: str, port: int, done: asyncio.Task[Sequence[_Address]]) -> None:
+        if done.cancelled() or done.exception() is not None:
+            self.forget(host, port)
+
+
+async def _resolve(loop: asyncio.AbstractEventLoop, host: str, port: int) -> Sequence[_Address]:
+    return await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
+
+
+@contextlib.contextmanager
+def _in_words() -> Iterator[None]:
+    """Failures of TLS, and of connections that end in it, as ``Unreached``."""
+    try:
+        yield
+    except ssl.SSLCertVerificationError as error:
+        fault = error.verify_message.rstrip(".")  # OpenSSL's own words, such as "certificate has expired"
+        raise Unreached(f"showed a certificate that is not trusted{f' ({fault})' if fault else ''}") from None
+    except ssl.SSLError:
+        raise Unreached("could not be reached: no TLS connection could be made") from None
+    except OSError as error:
+        raise Unreached(f"could not be reached{reason(error)}") from None
+
+
+def reason(error: Exception | None) -> str:
+    """The system's own name for a failure, such as ``Connection refused``, in brackets."""
+    number = error.errno if isinstance(error, OSError) else None
+    return f" ({os.strerror(number)})" if number is not None and number in errno.errorcode else ""
+
+
+def _probing_socket(address: Any) -> socket.socket:
+    family, kind, protocol, _, _ = address
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (
+        ("TCP_KEEPIDLE", _PROBE_AFTER_SECONDS),  # Linux
+        ("TCP_KEEPALIVE", _PROBE_AFTER_SECONDS),  # macOS
+        ("TCP_KEEPINTVL", _PROBE_EVERY_SECONDS),
+        ("TCP_KEEPCNT", 4),
+    ):
+        if hasattr(socket, option):
+            made.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+    return made
