@@ -81,7 +81,7 @@ class Connections:
         context = self._trust() if first.tls else None
         connected = await self._reach(first, place)
         connection = Connection(self._loop, self, place)
-        with _in_words():
+        with _in_words(first):
             await self._loop.create_connection(
                 lambda: connection, sock=connected, ssl=context, server_hostname=_server_name(first)
             )
@@ -123,7 +123,7 @@ class Connections:
             return await start_connection(
                 addresses, happy_eyeballs_delay=_NEXT_ADDRESS_SECONDS, socket_factory=_probing_socket
             )
-        except OSError as error:
+        except (OSError, RuntimeError) as error:  # uvloop raises the second, too
             self._names.forget(first.host, first.port)
             who = "" if first is place else ": the proxy on the way there is not reachable"
             raise Unreached(f"could not be reached{who}{reason(error)}") from None
@@ -133,7 +133,7 @@ class Connections:
         context = self._trust()
         connected = await self._reach(proxy, place)
         asking = _Tunnel(self._loop, place, proxy)
-        with _in_words():
+        with _in_words(proxy):
             transport, _ = await self._loop.create_connection(
                 lambda: asking,
                 sock=connected,
@@ -143,7 +143,7 @@ class Connections:
         connection = Connection(self._loop, self, place)
         try:
             await asking.stands
-            with _in_words():
+            with _in_words(place):
                 inside = await self._loop.start_tls(transport, connection, context, server_hostname=_server_name(place))
         except BaseException:  # a cancellation, too, must not leave the tunnel open
             transport.abort()
@@ -160,6 +160,7 @@ class _Tunnel(asyncio.Protocol):
         self._heard = b""
         self.stands: asyncio.Future[None] = loop.create_future()
         """Done when it stands. Raises ``Unreached``."""
+        self.stands.add_done_callback(_take_note)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         cast("asyncio.Transport", transport).write(self._asked)
@@ -172,12 +173,14 @@ class _Tunnel(asyncio.Protocol):
         if not end and len(head) <= _TUNNEL_HEAD_BYTES:
             return
         said = re.match(rb"HTTP/1\.[01] (\d{3})\b", head)
-        if not end or said is None or rest:  # nobody has anything to say in a new tunnel before we do
+        if not end or said is None:
             self._refuse("answered in something that is not HTTP")
-        elif said[1].startswith(b"2"):
-            self.stands.set_result(None)
-        else:
+        elif not said[1].startswith(b"2"):
             self._refuse(f"refused the way there (status {said[1].decode()})")
+        elif rest:  # nobody has anything to say in a new tunnel before we do
+            self._refuse("spoke in the tunnel")
+        else:
+            self.stands.set_result(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.stands.done():
@@ -185,6 +188,12 @@ class _Tunnel(asyncio.Protocol):
 
     def _refuse(self, how: str) -> None:
         self.stands.set_exception(Unreached(f"could not be reached: the proxy {how}"))
+
+
+def _take_note(done: asyncio.Future[None]) -> None:
+    """Whoever asked may be gone, and asyncio complains about failures that nobody asked for."""
+    if not done.cancelled():
+        done.exception()
 
 
 def _connect_head(place: Place, proxy: Proxy) -> bytes:
@@ -229,13 +238,15 @@ async def _resolve(loop: asyncio.AbstractEventLoop, host: str, port: int) -> Seq
 
 
 @contextlib.contextmanager
-def _in_words() -> Iterator[None]:
-    """Failures of TLS, and of connections that end in it, as ``Unreached``."""
+def _in_words(first: Place | Proxy) -> Iterator[None]:
+    """Failures of TLS with ``first``, and of connections that end in it, as ``Unreached``."""
+    by_proxy = "could not be reached: the proxy on the way there " if isinstance(first, Proxy) else ""
     try:
         yield
     except ssl.SSLCertVerificationError as error:
         fault = error.verify_message.rstrip(".")  # OpenSSL's own words, such as "certificate has expired"
-        raise Unreached(f"showed a certificate that is not trusted{f' ({fault})' if fault else ''}") from None
+        told = f" ({fault})" if fault else ""
+        raise Unreached(f"{by_proxy}showed a certificate that is not trusted{told}") from None
     except ssl.SSLError:
         raise Unreached("could not be reached: no TLS connection could be made") from None
     except OSError as error:

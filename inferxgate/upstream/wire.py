@@ -171,13 +171,14 @@ class Exchange:
 
     def was_read(self, *, of_body: bool) -> None:
         """Something was read, and it was not the last. Wakes whoever has waited for it."""
-        if self._waiter is None:
-            if self._size >= _WAITING_BYTES:
-                self._connection.pause_reading()
-        elif self.status and self._size >= self._wanted:
+        if self._waiter is not None:
+            if not self.status or self._size < self._wanted:
+                if of_body:
+                    self._connection.due(self._silent_at())
+                return
             self._wake()
-        elif of_body:
-            self._connection.due(self._silent_at())
+        if self._size >= _WAITING_BYTES:
+            self._connection.pause_reading()
 
     def over(self, failure: Failure | None) -> None:
         """Nothing comes any more."""

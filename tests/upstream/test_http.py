@@ -128,7 +128,6 @@ async def test_the_url_goes_out_as_given(upstream: HttpUpstream, provider: FakeP
     assert provider.last.target == target
 
 
-@pytest.mark.filterwarnings("error::ResourceWarning")  # aiohttp's complaint about large bodies in one piece
 @pytest.mark.parametrize("size", [0, 1, 300_000, 5_000_000])
 async def test_a_body_of_any_size_arrives(upstream: HttpUpstream, provider: FakeProvider, size: int) -> None:
     body = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
@@ -400,6 +399,49 @@ async def test_a_provider_that_says_close_is_asked_on_a_new_connection(
     assert await exchange(upstream, request(provider)) == b"ok"
     await exchange(upstream, request(provider))
     assert provider.connections == 2
+
+
+async def test_a_request_that_says_close_is_the_last_of_its_connection(
+    upstream: HttpUpstream, provider: FakeProvider
+) -> None:
+    await exchange(upstream, request(provider, headers={"Connection": "Close"}))
+    await exchange(upstream, request(provider))
+    assert provider.connections == 2
+
+
+async def test_a_name_with_several_addresses_is_reached_at_one_that_answers(
+    upstream: HttpUpstream, provider: FakeProvider
+) -> None:
+    """The provider listens in IPv4 alone."""
+    await exchange(upstream, request(f"http://localhost:{provider.port}"))
+    assert provider.last.headers["host"] == f"localhost:{provider.port}"
+
+
+async def test_the_answer_to_head_has_no_body(upstream: HttpUpstream, provider: FakeProvider) -> None:
+    provider.reply(Reply((START + b"content-length: 5\r\n\r\n",)))
+    response = await upstream.send(request(provider, method="HEAD", body=b""))
+    assert (response.status, response.headers["content-length"]) == (200, "5")
+    assert await response.read(limit=0) == b""
+    await response.close()
+    assert "content-length" not in provider.last.headers
+
+
+@pytest.mark.parametrize("tls", [False, True])
+async def test_what_nobody_reads_stays_with_the_provider(*, tls: bool) -> None:
+    piece = b"x" * 100_000
+    with FakeProvider(tls=server_context() if tls else None) as provider:
+        provider.reply_body([piece] * 1000, framing="chunked")
+        async with engine(ca_file=str(AUTHORITY)) as upstream:
+            response = await upstream.send(request(provider, idle=0.5))
+            before = 0
+            while before != provider.last.written_bytes:
+                before = provider.last.written_bytes
+                await asyncio.sleep(1)
+            assert before < 60_000_000
+            assert await read_all(response) == piece * 1000
+            await response.close()
+            await exchange(upstream, request(provider))
+        assert provider.connections == 1
 
 
 async def test_no_cookie_is_kept(upstream: HttpUpstream, provider: FakeProvider) -> None:
@@ -719,6 +761,45 @@ async def test_a_proxy_that_refuses_is_said(secure: FakeProvider) -> None:
     assert error.kind is UPSTREAM_UNREACHABLE
     unreached = f"The provider at 127.0.0.1:{secure.port} could not be reached"
     assert error.message == f"{unreached}: the proxy refused the way there (status 407)."
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        (b"SSH-2.0-OpenSSH_9.6\r\n\r\n", "answered in something that is not HTTP"),
+        (b"x" * 40_000, "answered in something that is not HTTP"),
+        (b"HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 200 OK\r\n\r\n", "spoke in the tunnel"),
+        (b"HTTP/1.1 200 OK\r\n", "ended the connection"),
+    ],
+)
+async def test_a_proxy_that_makes_no_tunnel_is_said(secure: FakeProvider, said: bytes, words: str) -> None:
+    with FakeProxy(say=said) as proxy:
+        async with engine(ca_file=str(AUTHORITY), proxy=proxy.url) as upstream:
+            error = await failure(upstream, request(secure))
+    assert error.kind is UPSTREAM_UNREACHABLE
+    assert error.message.startswith(f"The provider at 127.0.0.1:{secure.port} could not be reached: the proxy {words}")
+    assert secure.requests == []
+
+
+async def test_speaks_tls_with_a_proxy_that_does(secure: FakeProvider, provider: FakeProvider) -> None:
+    with FakeProxy(lead_to=secure.port, tls=server_context()) as proxy:
+        async with engine(ca_file=str(AUTHORITY), proxy=proxy.url) as upstream:
+            for _ in range(2):
+                secure.reply_body(b"x" * 3_000_000, framing="chunked")
+                assert len(await exchange(upstream, request("https://provider.test", body=b"y" * 600_000))) == 3_000_000
+        assert len(proxy.heads) == 1
+        async with engine(proxy=proxy.url) as upstream:
+            error = await failure(upstream, request("https://provider.test"))
+    assert "the proxy on the way there showed a certificate that is not trusted" in error.message
+    secure.handler = lambda seen: json_reply({"target": seen.target})
+    async with engine(ca_file=str(AUTHORITY), proxy=secure.url) as upstream:
+        assert b"http://provider.test/x" in await exchange(upstream, request("http://provider.test", path="/x"))
+
+
+async def test_a_proxy_whose_name_does_not_exist_is_said() -> None:
+    async with engine(proxy="http://does-not-exist.invalid") as upstream:
+        error = await failure(upstream, request("https://provider.test"))
+    assert "the name of the proxy on the way there could not be resolved" in error.message
 
 
 async def test_a_proxy_that_is_not_there_is_said() -> None:
