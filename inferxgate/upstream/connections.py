@@ -15,7 +15,7 @@ import socket
 import ssl
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias, cast
+from typing import Any, Protocol, TypeAlias, cast
 
 from aiohappyeyeballs import start_connection
 
@@ -30,7 +30,7 @@ _PROBE_AFTER_SECONDS = 60
 _PROBE_EVERY_SECONDS = 30
 _TUNNEL_HEAD_BYTES = 32 * 1024
 
-_Address: TypeAlias = tuple[int, int, int, str, tuple[Any, ...]]
+Address: TypeAlias = tuple[int, int, int, str, tuple[Any, ...]]
 """A row of ``getaddrinfo``."""
 
 
@@ -49,14 +49,24 @@ class Unreached(Exception):
     """No connection could be made. The text goes on from ``The provider at …``, and holds nothing secret."""
 
 
+class Names(Protocol):
+    """Where names are."""
+
+    async def look_up(self, host: str, port: int) -> Sequence[Address]:
+        """Raises ``socket.gaierror``, and ``UnicodeError`` for what cannot be a name."""
+
+    def forget(self, host: str, port: int) -> None:
+        """What was told led nowhere."""
+
+
 class Connections:
     """Those of one engine, for one loop."""
 
-    def __init__(self, trust: Callable[[], ssl.SSLContext]) -> None:
-        """``trust`` is asked when the first place needs TLS."""
+    def __init__(self, trust: Callable[[], ssl.SSLContext], names: Names | None = None) -> None:
+        """``trust`` is asked when the first place needs TLS. ``names``: instead of the system's."""
         self._trust = trust
         self._loop = asyncio.get_running_loop()
-        self._names = _Names()
+        self._names = names or SystemNames()
         self._idle: dict[Hashable, dict[Connection, None]] = {}
         """The one that was used last is the last, and the next to be used: the others grow old and are closed."""
         self._open: set[Connection] = set()
@@ -208,14 +218,13 @@ def _server_name(first: Place | Proxy) -> str | None:
     return first.host.rstrip(".") if first.tls else None
 
 
-class _Names:
-    """Where names are, for half a minute; who asks while somebody else does waits for the same answer."""
+class SystemNames(Names):
+    """As the system says, for half a minute; who asks while somebody else does waits for the same answer."""
 
     def __init__(self) -> None:
-        self._asked: dict[tuple[str, int], tuple[asyncio.Task[Sequence[_Address]], float]] = {}
+        self._asked: dict[tuple[str, int], tuple[asyncio.Task[Sequence[Address]], float]] = {}
 
-    async def look_up(self, host: str, port: int) -> Sequence[_Address]:
-        """Raises ``socket.gaierror``, and ``UnicodeError`` for what cannot be a name."""
+    async def look_up(self, host: str, port: int) -> Sequence[Address]:
         loop = asyncio.get_running_loop()
         asked, until = self._asked.get((host, port), (None, 0.0))
         if asked is None or (asked.done() and loop.time() >= until):
@@ -225,15 +234,14 @@ class _Names:
         return await asyncio.shield(asked)
 
     def forget(self, host: str, port: int) -> None:
-        """What was told led nowhere."""
         self._asked.pop((host, port), None)
 
-    def _forget_failed(self, host: str, port: int, done: asyncio.Task[Sequence[_Address]]) -> None:
+    def _forget_failed(self, host: str, port: int, done: asyncio.Task[Sequence[Address]]) -> None:
         if done.cancelled() or done.exception() is not None:
             self.forget(host, port)
 
 
-async def _resolve(loop: asyncio.AbstractEventLoop, host: str, port: int) -> Sequence[_Address]:
+async def _resolve(loop: asyncio.AbstractEventLoop, host: str, port: int) -> Sequence[Address]:
     return await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
 
 

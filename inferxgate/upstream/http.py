@@ -256,8 +256,7 @@ class _Response:
         self._exchange.cut()
 
     def _inflater(self) -> Inflater | None:
-        encodings = [value for name, value in self._exchange.raw_headers if name == b"content-encoding"]
-        encoding = b", ".join(encodings).decode("latin-1").strip().lower()
+        encoding = self._exchange.header(b"content-encoding").strip().lower()
         return None if encoding in ("", "identity") else Inflater(encoding)
 
     async def _read_inflated(self, limit: int) -> bytes:

@@ -108,6 +108,11 @@ class Exchange:
 
     # ------------------------------------------------------------------ for the reader
 
+    def header(self, name: bytes) -> str:
+        """The value of one header; of a repeated one, the values joined with a comma; nothing where it did not come."""
+        values = [value for each, value in self.raw_headers if each == name]
+        return b", ".join(values).decode("utf-8", "surrogateescape")
+
     async def head(self, by: float) -> None:
         """Return once ``status`` is known, or ``failure`` is."""
         if not (self.status or self.failure is not None):
