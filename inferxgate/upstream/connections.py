@@ -13,7 +13,7 @@ import os
 import re
 import socket
 import ssl
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, cast
 
@@ -44,6 +44,10 @@ class Place:
     tls: bool
     proxy: Proxy | None = None
 
+    @property
+    def needs_trust(self) -> bool:
+        return self.tls or (self.proxy is not None and self.proxy.tls)
+
 
 class Unreached(Exception):
     """No connection could be made. The text goes on from ``The provider at …``, and holds nothing secret."""
@@ -62,9 +66,8 @@ class Names(Protocol):
 class Connections:
     """Those of one engine, for one loop."""
 
-    def __init__(self, trust: Callable[[], ssl.SSLContext], names: Names | None = None) -> None:
-        """``trust`` is asked when the first place needs TLS. ``names``: instead of the system's."""
-        self._trust = trust
+    def __init__(self, names: Names | None = None) -> None:
+        """``names``: instead of the system's."""
         self._loop = asyncio.get_running_loop()
         self._names = names or SystemNames()
         self._idle: dict[Hashable, dict[Connection, None]] = {}
@@ -82,18 +85,22 @@ class Connections:
             connection.cut(ENDED)
         return None
 
-    async def make(self, place: Place) -> Connection:
-        """A new one. Raises ``Unreached``. Cancelling leaves nothing open."""
+    async def make(self, place: Place, trust: ssl.SSLContext | None) -> Connection:
+        """A new one; ``trust`` where the place needs it. Raises ``Unreached``. Cancelling leaves nothing open."""
         proxy = place.proxy
-        if proxy is not None and place.tls:
-            return await self._tunnel(place, proxy)
+        if trust is None and place.needs_trust:
+            raise ValueError("TLS without trust")
+        if proxy is not None and place.tls and trust is not None:
+            return await self._tunnel(place, proxy, trust)
         first = proxy or place
-        context = self._trust() if first.tls else None
         connected = await self._reach(first, place)
         connection = Connection(self._loop, self, place)
         with _in_words(first):
             await self._loop.create_connection(
-                lambda: connection, sock=connected, ssl=context, server_hostname=_server_name(first)
+                lambda: connection,
+                sock=connected,
+                ssl=trust if first.tls else None,
+                server_hostname=_server_name(first),
             )
         return connection
 
@@ -138,23 +145,22 @@ class Connections:
             who = "" if first is place else ": the proxy on the way there is not reachable"
             raise Unreached(f"could not be reached{who}{reason(error)}") from None
 
-    async def _tunnel(self, place: Place, proxy: Proxy) -> Connection:
+    async def _tunnel(self, place: Place, proxy: Proxy, trust: ssl.SSLContext) -> Connection:
         """TLS with the place, in a tunnel through the proxy."""
-        context = self._trust()
         connected = await self._reach(proxy, place)
         asking = _Tunnel(self._loop, place, proxy)
         with _in_words(proxy):
             transport, _ = await self._loop.create_connection(
                 lambda: asking,
                 sock=connected,
-                ssl=context if proxy.tls else None,
+                ssl=trust if proxy.tls else None,
                 server_hostname=_server_name(proxy),
             )
         connection = Connection(self._loop, self, place)
         try:
             await asking.stands
             with _in_words(place):
-                inside = await self._loop.start_tls(transport, connection, context, server_hostname=_server_name(place))
+                inside = await self._loop.start_tls(transport, connection, trust, server_hostname=_server_name(place))
         except BaseException:  # a cancellation, too, must not leave the tunnel open
             transport.abort()
             raise

@@ -100,10 +100,9 @@ class HttpUpstream(Upstream):
         except ValueError:
             return _unfit(request.url)
         timeouts, loop = request.timeouts, asyncio.get_running_loop()
-        now = loop.time()
-        total_at = NEVER if timeouts.total_seconds is None else now + timeouts.total_seconds
+        total_at = NEVER if timeouts.total_seconds is None else loop.time() + timeouts.total_seconds
         words = _Words(head.who, timeouts, total_at)
-        connection = await self._connection(head.place, min(now + timeouts.connect_seconds, total_at), words)
+        connection = await self._connection(head.place, words)
         if isinstance(connection, GatewayError):
             return connection
         begin_by = min(loop.time() + timeouts.first_byte_seconds, total_at)
@@ -124,19 +123,21 @@ class HttpUpstream(Upstream):
             return _Response(exchange, words, begin_by)
         return words.unanswered(exchange.failure or ENDED)
 
-    async def _connection(self, place: Place, by: float, words: _Words) -> Connection | GatewayError:
+    async def _connection(self, place: Place, words: _Words) -> Connection | GatewayError:
         """One that is free, or a new one."""
         if self._closed:
             return _closing()
         connections = self._connections
         if connections is None:
-            connections = self._connections = Connections(lambda: self._trust)
+            connections = self._connections = Connections()
         connection = connections.take(place)
         if connection is not None:
             return connection
+        trust = self._trust if place.needs_trust else None  # before the time begins: this may read files
+        by = words.connected_by(asyncio.get_running_loop().time())
         try:
             async with asyncio.timeout_at(by):
-                connection = await connections.make(place)
+                connection = await connections.make(place, trust)
         except Unreached as error:
             return _unreachable(f"The provider at {words.who} {error}.")
         except TimeoutError:
@@ -284,6 +285,9 @@ class _Words:
         self.who = who
         self._timeouts = timeouts
         self._total_at = total_at
+
+    def connected_by(self, now: float) -> float:
+        return min(now + self._timeouts.connect_seconds, self._total_at)
 
     def unconnected(self, by: float) -> GatewayError:
         seconds = self._timeouts.connect_seconds

@@ -182,9 +182,9 @@ class HttpsFetch(MediaFetcher):
     async def _get(self, url: PublicUrl, accepted: frozenset[str], errand: _Errand) -> bytearray | str:
         """One exchange, on a connection of its own: the bytes, or where a redirect leads."""
         addresses = await self._addresses(url.host)
-        connections = Connections(lambda: self._trust, _LookedAt(addresses))
+        connections = Connections(_LookedAt(addresses))
         try:
-            connection = await connections.make(Place(url.host, _PORT, tls=True))
+            connection = await connections.make(Place(url.host, _PORT, tls=True), self._trust)
             # what all of it may take is bounded by whoever asked
             exchange = connection.ask(
                 _head(url, accepted), b"", bodyless=False, last=True, idle_seconds=NEVER, total_at=NEVER

@@ -21,7 +21,15 @@ from tests.support.provider import (
     json_reply,
 )
 from tests.support.proxy import FakeProxy
-from tests.upstream.exchanges import SECRET, engine, exchange, failure, request
+from tests.upstream.exchanges import (
+    SECRET,
+    engine,
+    exchange,
+    failure,
+    request,
+    say_the_same_to_everyone,
+    serving,
+)
 
 
 @pytest.fixture
