@@ -368,7 +368,7 @@ class Connection(asyncio.Protocol):
         self._end(exc)
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._parser = self._has_something = self._unsent = None
+        self._timer = self._transport = self._parser = self._has_something = self._unsent = None
         self._home.lost(self)
 
     def pause_writing(self) -> None:

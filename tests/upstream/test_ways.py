@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from inferxgate.errors import (
+    UPSTREAM_ERROR,
     UPSTREAM_UNREACHABLE,
     StartError,
 )
@@ -15,9 +16,12 @@ from inferxgate.upstream.http import HttpOptions, HttpUpstream
 from inferxgate.upstream.protocol import HttpRequest
 from tests.support.certificates import AUTHORITY, server_context
 from tests.support.provider import (
+    RESET,
     FakeProvider,
+    Framing,
     Reply,
     SeenRequest,
+    body_reply,
     json_reply,
 )
 from tests.support.proxy import FakeProxy
@@ -43,6 +47,18 @@ async def test_trusts_the_authority_of_the_configuration(secure: FakeProvider) -
         await exchange(upstream, request(secure))
         await exchange(upstream, request(secure))
     assert secure.connections == 1
+
+
+@pytest.mark.parametrize("framing", ["chunked", "length", "close"])
+async def test_a_body_is_the_same_in_tls(secure: FakeProvider, framing: Framing) -> None:
+    body = bytes(range(256)) * 8000
+    async with engine(ca_file=str(AUTHORITY)) as upstream:
+        for whole in (False, True):
+            secure.reply_body(body, framing=framing, cuts=7)
+            assert await exchange(upstream, request(secure, body=body), whole=whole) == body
+            assert secure.last.body == body
+        secure.reply(Reply((*body_reply(body, framing=framing).steps[:1], b"4\r\nhalf\r\n", RESET)))
+        assert (await failure(upstream, request(secure))).kind is UPSTREAM_ERROR
 
 
 async def test_trusts_the_file_of_the_environment(secure: FakeProvider, monkeypatch: pytest.MonkeyPatch) -> None:
