@@ -21,7 +21,7 @@ import asyncio
 import re
 import ssl
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 
 from inferxgate import __version__
@@ -184,7 +184,8 @@ class _Head:
     place: Place
     last: bool
     """Whether it says that the connection ends with it."""
-    lines: bytes
+    lines: bytes = field(repr=False)
+    """With the credential, so never shown."""
 
     def with_length(self, size: int) -> bytes:
         if not size and self.method in _WITHOUT_BODY:
