@@ -13,9 +13,9 @@ import os
 import re
 import socket
 import ssl
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Coroutine, Hashable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias, cast
+from typing import Any, Protocol, TypeAlias, TypeVar, cast
 
 from aiohappyeyeballs import start_connection
 
@@ -30,6 +30,7 @@ _PROBE_AFTER_SECONDS = 60
 _PROBE_EVERY_SECONDS = 30
 _TUNNEL_HEAD_BYTES = 32 * 1024
 
+_T = TypeVar("_T")
 Address: TypeAlias = tuple[int, int, int, str, tuple[Any, ...]]
 """A row of ``getaddrinfo``."""
 
@@ -96,12 +97,13 @@ class Connections:
         connected = await self._reach(first, place)
         connection = Connection(self._loop, self, place)
         with _in_words(first):
-            await self._loop.create_connection(
+            greeting = self._loop.create_connection(
                 lambda: connection,
                 sock=connected,
                 ssl=trust if first.tls else None,
                 server_hostname=_server_name(first),
             )
+            await _to_the_end(greeting, connected)
         return connection
 
     async def close(self) -> None:
@@ -150,17 +152,21 @@ class Connections:
         connected = await self._reach(proxy, place)
         asking = _Tunnel(self._loop, place, proxy)
         with _in_words(proxy):
-            transport, _ = await self._loop.create_connection(
+            greeting = self._loop.create_connection(
                 lambda: asking,
                 sock=connected,
                 ssl=trust if proxy.tls else None,
                 server_hostname=_server_name(proxy),
             )
+            transport, _ = await _to_the_end(greeting, connected)
         connection = Connection(self._loop, self, place)
         try:
             await asking.stands
             with _in_words(place):
-                inside = await self._loop.start_tls(transport, connection, trust, server_hostname=_server_name(place))
+                greeting_inside = self._loop.start_tls(
+                    transport, connection, trust, server_hostname=_server_name(place)
+                )
+                inside = await _to_the_end(greeting_inside, connected)
         except BaseException:  # a cancellation, too, must not leave the tunnel open
             transport.abort()
             raise
@@ -206,7 +212,23 @@ class _Tunnel(asyncio.Protocol):
         self.stands.set_exception(Unreached(f"could not be reached: the proxy {how}"))
 
 
-def _take_note(done: asyncio.Future[None]) -> None:
+async def _to_the_end(greeting: Coroutine[Any, Any, _T], connected: socket.socket) -> _T:
+    """Await what makes a transport of a socket. Cancelling ends the connection, and lets the rest take its course.
+
+    It is not cancelled itself: uvloop then closes the transport without telling its protocol, which in TLS goes on with
+    its greeting, fails, and complains.
+    """
+    task = asyncio.ensure_future(greeting)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        task.add_done_callback(_take_note)
+        with contextlib.suppress(OSError):  # it may have ended by itself
+            connected.shutdown(socket.SHUT_RDWR)
+        raise
+
+
+def _take_note(done: asyncio.Future[Any]) -> None:
     """Whoever asked may be gone, and asyncio complains about failures that nobody asked for."""
     if not done.cancelled():
         done.exception()
