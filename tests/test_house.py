@@ -48,10 +48,11 @@ FLOOR = {room: number for number, rooms in enumerate(ROOMS) for room in rooms}
 
 LIBRARIES: Mapping[str, tuple[tuple[str, ...], str]] = {
     "sqlite3": (("store",), "the store is the only room that knows SQL, so that another database can stand beside it"),
-    "aiohttp": (("upstream",), "whatever HTTP client there is stays behind the one room that leads to providers"),
+    "httptools": (("upstream",), "the HTTP client stays behind the one room that leads to providers"),
+    "aiohappyeyeballs": (("upstream",), "connections are made in the one room that leads to providers"),
     "httpx": (
         ("cli",),
-        "httpx costs five times aiohttp's CPU a request: right for the command line, too dear elsewhere",
+        "httpx costs twenty times the upstream client's CPU: right for the command line, too dear elsewhere",
     ),
     "starlette": (("server",), "the web framework is the door's affair; the rooms behind it work without one"),
     "uvicorn": (("server", "cli"), "the web server is the door's affair; the rooms behind it work without one"),
@@ -535,7 +536,7 @@ RULES: Sequence[Rule] = (
         breaks=[
             {"inferxgate/server/app.py": "import sqlite3\n"},
             {"inferxgate/upstream/http.py": "from httpx import AsyncClient\n"},
-            {"inferxgate/gateway/pipeline.py": "import aiohttp.client\n"},
+            {"inferxgate/gateway/pipeline.py": "import httptools\n"},
         ],
         keeps=[
             {"inferxgate/store/sqlite.py": "import sqlite3\n", "inferxgate/cli/chat.py": "import httpx\n"},

@@ -29,7 +29,7 @@ OURS_FOR_HELP = OURS_FOR_VERSION | {"inferxgate.cli.root", "inferxgate.cli.optio
 LIBRARIES_FOR_HELP = {"typer", "shellingham", "annotated_doc"}
 
 SERVER = {"uvicorn", "starlette", "uvloop", "httptools", "prometheus_client"}
-CLIENTS = {"aiohttp", "httpx"}
+CLIENTS = {"aiohappyeyeballs", "httpx"}
 ACCOUNTS = {"bcrypt", "jwt"}
 DATABASE = {"sqlite3"}
 ENGINES = {"aiohttp", "prometheus_client"}

@@ -1,21 +1,23 @@
 """The way to providers as the machine and the operator lay it: proxies and trust roots.
 
-aiohttp can read the proxy variables itself, but then it also reads ``~/.netrc`` and sends what stands there, once per
-request and in a thread. So they are read here, once, when an engine is made.
+Both are read once, when an engine is made. ``~/.netrc`` is not read at all.
 """
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 import ssl
 import urllib.request
+from dataclasses import field
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import certifi
-from yarl import URL
 
 from inferxgate.errors import StartError
+from inferxgate.values import dataclass
 
 _SYSTEM_ROOTS = (
     "/etc/ssl/certs/ca-certificates.crt",  # Debian, Alpine, Arch
@@ -25,8 +27,20 @@ _SYSTEM_ROOTS = (
 """Where the usual systems keep their trust roots, for Pythons whose OpenSSL was built to look elsewhere."""
 
 
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """An HTTP proxy."""
+
+    host: str
+    port: int
+    tls: bool
+    """Whether it is itself spoken to in TLS."""
+    authorization: str | None = field(default=None, repr=False)
+    """The value of ``Proxy-Authorization``."""
+
+
 class Proxies:
-    """Which proxy stands on the way to a URL."""
+    """Which proxy stands on the way to a place."""
 
     def __init__(self, own: str | None) -> None:
         """``own`` is used for everything; without it, what ``HTTP_PROXY``, ``HTTPS_PROXY`` and ``NO_PROXY`` say now.
@@ -40,32 +54,30 @@ class Proxies:
             for scheme in ("http", "https")
             if self._variables.get(scheme)
         }
-        self._known: dict[tuple[str, str, int | None], URL | None] = {}
 
-    def find(self, url: URL) -> URL | None:
-        """The proxy's URL, with its user and password; None where the way is direct."""
+    def find(self, scheme: str, host: str, port: int) -> Proxy | None:
+        """The proxy, with its user and password; None where the way is direct."""
         if self._own is not None or not self._by_scheme:
             return self._own
-        place = (url.scheme, url.host or "", url.port)
-        if place not in self._known:
-            # there are as many places as there are providers, so this is bounded by the configuration
-            self._known[place] = self._look_up(*place)
-        return self._known[place]
-
-    def _look_up(self, scheme: str, host: str, port: int | None) -> URL | None:
         passed_by = urllib.request.proxy_bypass_environment(f"{host}:{port}", self._variables)  # type: ignore[attr-defined]  # missing in typeshed
         return None if passed_by else self._by_scheme.get(scheme)
 
 
-def _proxy(text: str, where: str) -> URL:
+def _proxy(text: str, where: str) -> Proxy:
     """The message holds no part of the text, which may hold a password."""
     try:
-        url = URL(text if "://" in text else f"http://{text}")
+        parts = urlsplit(text if "://" in text else f"http://{text}")
+        host, port = parts.hostname, parts.port
     except ValueError:
-        url = URL()
-    if url.scheme not in {"http", "https"} or not url.host:
+        host, port = None, None
+    if not host or parts.scheme not in {"http", "https"}:
         raise StartError(f"{where} cannot be used: it must be a URL that starts with http:// or https://")
-    return url
+    tls = parts.scheme == "https"
+    authorization = None
+    if parts.username is not None:
+        credentials = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        authorization = f"Basic {base64.b64encode(credentials.encode()).decode()}"
+    return Proxy(host, port or (443 if tls else 80), tls, authorization)
 
 
 def own_trust(ca_file: str | None) -> ssl.SSLContext | None:

@@ -33,20 +33,18 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from http import HTTPStatus
-from typing import Final, Protocol
+from typing import Protocol
 from urllib.parse import urljoin
-
-import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
-from aiohttp.http_exceptions import HttpProcessingError
-from yarl import URL
 
 from inferxgate.canonical.conversation import Bytes
 from inferxgate.dialects.protocol import MediaNeeded, Wanted
 from inferxgate.errors import INVALID_VALUE, GatewayError
+from inferxgate.upstream.connections import Address as AddressRow
+from inferxgate.upstream.connections import Connections, Names, Place, Unreached
 from inferxgate.upstream.environment import own_trust, usual_trust
 from inferxgate.upstream.media_types import may_be, recognised
 from inferxgate.upstream.public import Address, PublicUrl, is_public, parse_public_url
+from inferxgate.upstream.wire import NEVER, Exchange
 from inferxgate.values import dataclass
 
 log = logging.getLogger(__name__)
@@ -58,9 +56,7 @@ Resolve = Callable[[str, int], Awaitable[Sequence[SocketAddress]]]
 
 _PORT = 443
 _LOOKUP_THREADS = 8
-_HEADER_BYTES = 16 * 1024
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_NO_TIMEOUT: Final = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)
 _MIB = 1024 * 1024
 
 
@@ -160,7 +156,7 @@ class HttpsFetch(MediaFetcher):
             return _typed(data, places)
         except _Unfetched as error:
             failure = error
-        except (aiohttp.ClientError, HttpProcessingError, OSError, ValueError) as error:
+        except (Unreached, OSError, ValueError) as error:
             failure = _Unfetched(_in_words(error))
         log.info("request %s: %s could not be fetched: %s", errand.request_id, trail[-1].shown, failure)
         where = failure.where or places[0].where
@@ -184,30 +180,22 @@ class HttpsFetch(MediaFetcher):
                 raise _Unfetched(f"it redirects to what {error}") from None
 
     async def _get(self, url: PublicUrl, accepted: frozenset[str], errand: _Errand) -> bytearray | str:
-        """One exchange, with a session of its own that keeps nothing: the bytes, or where a redirect leads."""
+        """One exchange, on a connection of its own: the bytes, or where a redirect leads."""
         addresses = await self._addresses(url.host)
-        headers = {
-            "accept": ", ".join(sorted(accepted)),
-            "accept-encoding": "identity",
-            "user-agent": "inferxgate",
-        }
-        async with (
-            aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(
-                    resolver=_Fixed(addresses), use_dns_cache=False, force_close=True, ssl=self._trust
-                ),
-                timeout=_NO_TIMEOUT,
-                trust_env=False,
-                auto_decompress=False,
-                max_line_size=_HEADER_BYTES,
-                max_field_size=_HEADER_BYTES,
-            ) as session,
-            session.get(URL(url.url, encoded=True), headers=headers, allow_redirects=False) as response,
-        ):
-            if response.status in _REDIRECTS:
-                return response.headers.get("location", "")
-            self._check_head(response, accepted, errand)
-            return await self._read(response, errand)
+        connections = Connections(_LookedAt(addresses))
+        try:
+            connection = await connections.make(Place(url.host, _PORT, tls=True), self._trust)
+            # what all of it may take is bounded by whoever asked
+            exchange = connection.ask(
+                _head(url, accepted), b"", bodyless=False, last=True, idle_seconds=NEVER, total_at=NEVER
+            )
+            await exchange.head(NEVER)
+            if exchange.status in _REDIRECTS:
+                return exchange.header(b"location")
+            self._check_head(exchange, accepted, errand)
+            return await self._read(exchange, errand)
+        finally:
+            await connections.close()
 
     async def _addresses(self, host: str) -> Sequence[SocketAddress]:
         """Where a name is; every one of its addresses has been looked at."""
@@ -219,25 +207,30 @@ class HttpsFetch(MediaFetcher):
                 raise _Unfetched(f"{host} is at {address}, which is not public")
         return addresses
 
-    def _check_head(self, response: aiohttp.ClientResponse, accepted: frozenset[str], errand: _Errand) -> None:
-        if response.status != HTTPStatus.OK:
-            raise _Unfetched(f"it answered with status {response.status}")
-        encoding = response.headers.get("content-encoding", "identity").strip().lower()
+    def _check_head(self, exchange: Exchange, accepted: frozenset[str], errand: _Errand) -> None:
+        if not exchange.status:
+            raise _broke_off(exchange)
+        if exchange.status != HTTPStatus.OK:
+            raise _Unfetched(f"it answered with status {exchange.status}")
+        encoding = exchange.header(b"content-encoding").strip().lower()
         if encoding not in ("", "identity"):
             raise _Unfetched(f"it came compressed ({encoding[:40]}), which nobody asked for")
-        declared = response.headers.get("content-type", "")
+        declared = exchange.header(b"content-type")
         if not may_be(declared, accepted):
             raise _Unfetched(f"its type is {declared[:80]}", _wrong_type(accepted))
-        if response.content_length is not None:
-            errand.expect(response.content_length)
-        elif "chunked" not in response.headers.get("transfer-encoding", "").lower():
+        length = exchange.header(b"content-length")
+        if length:
+            errand.expect(int(length))
+        elif not exchange.header(b"transfer-encoding"):
             raise _Unfetched("its answer does not say where it ends")
 
-    async def _read(self, response: aiohttp.ClientResponse, errand: _Errand) -> bytearray:
+    async def _read(self, exchange: Exchange, errand: _Errand) -> bytearray:
         data = bytearray()
-        async for piece in response.content.iter_any():
+        while piece := await exchange.some():
             data += piece
             errand.take(len(piece), of=len(data))
+        if exchange.failure is not None:
+            raise _broke_off(exchange)
         return data
 
     async def _look_up(self, host: str, port: int) -> Sequence[SocketAddress]:
@@ -289,29 +282,38 @@ class _Unfetched(Exception):
         """The place, if it is not the first in which the URL stands."""
 
 
-class _Fixed(AbstractResolver):
-    """Tells aiohttp the addresses that were looked at, and none besides."""
+class _LookedAt(Names):
+    """The addresses that were looked at, and none besides."""
 
     def __init__(self, addresses: Sequence[SocketAddress]) -> None:
         self._addresses = addresses
 
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
+    async def look_up(self, host: str, port: int) -> Sequence[AddressRow]:
         return [
-            ResolveResult(
-                hostname=host,
-                host=address,
-                port=port,
-                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
-                proto=socket.IPPROTO_TCP,
-                flags=socket.AI_NUMERICHOST,
-            )
-            for address, port in self._addresses
+            (socket.AF_INET6 if ":" in there[0] else socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", there)
+            for there in self._addresses
         ]
 
-    async def close(self) -> None:
-        """Nothing is open."""
+    def forget(self, host: str, port: int) -> None:
+        """There is nothing else."""
+
+
+def _head(url: PublicUrl, accepted: frozenset[str]) -> bytes:
+    lines = (
+        f"GET {url.target} HTTP/1.1",
+        f"host: {url.host}",
+        "user-agent: inferxgate",
+        f"accept: {', '.join(sorted(accepted))}",
+        "accept-encoding: identity",
+        "connection: close",
+    )
+    return "\r\n".join([*lines, "", ""]).encode("ascii")
+
+
+def _broke_off(exchange: Exchange) -> _Unfetched:
+    if exchange.failure is not None and exchange.failure.kind == "not http":
+        return _Unfetched("its answer is not HTTP")
+    return _Unfetched("its answer broke off" if exchange.status else "it ended the connection without an answer")
 
 
 def _parsed(place: Wanted) -> PublicUrl:
@@ -338,16 +340,14 @@ def _wrong_type(accepted: Collection[str]) -> str:
 
 
 def _in_words(error: Exception) -> str:
-    """A failure for the log. Of the error's own text nothing: aiohttp's holds URLs with their queries."""
+    """A failure for the log. Of the error's own text nothing that may hold a URL."""
     match error:
+        case Unreached():
+            return f"it {error}"
         case TimeoutError():
             return "it took too long"
         case socket.gaierror():
             return "its name could not be resolved"
-        case aiohttp.ClientConnectorCertificateError():
-            return f"its certificate is not trusted ({type(error.certificate_error).__name__})"
-        case aiohttp.ClientPayloadError():
-            return "its answer broke off"
         case OSError() if error.errno:
             return f"it could not be reached ({os.strerror(error.errno)})"
         case _:

@@ -17,7 +17,7 @@ import re
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from urllib.parse import quote
 
-from yarl import URL
+import idna
 
 from inferxgate.values import dataclass
 
@@ -124,8 +124,8 @@ def parse_public_url(text: str) -> PublicUrl:
 def _name(host: str) -> str:
     """The host as the resolver is asked for it. Raises ``ValueError``."""
     try:
-        name = host if host.isascii() else URL.build(scheme="https", host=host).raw_host or ""
-    except ValueError:  # which a name that IDNA does not allow raises too
+        name = host if host.isascii() else idna.encode(host, uts46=True).decode()
+    except ValueError:  # which idna's own errors are
         name = ""
     name = name.lower().removesuffix(".")
     if not _NAME.fullmatch(name) or _NUMBER.fullmatch(name):

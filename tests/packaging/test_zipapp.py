@@ -25,16 +25,11 @@ a_python = pythons.supported()[0]
 VERSION = f"inferxgate {__version__}\n"
 
 EXTENSION_MODULES = (
-    "aiohttp._http_parser",
     "bcrypt._bcrypt",
-    "frozenlist._frozenlist",
     "httptools.parser.parser",
-    "multidict._multidict",
     "orjson.orjson",
-    "propcache._helpers_c",
     "pydantic_core._pydantic_core",
     "uvloop.loop",
-    "yarl._quoting_c",
 )
 
 

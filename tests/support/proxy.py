@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 import threading
 from types import TracebackType
 from typing import Self
@@ -12,12 +13,22 @@ from typing import Self
 class FakeProxy:
     """An HTTP proxy at ``url`` for tunnels, used as a context manager; it runs in a thread."""
 
-    def __init__(self, *, refuse_with: int | None = None, lead_to: int | None = None) -> None:
-        """``refuse_with``: answer CONNECT with this status. ``lead_to``: the local port that all tunnels end at."""
+    def __init__(
+        self,
+        *,
+        refuse_with: int | None = None,
+        say: bytes | None = None,
+        lead_to: int | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        """``refuse_with``: answer CONNECT with this status; ``say``: with these bytes, and hang up. ``lead_to``: the
+        local port that all tunnels end at. ``tls``: speak TLS with clients."""
         self.heads: list[str] = []
         """The request line and headers of every CONNECT."""
         self.port = 0
         self._refuse_with = refuse_with
+        self._say = say
+        self._tls = tls
         self._lead_to = lead_to
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="fake-proxy", daemon=True)
@@ -25,7 +36,7 @@ class FakeProxy:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'http' if self._tls is None else 'https'}://127.0.0.1:{self.port}"
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -40,7 +51,7 @@ class FakeProxy:
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
-        server = self._loop.run_until_complete(asyncio.start_server(self._serve, "127.0.0.1", 0))
+        server = self._loop.run_until_complete(asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls))
         self.port = server.sockets[0].getsockname()[1]
         self._started.set()
         self._loop.run_forever()
@@ -57,7 +68,10 @@ class FakeProxy:
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
             self.heads.append(head)
             if self._refuse_with is not None:
-                writer.write(f"HTTP/1.1 {self._refuse_with} No\r\ncontent-length: 0\r\n\r\n".encode())
+                writer.write(f"HTTP/1.1 {self._refuse_with} No\r\ncontent-length: 2\r\n\r\nno".encode())
+                await writer.drain()
+            elif self._say is not None:
+                writer.write(self._say)
                 await writer.drain()
             else:
                 await self._tunnel(head.split(" ")[1], reader, writer)

@@ -17,7 +17,7 @@ def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item
 ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     """What opens connections works the same on the standard library's loop and on uvloop."""
-    if item.path.name in {"test_http.py", "test_media.py"}:
+    if item.path.name in {"test_connections.py", "test_http.py", "test_media.py", "test_ways.py", "test_wire.py"}:
         return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
     return {"asyncio": asyncio.new_event_loop}
 

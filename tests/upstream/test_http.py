@@ -6,8 +6,7 @@ import asyncio
 import contextlib
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 
@@ -18,10 +17,8 @@ from inferxgate.errors import (
     UPSTREAM_TIMEOUT,
     UPSTREAM_UNREACHABLE,
     GatewayError,
-    StartError,
 )
-from inferxgate.upstream.http import HttpOptions, HttpUpstream
-from inferxgate.upstream.protocol import HttpRequest, HttpResponse, Timeouts
+from inferxgate.upstream.http import HttpUpstream
 from tests.support.certificates import AUTHORITY, server_context
 from tests.support.provider import (
     CLOSE,
@@ -31,70 +28,13 @@ from tests.support.provider import (
     FakeProvider,
     Framing,
     Reply,
-    SeenRequest,
     Wait,
     body_reply,
     head,
-    json_reply,
     sse_body,
     sse_reply,
 )
-from tests.support.proxy import FakeProxy
-
-SECRET = "sk-canary-0123456789"
-LIMIT = 10**8
-
-
-def request(
-    provider: FakeProvider | str,
-    *,
-    path: str = "/v1/chat/completions",
-    body: bytes = b'{"messages":[]}',
-    method: str = "POST",
-    headers: dict[str, str] | None = None,
-    **seconds: float,
-) -> HttpRequest:
-    base = provider if isinstance(provider, str) else provider.url
-    timeouts = Timeouts(**{f"{name}_seconds": value for name, value in seconds.items()})
-    return HttpRequest(method, base + path, {"Authorization": f"Bearer {SECRET}", **(headers or {})}, body, timeouts)
-
-
-async def read_all(response: HttpResponse) -> bytes:
-    return b"".join([chunk async for chunk in response.chunks()])
-
-
-@contextlib.asynccontextmanager
-async def engine(**options: str) -> AsyncIterator[HttpUpstream]:
-    made = HttpUpstream(HttpOptions(**options))
-    try:
-        yield made
-    finally:
-        await made.close()
-
-
-async def failure(upstream: HttpUpstream, what: HttpRequest, *, whole: bool = False) -> GatewayError:
-    """The error that sending and reading ends with. It never holds a secret, in its text or behind it.
-
-    It begins with the words after which the provider's name is put in, unless it is about the gateway itself.
-    """
-    with pytest.raises(GatewayError) as caught:
-        await exchange(upstream, what, whole=whole)
-    error = caught.value
-    assert error.__context__ is None
-    assert SECRET not in error.message
-    assert error.message == str(error)
-    assert error.message.startswith(("The provider ", "The provider's ", "The gateway is closing"))
-    assert error.message.endswith(".")
-    return error
-
-
-async def exchange(upstream: HttpUpstream, what: HttpRequest, *, whole: bool = False) -> bytes:
-    response = await upstream.send(what)
-    try:
-        return await response.read(limit=LIMIT) if whole else await read_all(response)
-    finally:
-        await response.close()
-
+from tests.upstream.exchanges import LIMIT, SECRET, drain, engine, exchange, failure, read_all, request, serving
 
 # ---------------------------------------------------------------------------------------------------- what is sent
 
@@ -128,7 +68,6 @@ async def test_the_url_goes_out_as_given(upstream: HttpUpstream, provider: FakeP
     assert provider.last.target == target
 
 
-@pytest.mark.filterwarnings("error::ResourceWarning")  # aiohttp's complaint about large bodies in one piece
 @pytest.mark.parametrize("size", [0, 1, 300_000, 5_000_000])
 async def test_a_body_of_any_size_arrives(upstream: HttpUpstream, provider: FakeProvider, size: int) -> None:
     body = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
@@ -402,6 +341,49 @@ async def test_a_provider_that_says_close_is_asked_on_a_new_connection(
     assert provider.connections == 2
 
 
+async def test_a_request_that_says_close_is_the_last_of_its_connection(
+    upstream: HttpUpstream, provider: FakeProvider
+) -> None:
+    await exchange(upstream, request(provider, headers={"Connection": "Close"}))
+    await exchange(upstream, request(provider))
+    assert provider.connections == 2
+
+
+async def test_a_name_with_several_addresses_is_reached_at_one_that_answers(
+    upstream: HttpUpstream, provider: FakeProvider
+) -> None:
+    """The provider listens in IPv4 alone."""
+    await exchange(upstream, request(f"http://localhost:{provider.port}"))
+    assert provider.last.headers["host"] == f"localhost:{provider.port}"
+
+
+async def test_the_answer_to_head_has_no_body(upstream: HttpUpstream, provider: FakeProvider) -> None:
+    provider.reply(Reply((START + b"content-length: 5\r\n\r\n",)))
+    response = await upstream.send(request(provider, method="HEAD", body=b""))
+    assert (response.status, response.headers["content-length"]) == (200, "5")
+    assert await response.read(limit=0) == b""
+    await response.close()
+    assert "content-length" not in provider.last.headers
+
+
+@pytest.mark.parametrize("tls", [False, True])
+async def test_what_nobody_reads_stays_with_the_provider(*, tls: bool) -> None:
+    piece = b"x" * 100_000
+    with FakeProvider(tls=server_context() if tls else None) as provider:
+        provider.reply_body([piece] * 1000, framing="chunked")
+        async with engine(ca_file=str(AUTHORITY)) as upstream:
+            response = await upstream.send(request(provider, idle=0.5))
+            before = 0
+            while before != provider.last.written_bytes:
+                before = provider.last.written_bytes
+                await asyncio.sleep(1)
+            assert before < 60_000_000
+            assert await read_all(response) == piece * 1000
+            await response.close()
+            await exchange(upstream, request(provider))
+        assert provider.connections == 1
+
+
 async def test_no_cookie_is_kept(upstream: HttpUpstream, provider: FakeProvider) -> None:
     provider.reply_json({}, headers={"set-cookie": "session=1; Path=/"})
     await exchange(upstream, request(provider))
@@ -634,160 +616,7 @@ async def test_closing_the_engine_ends_what_is_under_way(provider: FakeProvider)
     await upstream.close()
 
 
-# ---------------------------------------------------------------------------------------------------- trust and proxies
-
-
-@pytest.fixture
-def secure() -> Iterator[FakeProvider]:
-    with FakeProvider(tls=server_context()) as running:
-        yield running
-
-
-async def test_trusts_the_authority_of_the_configuration(secure: FakeProvider) -> None:
-    async with engine(ca_file=str(AUTHORITY)) as upstream:
-        await exchange(upstream, request(secure))
-        await exchange(upstream, request(secure))
-    assert secure.connections == 1
-
-
-async def test_trusts_the_file_of_the_environment(secure: FakeProvider, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SSL_CERT_FILE", str(AUTHORITY))
-    async with engine() as upstream:
-        await exchange(upstream, request(secure))
-
-
-async def test_trusts_nothing_else(upstream: HttpUpstream, secure: FakeProvider) -> None:
-    error = await failure(upstream, request(secure))
-    assert error.kind is UPSTREAM_UNREACHABLE
-    who = f"The provider at 127.0.0.1:{secure.port}"
-    assert error.message.startswith(f"{who} showed a certificate that is not trusted (")
-    assert secure.requests == []
-
-
-async def test_a_certificate_is_for_its_names_only(secure: FakeProvider) -> None:
-    """127.0.0.2 leads to the same machine, but the certificate does not name it."""
-    with FakeProxy(lead_to=secure.port) as proxy:
-        async with engine(ca_file=str(AUTHORITY), proxy=proxy.url) as upstream:
-            error = await failure(upstream, request("https://other.test"))
-            assert error.kind is UPSTREAM_UNREACHABLE
-            assert "other.test" in error.message
-            await exchange(upstream, request("https://provider.test"))
-
-
-async def test_a_server_without_tls_is_said(upstream: HttpUpstream) -> None:
-    async with serving(say_the_same_to_everyone) as port:
-        error = await failure(upstream, request(f"https://127.0.0.1:{port}"))
-    assert error.kind is UPSTREAM_UNREACHABLE
-
-
-@pytest.mark.parametrize("content", [None, "no certificate", ""])
-def test_a_ca_file_that_cannot_be_used_stops_the_start(tmp_path: Path, content: str | None) -> None:
-    file = tmp_path / "ca.pem"
-    if content is not None:
-        file.write_text(content)
-    with pytest.raises(StartError, match=r"ca\.pem"):
-        HttpUpstream(HttpOptions(ca_file=str(file)))
-
-
-async def test_goes_through_the_proxy_of_the_configuration(provider: FakeProvider) -> None:
-    url = provider.url.replace("//", f"//user:{SECRET}@")
-    provider.handler = lambda seen: json_reply({"target": seen.target})
-    async with engine(proxy=url) as upstream:
-        body = await exchange(upstream, request("http://provider.test:81", path="/v1/x?a=%2f"))
-    assert body == b'{"target":"http://provider.test:81/v1/x?a=%2f"}'
-    assert provider.last.headers["proxy-authorization"].startswith("Basic ")
-    assert provider.last.headers["host"] == "provider.test:81"
-
-
-async def test_tunnels_tls_through_a_proxy(secure: FakeProvider) -> None:
-    with FakeProxy(lead_to=secure.port) as proxy:
-        url = proxy.url.replace("//", "//user:pass@")
-        async with engine(ca_file=str(AUTHORITY), proxy=url) as upstream:
-            await exchange(upstream, request("https://provider.test"))
-            await exchange(upstream, request("https://provider.test"))
-    (asked,) = proxy.heads
-    assert asked.startswith("CONNECT provider.test:443 HTTP/1.1\r\n")
-    assert "Proxy-Authorization: Basic dXNlcjpwYXNz" in asked
-    assert SECRET not in asked
-    assert "proxy-authorization" not in secure.last.headers
-
-
-async def test_a_proxy_that_refuses_is_said(secure: FakeProvider) -> None:
-    with FakeProxy(refuse_with=407) as proxy:
-        async with engine(proxy=proxy.url) as upstream:
-            error = await failure(upstream, request(secure))
-    assert error.kind is UPSTREAM_UNREACHABLE
-    unreached = f"The provider at 127.0.0.1:{secure.port} could not be reached"
-    assert error.message == f"{unreached}: the proxy refused the way there (status 407)."
-
-
-async def test_a_proxy_that_is_not_there_is_said() -> None:
-    async with engine(proxy=f"http://user:{SECRET}@127.0.0.1:9") as upstream:
-        for url in ("http://provider.test", "https://provider.test"):
-            error = await failure(upstream, request(url))
-            assert error.kind is UPSTREAM_UNREACHABLE
-            assert error.message == (
-                "The provider at provider.test could not be reached: "
-                "the proxy on the way there is not reachable (Connection refused)."
-            )
-
-
-@pytest.mark.parametrize("proxy", [f"socks5://user:{SECRET}@host", "http://", "", "http://host:port"])
-def test_a_proxy_of_another_kind_stops_the_start(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(StartError) as caught:
-        HttpUpstream(HttpOptions(proxy=proxy))
-    assert SECRET not in str(caught.value)
-    if proxy:
-        monkeypatch.setenv("HTTPS_PROXY", proxy)
-        with pytest.raises(StartError, match="HTTPS_PROXY"):
-            HttpUpstream()
-
-
-async def test_goes_through_the_proxy_of_the_environment(
-    provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    provider.handler = lambda seen: json_reply({"target": seen.target})
-    monkeypatch.setenv("HTTP_PROXY", f"127.0.0.1:{provider.port}")
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1, .direct.invalid")
-    async with engine() as upstream:
-        assert b"http://provider.test/x" in await exchange(upstream, request("http://provider.test", path="/x"))
-        assert await exchange(upstream, request(f"http://127.0.0.1:{provider.port}", path="/x")) == b'{"target":"/x"}'
-        assert (await failure(upstream, request("http://a.direct.invalid"))).kind is UPSTREAM_UNREACHABLE
-
-
-async def test_sends_nothing_of_a_netrc(
-    provider: FakeProvider, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    netrc = tmp_path / ".netrc"
-    netrc.write_text("machine 127.0.0.1 login someone password secret\ndefault login someone password secret\n")
-    netrc.chmod(0o600)
-    monkeypatch.setenv("NETRC", str(netrc))
-    monkeypatch.setenv("HOME", str(tmp_path))
-
-    def answer(_: SeenRequest) -> Reply:
-        return json_reply({})
-
-    provider.handler = answer
-    for proxy in (None, provider.url):
-        if proxy is not None:
-            monkeypatch.setenv("HTTP_PROXY", proxy)
-        async with engine() as upstream:
-            await exchange(upstream, HttpRequest("POST", f"{provider.url}/v1", {}, b"{}"))
-        assert "authorization" not in provider.last.headers
-        assert "proxy-authorization" not in provider.last.headers
-
-
 # ---------------------------------------------------------------------------------------------------- helpers
-
-
-def drain(connection: socket.socket) -> int:
-    """Read until the other side is gone; how much there was."""
-    size = 0
-    connection.settimeout(10)
-    with contextlib.suppress(ConnectionResetError):
-        while data := connection.recv(1 << 20):
-            size += len(data)
-    return size
 
 
 @contextlib.contextmanager
@@ -802,27 +631,6 @@ def full_backlog() -> Iterator[int]:
             with contextlib.suppress(BlockingIOError):
                 filler.connect(server.getsockname())
         yield server.getsockname()[1]
-
-
-@contextlib.asynccontextmanager
-async def serving(serve: Callable[[socket.socket], None]) -> AsyncIterator[int]:
-    """A server for one connection, in a thread."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-
-        def run() -> None:
-            connection, _ = server.accept()
-            with connection, contextlib.suppress(OSError):
-                serve(connection)
-
-        serving_it = asyncio.get_running_loop().run_in_executor(None, run)
-        yield server.getsockname()[1]
-        await serving_it
-
-
-def say_the_same_to_everyone(connection: socket.socket) -> None:
-    connection.recv(1)
-    connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-    drain(connection)
 
 
 def send_until_it_fails(connection: socket.socket, what: bytes = b"HTTP/1.1 103 Early Hints\r\n\r\n") -> None:

@@ -245,7 +245,7 @@ async def test_the_certificate_has_to_be_the_names(host: FakeProvider, caplog: p
     async with fetching(host) as fetcher:
         assert unfetched(await refusal(fetcher, "https://other.test/a.png"))
     assert host.requests == []
-    assert "its certificate is not trusted" in caplog.text
+    assert "it showed a certificate that is not trusted" in caplog.text
 
 
 async def test_the_certificate_has_to_be_of_an_authority(host: FakeProvider) -> None:
@@ -604,9 +604,9 @@ async def test_a_network_cannot_be_mapped_by_what_is_said(host: FakeProvider, cl
     [
         ("https://private.test/x?key=hunter2", None, "private.test is at 10.0.0.1, which is not public"),
         ("https://nowhere.test/x?key=hunter2", None, "its name could not be resolved"),
-        ("https://other.test/x?key=hunter2", None, "its certificate is not trusted"),
+        ("https://other.test/x?key=hunter2", None, "it showed a certificate that is not trusted"),
         ("https://provider.test/x?key=hunter2", body_reply(b"", status=404), "it answered with status 404"),
-        ("https://provider.test/x?key=hunter2", Reply((CLOSE,)), "its answer could not be had"),
+        ("https://provider.test/x?key=hunter2", Reply((CLOSE,)), "it ended the connection without an answer"),
         ("https://provider.test/x?key=hunter2", redirect("http://a.test/?key=hunter2"), "it redirects to what must be"),
         (
             "https://provider.test/x?key=hunter2",
