@@ -48,7 +48,7 @@ FLOOR = {room: number for number, rooms in enumerate(ROOMS) for room in rooms}
 
 LIBRARIES: Mapping[str, tuple[tuple[str, ...], str]] = {
     "sqlite3": (("store",), "the store is the only room that knows SQL, so that another database can stand beside it"),
-    "httptools": (("upstream",), "the HTTP client stays behind the one room that leads to providers"),
+    "httptools": (("upstream", "server"), "HTTP is spoken in two rooms: towards providers and towards clients"),
     "aiohappyeyeballs": (("upstream",), "connections are made in the one room that leads to providers"),
     "httpx": (
         ("cli",),

@@ -32,7 +32,7 @@ SERVER = {"uvicorn", "starlette", "uvloop", "httptools", "prometheus_client"}
 CLIENTS = {"aiohappyeyeballs", "httpx"}
 ACCOUNTS = {"bcrypt", "jwt"}
 DATABASE = {"sqlite3"}
-ENGINES = {"aiohttp", "prometheus_client"}
+ENGINES = {"aiohappyeyeballs", "httptools", "prometheus_client"}
 """What a request goes by."""
 SETTINGS = {"pydantic"}
 PRICES = {"genai_prices"}
