@@ -11,6 +11,7 @@ import re
 import ssl
 import urllib.request
 from dataclasses import field
+from functools import lru_cache
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -89,10 +90,16 @@ def own_trust(ca_file: str | None) -> ssl.SSLContext | None:
     if not file:
         return None
     try:
-        return _speaking_http(ssl.create_default_context(cafile=file))
+        return _trust_in(file, Path(file).stat().st_mtime_ns)
     except OSError as error:  # which ssl.SSLError is too
         reason = "no certificates in PEM form in it" if isinstance(error, ssl.SSLError) else error.strerror
         raise StartError(f"{name} ({file}) cannot be used: {reason}") from None
+
+
+@lru_cache(maxsize=16)
+def _trust_in(file: str, _changed_ns: int) -> ssl.SSLContext:
+    """The same for all providers that name the file: a bundle of all roots takes some ten milliseconds to read."""
+    return _speaking_http(ssl.create_default_context(cafile=file))
 
 
 def usual_trust() -> ssl.SSLContext:
