@@ -49,7 +49,7 @@ class PromptSize:
     @property
     def most_tokens(self) -> int:
         """All of it together."""
-        return self.most_text_tokens + self.image_tokens + self.audio_tokens
+        return self.text_bytes + MESSAGE_BYTES * self.messages + IMAGE_BYTES * self.images
 
     @property
     def text_tokens(self) -> int:

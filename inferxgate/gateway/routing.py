@@ -65,10 +65,13 @@ class Target:
     """What its health is kept by; made once, as every request asks for all of them more than once."""
     name: str = field(init=False, repr=False, compare=False)
     """``provider/model``."""
+    vendor_model: str | None = field(init=False, repr=False, compare=False)
+    """The vendor's name for it, by which it is known; None where that is not known."""
 
     def __post_init__(self) -> None:
         provider, model, credential = self.provider.name, self.model, self.provider.credential
         object.__setattr__(self, "name", f"{provider}/{model}")
+        object.__setattr__(self, "vendor_model", self.provider.vendor_model(model))
         object.__setattr__(
             self,
             "circuits",
@@ -78,11 +81,6 @@ class Target:
                 CircuitKey(provider, model, credential, "refused"),
             ),
         )
-
-    @property
-    def vendor_model(self) -> str | None:
-        """The vendor's name for it, by which it is known; None where that is not known."""
-        return self.provider.vendor_model(self.model)
 
     def laid_over(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """A request's body with the fields that this target sets in it.

@@ -145,17 +145,21 @@ class _Series:
 class _Provider:
     """What one provider's metrics are to be told of."""
 
-    __slots__ = ("_gauge", "active", "overhead", "upstream")
+    __slots__ = ("_gauge", "_told", "active", "overhead", "upstream")
 
     def __init__(self, metrics: Metrics, provider: str) -> None:
         self._gauge = metrics.active.labels(provider)
-        self.active = 0
-        """Completions that it is at."""
+        self.active = self._told = 0
+        """Completions that it is at now, and was when that was last told."""
         self.upstream = _Times(metrics.upstream.labels(provider), _DURATION_BUCKETS)
         self.overhead = _Times(metrics.overhead.labels(provider), _OVERHEAD_BUCKETS)
 
+    def tell_active(self) -> None:
+        if self.active != self._told:
+            self._told = self.active
+            self._gauge.set(self._told)
+
     def tell(self) -> None:
-        self._gauge.set(self.active)
         self.upstream.tell()
         self.overhead.tell()
 
@@ -444,6 +448,8 @@ class Metrics:
         for each in self._untold:
             each.tell()
         self._untold.clear()
+        for provider in tuple(self._providers.values()):
+            provider.tell_active()
 
     def tell(self) -> None:
         """Let the other workers know of everything that was counted until now; to be called before the process ends."""
@@ -457,18 +463,12 @@ class Metrics:
         return generate_latest(self._registry if self._files is None else self._files.registry())
 
     def began(self, provider: str) -> None:
-        """A completion is sent to a provider, which is at it until ``ended``."""
-        self._move_active(provider, 1)
+        """A completion is sent to a provider, which is at it until ``ended``. Both for one thread alone."""
+        (self._providers.get(provider) or self._provider(provider)).active += 1
 
     def ended(self, provider: str) -> None:
         """See ``began``."""
-        self._move_active(provider, -1)
-
-    def _move_active(self, provider: str, by: int) -> None:
-        with self._telling:
-            each = self._provider(provider)
-            each.active += by
-            self._untold.add(each)
+        self._providers[provider].active -= 1
 
     def _provider(self, name: str) -> _Provider:
         """Providers are those of the configuration, so their number needs no bound."""
