@@ -13,7 +13,7 @@ In a translated stream every entry of such a list has an ``index``, its place in
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, assert_never
 
 import orjson
@@ -211,11 +211,21 @@ class StreamBuilder:
         self._frames: dict[int, tuple[str, str, bytes, bytes]] = {}
         """By choice, what stands before and after a text, for the answer's id and model."""
 
+    def build_all(self, events: Iterable[Event], pieces: list[bytes]) -> None:
+        """Append the bytes for each event. Raises ``GatewayError`` at one that cannot be written; those before stand."""
+        for event in events:
+            raw = event.raw
+            if event.plain and raw is not None and "usage" not in event.body and b"\n" not in raw and b"\r" not in raw:
+                pieces.append(b"data: %b\n\n" % raw)
+            else:
+                pieces.append(self.build(event))
+
     def build(self, event: Event) -> bytes:
         """The bytes for one event, possibly none."""
-        if event.raw is None:
+        raw = event.raw
+        if raw is None:
             return b"".join([self._translated(chunk) for chunk in event.chunks])
-        return self._forwarded(event, event.raw)
+        return self._forwarded(event, raw)
 
     def finish(self) -> bytes:
         """The last bytes of a stream that ended well."""

@@ -352,6 +352,12 @@ def _count(values: Mapping[str, Any], name: str) -> int:
     return plain_integer(value) if value else 0
 
 
+_PLAIN_EVENT = frozenset(
+    {"id", "object", "created", "model", "choices", "usage", "service_tier", "system_fingerprint", "obfuscation"}
+)
+"""What an event may have beside its text without saying more."""
+
+
 # --- the provider's end: streams ----------------------------------------------------------------------------------
 
 
@@ -375,14 +381,13 @@ class StreamParser:
         Raises ``GatewayError`` for an error that the provider sends in its stream, and for data that is not JSON.
         """
         data = event.data
-        if data.startswith(b"[DONE]"):
-            self.done = True
-            return None
-        if not data or data.isspace():
+        if data[:1] != b"{" and self._is_no_message(data):
             return None
         body = _loads(data)
         if not isinstance(body, dict):
             raise nonsense(f"an event of its stream is {_kind_of(body)}")
+        if body.keys() <= _PLAIN_EVENT and not event.event and (text := self._plain_text(body)) is not None:
+            return Event(data, body, (text,), plain=True)
         if body.get("error"):
             raise _failed(_error_in_success(body["error"]), body)
         if event.event == "error":
@@ -392,6 +397,30 @@ class StreamParser:
         if "choices" in body and not body["choices"] and not body.get("usage"):
             return None  # Azure's opening, with filter results alone, at which clients have stumbled
         return Event(data, body, self._chunks(body))
+
+    def _is_no_message(self, data: bytes) -> bool:
+        """Whether it is the mark of the end, or nothing at all."""
+        if data.startswith(b"[DONE]"):
+            self.done = True
+            return True
+        return not data or data.isspace()
+
+    def _plain_text(self, body: Mapping[str, Any]) -> TextDelta | None:
+        """The text of an event that says nothing else, as nearly all do; None for any other event."""
+        choices = body.get("choices")
+        if body.get("usage") or not isinstance(choices, list) or len(choices) != 1:
+            return None
+        choice = choices[0]
+        if not isinstance(choice, dict) or choice.get("finish_reason"):
+            return None
+        index, delta = choice.get("index"), choice.get("delta")
+        if type(index) is not int or not isinstance(delta, dict) or not delta.keys() <= _PLAIN:
+            return None
+        text = delta.get("content")
+        if not isinstance(text, str) or not text or delta.get("refusal"):
+            return None
+        self._open.add(index)
+        return TextDelta(index, text)
 
     def _chunks(self, body: Mapping[str, Any]) -> tuple[Chunk, ...]:
         chunks: list[Chunk] = []

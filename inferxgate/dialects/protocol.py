@@ -105,6 +105,8 @@ class Event:
     body: Mapping[str, Any]
     """The parsed data."""
     chunks: tuple[Chunk, ...]
+    plain: bool = False
+    """Whether it is known to have text in it and nothing else: no state, no usage."""
 
 
 class StreamReader(Protocol):

@@ -204,9 +204,7 @@ class Attempt:
             raise exchange.failure
 
     def _observed(self, events: list[Event]) -> list[Event]:
-        for event in events:
-            if event.chunks:
-                self._observe(event.chunks)
+        self._observe([chunk for event in events for chunk in event.chunks])
         return events
 
     def _observe(self, chunks: Sequence[Chunk]) -> None:

@@ -185,9 +185,13 @@ class Exchange:
             except GatewayError as error:
                 self.failure = error
                 break
-            if event is not None:
+            if event is None:
+                continue
+            if not event.plain:
                 self._note_state(event.body)
-                events.append(replace(event, chunks=self._named_back(event.chunks)) if self.tool_names else event)
+                if self.tool_names:
+                    event = replace(event, chunks=self._named_back(event.chunks))
+            events.append(event)
         return events
 
     def _note_state(self, body: Mapping[str, Any]) -> None:

@@ -68,7 +68,8 @@ class Meter:
         """Take note of what came."""
         for chunk in chunks:
             if isinstance(chunk, TextDelta):
-                self._text_bytes += _size(chunk.text)
+                text = chunk.text
+                self._text_bytes += len(text) if text.isascii() else _size(text)
             elif isinstance(chunk, ProviderUsage):
                 self._reported = chunk.usage
                 continue

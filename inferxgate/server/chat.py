@@ -180,8 +180,7 @@ class _StreamAnswer:
             async for events in reply.events:
                 pieces: list[bytes] = []
                 try:
-                    for event in events:
-                        pieces.append(self._builder.build(event))  # noqa: PERF401 - those before one that fails go out
+                    self._builder.build_all(events, pieces)
                 finally:
                     if data := b"".join(pieces):
                         await self._write(data, reply=reply)
