@@ -212,7 +212,7 @@ class StreamBuilder:
         """By choice, what stands before and after a text, for the answer's id and model."""
 
     def build_all(self, events: Iterable[Event], pieces: list[bytes]) -> None:
-        """Append the bytes for each event. Raises ``GatewayError`` at one that cannot be written; those before stand."""
+        """Append the bytes of each event; where one cannot be written (``GatewayError``), those before it stand."""
         for event in events:
             raw = event.raw
             if event.plain and raw is not None and "usage" not in event.body and b"\n" not in raw and b"\r" not in raw:
