@@ -16,6 +16,7 @@ from inferxgate.canonical.chat import (
     Chunk,
     Finish,
     Start,
+    TextDelta,
     ToolCall,
     UsageReport,
     collect,
@@ -683,3 +684,73 @@ def test_errors_have_openais_form() -> None:
             "param": "model",
         }
     }
+
+
+# --- events that are nothing but text take a shorter way
+
+
+DELTAS = st.fixed_dictionaries(
+    {},
+    optional={
+        "content": st.sampled_from(["a", "", "\u00e9\u4e2d", None, ["part"]]),
+        "role": st.sampled_from(["assistant", None]),
+        "refusal": st.sampled_from([None, "", "no"]),
+        "annotations": st.just([]),
+        "reasoning_content": st.just("hm"),
+        "tool_calls": st.just([{"index": 0, "id": "c", "function": {"name": "f", "arguments": "{}"}}]),
+    },
+)
+CHOICES = st.fixed_dictionaries(
+    {"delta": DELTAS},
+    optional={"index": st.sampled_from([0, 1, True, None, "0"]), "finish_reason": st.sampled_from([None, "stop"])},
+)
+USUAL = st.builds(
+    lambda text, role, reason: {"id": "x", "choices": [{"index": 0, "delta": {"content": text} | role} | reason]},
+    st.sampled_from(["a", "\u00e9", ""]),
+    st.sampled_from([{}, {"role": "assistant"}, {"refusal": None}, {"refusal": "no"}]),
+    st.sampled_from([{}, {"finish_reason": None}, {"finish_reason": "stop"}]),
+)
+EVENTS = USUAL | st.fixed_dictionaries(
+    {"choices": st.one_of(st.lists(CHOICES, min_size=1, max_size=2), st.just([None]), st.none())},
+    optional={
+        "id": st.just("x"),
+        "usage": st.sampled_from([None, {"prompt_tokens": 1, "completion_tokens": 2}]),
+        "x_groq": st.just({"id": "r"}),
+        "obfuscation": st.just("padding"),
+    },
+)
+
+
+@given(st.lists(EVENTS, min_size=1, max_size=4))
+def test_the_short_way_means_what_the_long_way_means(bodies: list[dict[str, Any]]) -> None:
+    short, long = openai_chat.StreamParser(), openai_chat.StreamParser()
+    for body in bodies:
+        event = short.feed(SSEEvent(json.dumps(body).encode()))
+        # A field that nobody knows keeps an event from the short way.
+        other = long.feed(SSEEvent(json.dumps({**body, "unknown": 1}).encode()))
+        assert (event and event.chunks) == (other and other.chunks)
+        assert (short.complete, short.done) == (long.complete, long.done)
+        assert other is None or not other.plain
+        if event is not None and event.plain:
+            assert [type(chunk) for chunk in event.chunks] == [TextDelta]
+
+
+@given(st.lists(EVENTS, min_size=1, max_size=4), st.booleans())
+def test_events_written_together_are_those_written_one_by_one(bodies: list[dict[str, Any]], asked: bool) -> None:
+    parser = openai_chat.StreamParser()
+    found = [parser.feed(SSEEvent(json.dumps(body).encode())) for body in bodies]
+    events = [event for event in found if event is not None]
+    together, one_by_one = StreamBuilder(include_usage=asked), StreamBuilder(include_usage=asked)
+    pieces: list[bytes] = []
+    together.build_all(events, pieces)
+    assert pieces == [one_by_one.build(event) for event in events]
+    assert together.finish() == one_by_one.finish()
+
+
+def test_a_plain_event_of_several_lines_is_written_as_one() -> None:
+    event = openai_chat.StreamParser().feed(SSEEvent(b'{"choices":\n[{"index": 0, "delta": {"content": "a"}}]}'))
+    assert event is not None
+    assert event.plain
+    pieces: list[bytes] = []
+    StreamBuilder(include_usage=False).build_all([event], pieces)
+    assert pieces == [b'data: {"choices":\ndata: [{"index": 0, "delta": {"content": "a"}}]}\n\n']

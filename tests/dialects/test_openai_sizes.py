@@ -118,3 +118,9 @@ def test_bytes_are_those_of_utf_8(texts: list[str]) -> None:
     assert size_of(*(user(text) for text in texts)) == PromptSize(expected, len(texts), 0)
     parts = [{"type": "text", "text": text} for text in texts]
     assert size_of(user(parts)) == PromptSize(expected, 1, 0)
+
+
+def test_all_tokens_are_those_of_text_images_and_sound() -> None:
+    size = PromptSize(text_bytes=100, messages=3, images=5, audio=2)
+    assert size.most_tokens == size.most_text_tokens + size.image_tokens + size.audio_tokens
+    assert (size.image_tokens, size.audio_tokens) == (3 * IMAGE_BYTES, 2 * IMAGE_BYTES)
