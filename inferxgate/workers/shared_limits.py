@@ -24,7 +24,7 @@ from typing import TypeAlias
 
 import orjson
 
-from inferxgate.store.lines import build_line, parse_line
+from inferxgate.store.lines import build_values, parse_values
 from inferxgate.store.records import BudgetPeriod, UsageRecord
 from inferxgate.workers.counters import PERIODS, Counters
 from inferxgate.workers.limits import (
@@ -118,7 +118,7 @@ class SharedLimits:
                 found = transaction.get(key, db=self._claims)
                 if found is not None:
                     head, _, _ = found.partition(b"\n")
-                    transaction.put(key, head + b"\n" + build_line(record), db=self._claims)
+                    transaction.put(key, head + b"\n" + build_values(record), db=self._claims)
 
     def settle(self, record: UsageRecord, scopes: Sequence[Scope] = ()) -> Settled | None:
         return self._settle(self._prefix + record.id.encode(), record, scopes)
@@ -325,10 +325,10 @@ def _scope_of(name: bytes) -> tuple[ScopeKind, str]:
 
 
 def _build_claim(counted: Sequence[_Counted], claim: Claim, tokens: int) -> bytes:
-    """A line about what is claimed where, and the line of the record should the request be lost."""
-    head = (claim.at_ms, tokens, claim.cost_nanos, counted)
-    return orjson.dumps(head, option=orjson.OPT_APPEND_NEWLINE) + build_line(claim.lost)
+    """A line about what is claimed where, and the values of the record should the request be lost."""
+    head = orjson.dumps((claim.at_ms, tokens, claim.cost_nanos, counted))
+    return b"%b\n%b" % (head, build_values(claim.lost))
 
 
 def _lost(value: bytes) -> UsageRecord:
-    return parse_line(value.partition(b"\n")[2])
+    return parse_values(value.partition(b"\n")[2])
