@@ -18,7 +18,8 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, Protocol, cast
 
@@ -74,6 +75,11 @@ class SharedMemory:
         self._databases: dict[str, Any] = {}
         self.failure: str | None = None
         """Why nothing can be written, or None, as the last attempt found."""
+        self.begin: Callable[[Any], contextlib.AbstractContextManager[Transaction]] = partial(
+            environment.begin, write=True
+        )
+        """What ``writing`` is made of, without any Python around it: for what every request does. Whoever takes it
+        raises ``unavailable`` in the place of LMDB's errors, and after a commit sets ``failure`` to None."""
         self.meta = self.database("meta")
 
     @classmethod
@@ -198,7 +204,7 @@ def read_values(folder: Path, name: str) -> list[bytes]:
 
 
 class _Within:
-    """A transaction and its end. Every request has three: a generator for each would cost as much as LMDB itself."""
+    """A transaction and its end. A generator for each would cost as much as LMDB itself."""
 
     __slots__ = ("_database", "_environment", "_shared", "_transaction", "_write")
 

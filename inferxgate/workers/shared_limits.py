@@ -22,6 +22,7 @@ from functools import lru_cache
 from itertools import islice
 from typing import TypeAlias
 
+import lmdb
 import orjson
 
 from inferxgate.store.lines import build_values, parse_values
@@ -90,24 +91,14 @@ class SharedLimits:
         self._alerts = sorted(alerts)
 
     def admit(self, scopes: Sequence[Scope], claim: Claim) -> Refused | None:
-        with self._shared.writing(self._counters) as transaction:
-            now = self._clock()  # read while nobody else can write, so that the log is in the order of its times
-            rows: list[tuple[Scope, Window]] = []
-            tokens = claim.tokens
-            for scope in scopes:
-                row = self._row(transaction, scope, now)
-                rows.append((scope, row))
-                refused = _refused(row, scope, claim, now)
-                if refused is not None:
-                    for _, each in rows:  # what has expired is forgotten once, not again with each refusal
-                        each.save_expiry()
-                    return refused
-                if claim.spare_tokens and scope.tokens_per_minute:
-                    tokens = min(tokens, scope.tokens_per_minute - row.tokens)
-            counted = [_add(row, scope, claim, tokens, now) for scope, row in rows]
-            key, value = self._prefix + claim.id.encode(), _build_claim(counted, claim, tokens)
-            transaction.put(key, value, db=self._claims)
-        return None
+        shared = self._shared
+        try:
+            with shared.begin(self._counters) as transaction:
+                refused = self._admit(transaction, scopes, claim)
+        except lmdb.Error as error:
+            raise shared.unavailable(error, write=True) from error
+        shared.failure = None
+        return refused
 
     def note(self, records: Sequence[UsageRecord]) -> None:
         if not records:
@@ -239,33 +230,60 @@ class SharedLimits:
                     nearest = state
         return nearest or RateState(UNLIMITED, UNLIMITED, math.ceil(wall_now))
 
+    def _admit(self, transaction: Transaction, scopes: Sequence[Scope], claim: Claim) -> Refused | None:
+        now = self._clock()  # read while nobody else can write, so that the log is in the order of its times
+        rows: list[tuple[Scope, Window]] = []
+        tokens = claim.tokens
+        for scope in scopes:
+            row = self._row(transaction, scope, now)
+            rows.append((scope, row))
+            refused = _refused(row, scope, claim, now)
+            if refused is not None:
+                for _, each in rows:  # what has expired is forgotten once, not again with each refusal
+                    each.save_expiry()
+                return refused
+            if claim.spare_tokens and scope.tokens_per_minute:
+                tokens = min(tokens, scope.tokens_per_minute - row.tokens)
+        counted = [_add(row, scope, claim, tokens, now) for scope, row in rows]
+        key, value = self._prefix + claim.id.encode(), _build_claim(counted, claim, tokens)
+        transaction.put(key, value, db=self._claims)
+        return None
+
     def _settle(self, key: bytes, record: UsageRecord, scopes: Sequence[Scope] = ()) -> Settled | None:
+        shared = self._shared
+        try:
+            with shared.begin(self._counters) as transaction:
+                found = transaction.pop(key, db=self._claims)
+                settled = None if found is None else self._settle_claim(transaction, found, record, scopes)
+        except lmdb.Error as error:
+            raise shared.unavailable(error, write=True) from error
+        shared.failure = None
+        return settled
+
+    def _settle_claim(
+        self, transaction: Transaction, found: bytes, record: UsageRecord, scopes: Sequence[Scope]
+    ) -> Settled:
         alerts: list[BudgetAlert] = []
         rows: dict[bytes, Window] = {}
         cost = record.cost_nanos or 0
-        with self._shared.writing(self._counters) as transaction:
-            found = transaction.pop(key, db=self._claims)
-            if found is None:
-                return None
-            at_ms, claimed_tokens, claimed_nanos, claims = orjson.loads(found.partition(b"\n")[0])
-            wall_now = self._wall_clock()
-            for kind, scope_id, place, budget, period in claims:
-                name = _name(kind, scope_id)
-                rows[name] = row = Window(transaction, self._windows, name)
-                row.parallel -= 1
-                row.reserved -= claimed_nanos
-                if place is not None:
-                    row.settle(place, record.usage.total_tokens - claimed_tokens)
-                if cost:
-                    row.turn(int(wall_now * 1000))
-                    before = row.spent
-                    row.spend(cost, at_ms)
-                    if budget is not None:
-                        index = PERIODS.index(period)
-                        alerts += self._crossed((kind, scope_id, period, budget), before[index], row.spent[index])
-                row.save()
-            rate = self._nearest(transaction, scopes, wall_now, rows) if scopes else None
-        return Settled(alerts, rate)
+        at_ms, claimed_tokens, claimed_nanos, claims = orjson.loads(found.partition(b"\n")[0])
+        wall_now = self._wall_clock()
+        for kind, scope_id, place, budget, period in claims:
+            name = _name(kind, scope_id)
+            rows[name] = row = Window(transaction, self._windows, name)
+            row.parallel -= 1
+            row.reserved -= claimed_nanos
+            if place is not None:
+                row.settle(place, record.usage.total_tokens - claimed_tokens)
+            if cost:
+                row.turn(int(wall_now * 1000))
+                before = row.spent
+                row.spend(cost, at_ms)
+                if budget is not None:
+                    index = PERIODS.index(period)
+                    alerts += self._crossed((kind, scope_id, period, budget), before[index], row.spent[index])
+            row.save()
+        return Settled(alerts, self._nearest(transaction, scopes, wall_now, rows) if scopes else None)
 
     def _crossed(self, budget: tuple[ScopeKind, str, BudgetPeriod, int], before: int, after: int) -> list[BudgetAlert]:
         kind, scope_id, period, nanos = budget
