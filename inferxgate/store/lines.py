@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import astuple, fields
 from operator import attrgetter
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import orjson
 
@@ -45,15 +45,17 @@ _COUNTS = attrgetter(*BUCKETS)
 _AFTER_USAGE = attrgetter(*[field.name for field in fields(UsageRecord)][_USAGE + 1 :])
 
 
-def build_values(record: UsageRecord | RecordValues) -> bytes:
-    """The values of the record's fields as JSON."""
-    if isinstance(record, UsageRecord):
-        return orjson.dumps((*_BEFORE_USAGE(record), _COUNTS(record.usage), *_AFTER_USAGE(record)))
-    return orjson.dumps(record)
+def values_of(record: UsageRecord) -> RecordValues:
+    return cast(RecordValues, (*_BEFORE_USAGE(record), _COUNTS(record.usage), *_AFTER_USAGE(record)))
+
+
+def build_values(values: RecordValues) -> bytes:
+    """A record's values as JSON, with no line feed."""
+    return orjson.dumps(values)
 
 
 def parse_values(data: bytes) -> UsageRecord:
-    """The record that ``build_values`` was given. Raises what ``parse_line`` raises."""
+    """The record of those values. Raises what ``parse_line`` raises."""
     values = orjson.loads(data)
     values[_USAGE] = Usage(*values[_USAGE])
     return _checked(UsageRecord(*values))

@@ -48,8 +48,8 @@ class Claim:
     """When it was admitted (UTC): what it costs counts for the periods that lie around this moment."""
     tokens: int
     cost_nanos: int
-    lost: UsageRecord | RecordValues
-    """Its record should this process be killed before the request ends: what is known now; or that one's values."""
+    lost: RecordValues
+    """Its record should this process be killed before the request ends: what is known now."""
     spare_tokens: int = 0
     """How many of ``tokens`` it can do without: where nobody named a maximum, what is left of the minute will do."""
 

@@ -25,7 +25,7 @@ from typing import TypeAlias
 import lmdb
 import orjson
 
-from inferxgate.store.lines import build_values, parse_values
+from inferxgate.store.lines import build_values, parse_values, values_of
 from inferxgate.store.records import BudgetPeriod, UsageRecord
 from inferxgate.workers.counters import PERIODS, Counters
 from inferxgate.workers.limits import (
@@ -109,7 +109,7 @@ class SharedLimits:
                 found = transaction.get(key, db=self._claims)
                 if found is not None:
                     head, _, _ = found.partition(b"\n")
-                    transaction.put(key, head + b"\n" + build_values(record), db=self._claims)
+                    transaction.put(key, head + b"\n" + build_values(values_of(record)), db=self._claims)
 
     def settle(self, record: UsageRecord, scopes: Sequence[Scope] = ()) -> Settled | None:
         return self._settle(self._prefix + record.id.encode(), record, scopes)
@@ -285,8 +285,12 @@ class SharedLimits:
             row.save()
         return Settled(alerts, self._nearest(transaction, scopes, wall_now, rows) if scopes else None)
 
-    def _crossed(self, budget: tuple[ScopeKind, str, BudgetPeriod, int], before: int, after: int) -> list[BudgetAlert]:
+    def _crossed(
+        self, budget: tuple[ScopeKind, str, BudgetPeriod, int], before: int, after: int
+    ) -> Sequence[BudgetAlert]:
         kind, scope_id, period, nanos = budget
+        if not self._alerts or after < self._alerts[0] * nanos:
+            return ()
         return [
             BudgetAlert(kind, scope_id, threshold, after, nanos, period)
             for threshold in self._alerts
