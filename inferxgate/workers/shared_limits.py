@@ -1,9 +1,10 @@
 """Limits that hold over all workers exactly: windows, requests at once and budgets, in their shared memory.
 
 Each scope has one row with its counters, and a log of its admissions of the last 60 seconds: until when each counts,
-how many it stands for, and its tokens. Requests and tokens are separate sums over that log, so neither limit disturbs
-the other. Refused requests leave no trace, so a client that hammers gets through as soon as its oldest admission is a
-minute old. The times are of the machine's monotonic clock, which all processes share and nobody can set.
+how many it stands for, and its tokens where a limit asks for them (such a limit counts from when it is set). Requests
+and tokens are separate sums over that log, so neither limit disturbs the other. Refused requests leave no trace, so a
+client that hammers gets through as soon as its oldest admission is a minute old. The times are of the machine's
+monotonic clock, which all processes share and nobody can set.
 
 Money is counted in every scope, with a budget or without, in all time and in the day, week and month of the request's
 admission, so that a budget that is given later starts from what was spent. ``spent + reserved + claim <= budget`` is
