@@ -350,7 +350,7 @@ def _scope_of(name: bytes) -> tuple[ScopeKind, str]:
 def _build_claim(counted: Sequence[_Counted], claim: Claim, tokens: int) -> bytes:
     """A line about what is claimed where, and the values of the record should the request be lost."""
     head = orjson.dumps((claim.at_ms, tokens, claim.cost_nanos, counted))
-    return b"%b\n%b" % (head, build_values(claim.lost))
+    return head + b"\n" + build_values(claim.lost)
 
 
 def _lost(value: bytes) -> UsageRecord:
