@@ -80,6 +80,11 @@ class Price:
         total = sum(map(mul, amounts(usage), rates))
         return _divide_half_even(self._scaled_request + total, self._denominator)
 
+    def input_nanos(self, tokens: int) -> int:
+        """What a prompt of plain text costs alone: ``cost_nanos`` of its tokens."""
+        rates = self._rates(tokens) if len(self.tiers) > 1 else self._scaled[0]
+        return _divide_half_even(self._scaled_request + tokens * rates[_INPUT], self._denominator)
+
     def worst_case_nanos(
         self, text_tokens: int, output_tokens: int, *, image_tokens: int = 0, audio_tokens: int = 0
     ) -> int:

@@ -8,12 +8,10 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Mapping
 
 from inferxgate import errors
 from inferxgate.accounts.callers import Caller
 from inferxgate.canonical.chat import ChatRequest
-from inferxgate.canonical.usage import Usage
 from inferxgate.catalog.abilities import Abilities
 from inferxgate.catalog.pricing import Price, plain_dollars
 from inferxgate.dialects import openai_sizes
@@ -23,6 +21,7 @@ from inferxgate.gateway.ledger import Ledger
 from inferxgate.gateway.routing import Plan, Target
 from inferxgate.gateway.setup import Policy, Setup
 from inferxgate.ids import new_id
+from inferxgate.store.lines import RecordValues
 from inferxgate.values import dataclass
 from inferxgate.workers.limits import Claim, Limits, Refused
 from inferxgate.workers.metrics import Metrics
@@ -178,34 +177,35 @@ def claim_of(caller: Caller, request: ChatRequest, request_id: str, admitted: Ad
     )
 
 
-def _lost(caller: Caller, request: ChatRequest, request_id: str, admitted: Admitted) -> Mapping[str, object]:
+def _lost(caller: Caller, request: ChatRequest, request_id: str, admitted: Admitted) -> RecordValues:
     """The record of a request of which nothing more is known than that it was sent.
 
-    Only its fields: hardly any is ever read, and making records takes longer than deciding on the request.
+    Only its values: hardly any is ever read, and making records takes longer than deciding on the request.
     """
     first, tokens = admitted.offers[0], admitted.size.text_tokens
-    price = first.price
-    return {
-        "id": admitted.record_id,
-        "request_id": request_id,
-        "started_at_ms": admitted.started_at_ms,
-        "status": "gateway_error",
-        "http_status": 0,
-        "error_code": LOST,
-        "key_id": caller.key_id,
-        "user_id": caller.user_id,
-        "end_user": request.end_user,
-        "model_asked": request.model,
-        "model": first.target.model,
-        "provider": first.target.provider.name,
-        "stream": request.stream,
-        "usage": {"input_tokens": tokens},
-        "usage_source": "estimated",
-        "cost_nanos": None if price is None else price.cost_nanos(Usage(input_tokens=tokens)),
-        "price_version": None if price is None else price.version,
-        "first_token_ms": None,
-        "duration_ms": 0,
-    }
+    price, target = first.price, first.target
+    return (
+        admitted.record_id,
+        request_id,
+        admitted.started_at_ms,
+        "gateway_error",
+        0,
+        LOST,
+        caller.key_id,
+        caller.user_id,
+        request.end_user,
+        request.model,
+        target.model,
+        target.provider.name,
+        request.stream,
+        (tokens,),  # of input; what was answered is not known
+        "estimated",
+        None if price is None else price.input_nanos(tokens),
+        None if price is None else price.version,
+        None,  # no first token
+        0,  # milliseconds
+        1,  # attempt
+    )
 
 
 def _refusal(refused: Refused, claim: Claim) -> GatewayError:

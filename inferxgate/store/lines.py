@@ -1,20 +1,69 @@
-"""A usage record as one line of JSON: what journals and the workers' shared memory hold until the store has it."""
+"""A usage record as JSON: what journals and the workers' shared memory hold until the store has it.
+
+Journals have a line for each, with its fields by name: a release reads what an older one left. The shared memory is
+begun anew where it has another form, and hardly anything that every request puts there is ever read, so it has the
+fields' values alone.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import astuple
+from dataclasses import astuple, fields
+from operator import attrgetter
+from typing import TypeAlias, cast
 
 import orjson
 
-from inferxgate.canonical.usage import Usage
-from inferxgate.store.records import UsageRecord
+from inferxgate.canonical.usage import BUCKETS, Usage
+from inferxgate.store.records import Status, UsageRecord, UsageSource
+
+RecordValues: TypeAlias = tuple[
+    str,
+    str,
+    int,
+    Status,
+    int,
+    str | None,
+    str | None,
+    str | None,
+    str | None,
+    str,
+    str,
+    str,
+    bool,
+    tuple[int, ...],
+    UsageSource,
+    int | None,
+    str | None,
+    int | None,
+    int,
+    int,
+]
+"""The values of a record's fields in their order; those of its usage likewise, as far as they are not 0."""
+_USAGE = [field.name for field in fields(UsageRecord)].index("usage")
+_BEFORE_USAGE = attrgetter(*[field.name for field in fields(UsageRecord)][:_USAGE])
+_COUNTS = attrgetter(*BUCKETS)
+_AFTER_USAGE = attrgetter(*[field.name for field in fields(UsageRecord)][_USAGE + 1 :])
 
 
-def build_line(record: UsageRecord | Mapping[str, object]) -> bytes:
-    """The record, or its fields, as JSON, with a line feed at its end and nowhere else."""
-    fields = _fields(record) if isinstance(record, UsageRecord) else record
-    return orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE)
+def values_of(record: UsageRecord) -> RecordValues:
+    return cast(RecordValues, (*_BEFORE_USAGE(record), _COUNTS(record.usage), *_AFTER_USAGE(record)))
+
+
+def build_values(values: RecordValues) -> bytes:
+    """A record's values as JSON, with no line feed."""
+    return orjson.dumps(values)
+
+
+def parse_values(data: bytes) -> UsageRecord:
+    """The record of those values. Raises what ``parse_line`` raises."""
+    values = orjson.loads(data)
+    values[_USAGE] = Usage(*values[_USAGE])
+    return _checked(UsageRecord(*values))
+
+
+def build_line(record: UsageRecord) -> bytes:
+    """The record as JSON, with a line feed at its end and nowhere else."""
+    return orjson.dumps(_fields(record), option=orjson.OPT_APPEND_NEWLINE)
 
 
 def _fields(record: UsageRecord) -> dict[str, object]:
@@ -60,8 +109,11 @@ def parse_line(line: bytes) -> UsageRecord:
 
     Raises ``ValueError``, ``KeyError`` or ``TypeError`` for one that is not ours: the store would refuse its batch.
     """
-    fields = orjson.loads(line)
-    record = UsageRecord(**{**fields, "usage": Usage(**fields["usage"])})
+    found = orjson.loads(line)
+    return _checked(UsageRecord(**{**found, "usage": Usage(**found["usage"])}))
+
+
+def _checked(record: UsageRecord) -> UsageRecord:
     texts = (record.id, record.request_id, record.status, record.model_asked, record.model, record.provider)
     numbers = (record.started_at_ms, record.http_status, record.duration_ms, record.attempts, *astuple(record.usage))
     no_texts = (record.error_code, record.key_id, record.user_id, record.end_user, record.price_version)

@@ -7,23 +7,21 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import get_args
 
-from inferxgate.store.periods import period_start_ms
+from inferxgate.store.periods import DAY_MS, period_start_ms
 from inferxgate.store.records import BudgetPeriod
 
 PERIODS: tuple[BudgetPeriod, ...] = get_args(BudgetPeriod)
-_ROW = struct.Struct("<6qd4q4q")
+_ROW = struct.Struct("<6qd5q")
 _EMPTY = bytes(_ROW.size)
-_DAY_MS = 86_400_000
 
 
 class Counters:
     """What counts against the limits of one scope."""
 
-    __slots__ = ("count", "first_until", "head", "parallel", "reserved", "spent", "starts", "tail", "tokens")
+    __slots__ = ("count", "day_ms", "first_until", "head", "parallel", "reserved", "spent", "tail", "tokens")
 
     def __init__(self, data: bytes | None = None) -> None:
         """``data`` is what ``build`` gave; None: nothing counts yet."""
-        fields = _ROW.unpack(_EMPTY if data is None else data)
         self.head: int
         """The first entry of the scope's log that still counts."""
         self.tail: int
@@ -31,52 +29,60 @@ class Counters:
         self.count: int
         """Requests in the log."""
         self.tokens: int
-        """Tokens in the log."""
+        """Tokens in the log, as far as a limit asked for them."""
         self.parallel: int
         """Requests under way."""
         self.reserved: int
         """Nano-dollars that they have claimed."""
         self.first_until: float
         """Until when the log's first entry counts, where there is one."""
-        self.head, self.tail, self.count, self.tokens, self.parallel, self.reserved, self.first_until = fields[:7]
-        self.starts: tuple[int, ...] = fields[7:11]
-        """When the periods began that ``spent`` is about, in the order of ``PERIODS``."""
-        self.spent: Sequence[int] = fields[11:]
-        """Nano-dollars."""
+        self.day_ms: int
+        """When the day began that the row has come to: ``spent`` is about the periods around it."""
+        self.spent: Sequence[int]
+        """Nano-dollars, in the order of ``PERIODS``."""
+        (
+            self.head,
+            self.tail,
+            self.count,
+            self.tokens,
+            self.parallel,
+            self.reserved,
+            self.first_until,
+            self.day_ms,
+            *self.spent,
+        ) = _ROW.unpack(data or _EMPTY)
 
     def build(self) -> bytes:
         return _ROW.pack(
-            *(self.head, self.tail, self.count, self.tokens, self.parallel, self.reserved, self.first_until),
-            *self.starts,
+            self.head,
+            self.tail,
+            self.count,
+            self.tokens,
+            self.parallel,
+            self.reserved,
+            self.first_until,
+            self.day_ms,
             *self.spent,
         )
 
-    def turn(self, starts: tuple[int, ...]) -> None:
+    def turn(self, now_ms: int) -> None:
         """Begin the periods that have begun since: nothing is spent in them yet."""
-        if starts != self.starts:
-            self.spent = [
-                spent if start <= known else 0
-                for spent, start, known in zip(self.spent, starts, self.starts, strict=True)
-            ]
-            self.starts = tuple(max(pair) for pair in zip(starts, self.starts, strict=True))
+        if now_ms - self.day_ms >= DAY_MS:
+            day_ms = now_ms // DAY_MS * DAY_MS
+            periods = zip(self.spent, _starts(self.day_ms), _starts(day_ms), strict=True)
+            self.spent = [spent if known == start else 0 for spent, known, start in periods]
+            self.day_ms = day_ms
 
-    def spend(self, nanos: int, at: tuple[int, ...], now: tuple[int, ...]) -> Sequence[int]:
-        """Count money in the periods ``at`` which it was spent, if they still run ``now``; what was spent before."""
-        self.turn(now)
-        before = self.spent
-        if nanos:
-            self.spent = [
-                spent + nanos if start == known else spent
-                for spent, start, known in zip(before, at, self.starts, strict=True)
-            ]
-        return before
-
-
-def period_starts(at_ms: int) -> tuple[int, ...]:
-    """When each of the periods around a moment began."""
-    return _starts_of_day(at_ms // _DAY_MS)
+    def spend(self, nanos: int, at_ms: int) -> None:
+        """Count money in the periods around ``at_ms``, when it was spent, those of them that still run."""
+        if 0 <= at_ms - self.day_ms < DAY_MS:
+            self.spent = [spent + nanos for spent in self.spent]
+        else:
+            periods = zip(self.spent, _starts(self.day_ms), _starts(at_ms // DAY_MS * DAY_MS), strict=True)
+            self.spent = [spent + nanos if known == start else spent for spent, known, start in periods]
 
 
 @lru_cache(maxsize=64)
-def _starts_of_day(day: int) -> tuple[int, ...]:
-    return tuple(period_start_ms(period, day * _DAY_MS) for period in PERIODS)
+def _starts(day_ms: int) -> tuple[int, ...]:
+    """When each of the periods around a day began."""
+    return tuple(period_start_ms(period, day_ms) for period in PERIODS)

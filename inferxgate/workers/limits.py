@@ -7,9 +7,10 @@ with what it did use when it ends.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Literal, Protocol
 
+from inferxgate.store.lines import RecordValues
 from inferxgate.store.records import BudgetPeriod, UsageRecord
 from inferxgate.values import dataclass
 
@@ -47,8 +48,8 @@ class Claim:
     """When it was admitted (UTC): what it costs counts for the periods that lie around this moment."""
     tokens: int
     cost_nanos: int
-    lost: UsageRecord | Mapping[str, object]
-    """Its record should this process be killed before the request ends: what is known now; or the record's fields."""
+    lost: RecordValues
+    """Its record should this process be killed before the request ends: what is known now."""
     spare_tokens: int = 0
     """How many of ``tokens`` it can do without: where nobody named a maximum, what is left of the minute will do."""
 

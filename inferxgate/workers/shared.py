@@ -18,7 +18,8 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, Protocol, cast
 
@@ -35,20 +36,23 @@ PREALLOCATED_BYTES = 16 * 1024 * 1024
 """Taken from the disk at the start: room for tens of thousands of requests under way and in the windows."""
 _MAX_DATABASES = 16
 _MAX_READERS = 1024
-_FORM = b"2"
+_FORM = b"3"
 """Of everything within. What a release with another form left is begun anew, as after another boot."""
 
 
 class Transaction(Protocol):
-    """What is used of ``lmdb.Transaction``, which hands out bytes unless it is asked for views."""
+    """What is used of ``lmdb.Transaction``, which hands out bytes unless it is asked for views.
 
-    def get(self, key: bytes, *, db: Any) -> bytes | None: ...
+    ``db``: where it is not the database that the transaction was begun for.
+    """
 
-    def put(self, key: bytes, value: bytes, *, db: Any) -> bool: ...
+    def get(self, key: bytes, *, db: Any = None) -> bytes | None: ...
 
-    def pop(self, key: bytes, *, db: Any) -> bytes | None: ...
+    def put(self, key: bytes, value: bytes, *, db: Any = None) -> bool: ...
 
-    def delete(self, key: bytes, *, db: Any) -> bool: ...
+    def pop(self, key: bytes, *, db: Any = None) -> bytes | None: ...
+
+    def delete(self, key: bytes, *, db: Any = None) -> bool: ...
 
 
 class SharedUnavailable(StoreUnavailable):
@@ -69,7 +73,13 @@ class SharedMemory:
         self._lock_file = lock_file
         self._outlives_boot = outlives_boot
         self._databases: dict[str, Any] = {}
-        self._failure: str | None = None
+        self.failure: str | None = None
+        """Why nothing can be written, or None, as the last attempt found."""
+        self.begin: Callable[[Any], contextlib.AbstractContextManager[Transaction]] = partial(
+            environment.begin, write=True
+        )
+        """What ``writing`` is made of, without any Python around it: for what every request does. Whoever takes it
+        raises ``unavailable`` in the place of LMDB's errors, and after a commit sets ``failure`` to None."""
         self.meta = self.database("meta")
 
     @classmethod
@@ -119,34 +129,28 @@ class SharedMemory:
         """Where it stands; its users may keep small files beside it."""
         return self._path
 
-    @property
-    def failure(self) -> str | None:
-        """Why nothing can be written, or None, as the last attempt found."""
-        return self._failure
-
     def probe(self) -> None:
         """See whether it can be written again, where it could not. Never raises."""
-        if self._failure is not None:
+        if self.failure is not None:
             with contextlib.suppress(SharedUnavailable), self.writing() as transaction:
                 transaction.put(b"probe", b"%d" % time.monotonic_ns(), db=self.meta)
 
-    def writing(self) -> contextlib.AbstractContextManager[Transaction]:
-        """One transaction, alone among all processes; undone where the block raises."""
-        return _Within(self, self._environment, write=True)
+    def writing(self, database: Any = None) -> contextlib.AbstractContextManager[Transaction]:
+        """One transaction, alone among all processes; undone where the block raises.
 
-    def reading(self) -> contextlib.AbstractContextManager[Transaction]:
+        ``database``: the one that is meant where the block names none.
+        """
+        return _Within(self, self._environment, database, write=True)
+
+    def reading(self, database: Any = None) -> contextlib.AbstractContextManager[Transaction]:
         """A view of the last committed state; waits for nobody."""
-        return _Within(self, self._environment, write=False)
+        return _Within(self, self._environment, database, write=False)
 
     def unavailable(self, error: lmdb.Error, *, write: bool) -> SharedUnavailable:
         """What to raise for ``error``."""
         if write:
-            self._failure = _cause(error)
+            self.failure = _cause(error)
         return SharedUnavailable(f"the workers' shared memory {self._path}: {_cause(error)}")
-
-    def written(self) -> None:
-        """A transaction was committed, so it can be written."""
-        self._failure = None
 
     def rows(
         self, transaction: Transaction, database: Any, prefix: bytes = b"", *, begin: bytes = b""
@@ -200,30 +204,31 @@ def read_values(folder: Path, name: str) -> list[bytes]:
 
 
 class _Within:
-    """A transaction and its end. Every request has three: a generator for each would cost as much as LMDB itself."""
+    """A transaction and its end. A generator for each would cost as much as LMDB itself."""
 
-    __slots__ = ("_environment", "_shared", "_transaction", "_write")
+    __slots__ = ("_database", "_environment", "_shared", "_transaction", "_write")
 
-    def __init__(self, shared: SharedMemory, environment: lmdb.Environment, *, write: bool) -> None:
+    def __init__(self, shared: SharedMemory, environment: Any, database: Any, *, write: bool) -> None:
         self._shared = shared
         self._environment = environment
+        self._database = database
         self._write = write
 
     def __enter__(self) -> Transaction:
         try:
-            self._transaction = self._environment.begin(write=self._write)
+            transaction: Transaction = self._environment.begin(self._database, None, self._write)
         except lmdb.Error as error:
             raise self._shared.unavailable(error, write=self._write) from error
-        return cast(Transaction, self._transaction)
+        self._transaction: Any = transaction
+        return transaction
 
     def __exit__(self, kind: object, raised: BaseException | None, traceback: object) -> None:
         try:
-            if raised is not None or not self._write:
-                self._transaction.abort()
-            else:
+            if raised is None and self._write:
                 self._transaction.commit()
-                if self._shared.failure is not None:
-                    self._shared.written()
+                self._shared.failure = None
+            else:
+                self._transaction.abort()
         except lmdb.Error as error:
             raise self._shared.unavailable(error, write=self._write) from error
         if isinstance(raised, lmdb.Error):

@@ -1,9 +1,10 @@
 """Limits that hold over all workers exactly: windows, requests at once and budgets, in their shared memory.
 
 Each scope has one row with its counters, and a log of its admissions of the last 60 seconds: until when each counts,
-how many it stands for, and its tokens. Requests and tokens are separate sums over that log, so neither limit disturbs
-the other. Refused requests leave no trace, so a client that hammers gets through as soon as its oldest admission is a
-minute old. The times are of the machine's monotonic clock, which all processes share and nobody can set.
+how many it stands for, and its tokens where a limit asks for them (such a limit counts from when it is set). Requests
+and tokens are separate sums over that log, so neither limit disturbs the other. Refused requests leave no trace, so a
+client that hammers gets through as soon as its oldest admission is a minute old. The times are of the machine's
+monotonic clock, which all processes share and nobody can set.
 
 Money is counted in every scope, with a budget or without, in all time and in the day, week and month of the request's
 admission, so that a budget that is given later starts from what was spent. ``spent + reserved + claim <= budget`` is
@@ -17,17 +18,17 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from itertools import islice
-from types import MappingProxyType
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
+import lmdb
 import orjson
 
-from inferxgate.store.lines import build_line, parse_line
+from inferxgate.store.lines import build_values, parse_values, values_of
 from inferxgate.store.records import BudgetPeriod, UsageRecord
-from inferxgate.workers.counters import PERIODS, Counters, period_starts
+from inferxgate.workers.counters import PERIODS, Counters
 from inferxgate.workers.limits import (
     UNLIMITED,
     BudgetAlert,
@@ -71,7 +72,6 @@ class SharedLimits:
         self._shared = shared
         self._counters = shared.database("counters")
         self._windows = shared.database("windows")
-        self._databases = (self._counters, self._windows)
         self._claims = shared.database("claims")
         self._prefix = owner.encode() + _SEPARATOR
         self._alerts = sorted(alerts)
@@ -92,22 +92,14 @@ class SharedLimits:
         self._alerts = sorted(alerts)
 
     def admit(self, scopes: Sequence[Scope], claim: Claim) -> Refused | None:
-        with self._shared.writing() as transaction:
-            now = self._clock()  # read while nobody else can write, so that the log is in the order of its times
-            states = [_State(transaction, scope, self._databases, now) for scope in scopes]
-            tokens = claim.tokens
-            for state in states:
-                refused = state.refuses(claim, now)
-                if refused is not None:
-                    for each in states:  # what has expired is forgotten once, not again with each refusal
-                        each.save_expiry(transaction)
-                    return refused
-                if claim.spare_tokens:
-                    tokens = min(tokens, state.tokens_left)
-            counted = [state.add(transaction, claim, tokens, now) for state in states]
-            key, value = self._prefix + claim.id.encode(), _build_claim(counted, claim, tokens)
-            transaction.put(key, value, db=self._claims)
-        return None
+        shared = self._shared
+        try:
+            with shared.begin(self._counters) as transaction:
+                refused = self._admit(transaction, scopes, claim)
+        except lmdb.Error as error:
+            raise shared.unavailable(error, write=True) from error
+        shared.failure = None
+        return refused
 
     def note(self, records: Sequence[UsageRecord]) -> None:
         if not records:
@@ -118,7 +110,7 @@ class SharedLimits:
                 found = transaction.get(key, db=self._claims)
                 if found is not None:
                     head, _, _ = found.partition(b"\n")
-                    transaction.put(key, head + b"\n" + build_line(record), db=self._claims)
+                    transaction.put(key, head + b"\n" + build_values(values_of(record)), db=self._claims)
 
     def settle(self, record: UsageRecord, scopes: Sequence[Scope] = ()) -> Settled | None:
         return self._settle(self._prefix + record.id.encode(), record, scopes)
@@ -126,8 +118,8 @@ class SharedLimits:
     def peek(self, scopes: Sequence[Scope]) -> RateState:
         if not any(scope.requests_per_minute for scope in scopes):
             return RateState(UNLIMITED, UNLIMITED, math.ceil(self._wall_clock()))
-        with self._shared.reading() as transaction:
-            return self._nearest(transaction, scopes, self._clock(), self._wall_clock())
+        with self._shared.reading(self._counters) as transaction:
+            return self._nearest(transaction, scopes, self._wall_clock(), {})
 
     def sweep(self) -> None:
         """Forget the admissions of those who do not come back, a little at a time; to be called often. Never raises."""
@@ -150,10 +142,10 @@ class SharedLimits:
         for name, data in found[:most]:
             row = Counters(data)
             if row.head < row.tail and row.first_until <= now:
-                with self._shared.writing() as transaction:  # one at a time: nobody waits for all of them
-                    row = Counters(transaction.get(name, db=self._counters))
-                    Window(transaction, self._windows, name, row).expire(now)
-                    transaction.put(name, row.build(), db=self._counters)
+                with self._shared.writing(self._counters) as transaction:  # one at a time: nobody waits for all of them
+                    window = Window(transaction, self._windows, name)
+                    window.expire(now)
+                    window.save()
         return bool(self._swept)
 
     # --- for recovery, and for those who keep the books
@@ -185,17 +177,16 @@ class SharedLimits:
         """Nano-dollars spent in each of the periods around a moment."""
         with self._shared.reading() as transaction:
             row = Counters(transaction.get(_name(kind, scope_id), db=self._counters))
-        row.turn(period_starts(at_ms))
+        row.turn(at_ms)
         return dict(zip(PERIODS, row.spent, strict=True))
 
     def totals(self, at_ms: int) -> dict[tuple[ScopeKind, str], dict[BudgetPeriod, int]]:
         """What ``spent`` says, of every scope that has spent anything."""
-        starts = period_starts(at_ms)
         found: dict[tuple[ScopeKind, str], dict[BudgetPeriod, int]] = {}
         with self._shared.reading() as transaction:
             for name, data in self._shared.rows(transaction, self._counters):
                 row = Counters(data)
-                row.turn(starts)
+                row.turn(at_ms)
                 if any(row.spent):
                     found[_scope_of(name)] = dict(zip(PERIODS, row.spent, strict=True))
         return found
@@ -207,141 +198,143 @@ class SharedLimits:
 
     def recount(self, sums: Mapping[BudgetPeriod, Mapping[tuple[ScopeKind, str], int]], at_ms: int) -> None:
         """Replace what was spent in the periods around ``at_ms``, as after a look into the store's books."""
-        starts = period_starts(at_ms)
         scopes = {scope for of_period in sums.values() for scope in of_period}
         with self._shared.writing() as transaction:
             scopes |= {_scope_of(key) for key, _ in self._shared.rows(transaction, self._counters)}
             for scope in scopes:
                 name = _name(*scope)
                 row = Counters(transaction.get(name, db=self._counters))
-                row.turn(starts)
+                row.turn(at_ms)
                 row.spent = [sums[period].get(scope, 0) for period in PERIODS]
                 transaction.put(name, row.build(), db=self._counters)
             transaction.put(_COUNTED, b"1", db=self._shared.meta)
 
     # --- within
 
+    def _row(self, transaction: Transaction, scope: Scope, now: float) -> Window:
+        row = Window(transaction, self._windows, _name(scope.kind, scope.id))
+        if row.first_until <= now:
+            row.expire(now)
+        return row
+
     def _nearest(
-        self,
-        transaction: Transaction,
-        scopes: Sequence[Scope],
-        now: float,
-        wall_now: float,
-        rows: Mapping[bytes, Counters] = MappingProxyType({}),
+        self, transaction: Transaction, scopes: Sequence[Scope], wall_now: float, rows: Mapping[bytes, Window]
     ) -> RateState:
         """The state of the window that is nearest to its limit. ``rows``: what was read already."""
+        now = self._clock()
         nearest: RateState | None = None
         for scope in scopes:
             if scope.requests_per_minute:
-                name = _name(scope.kind, scope.id)
-                row = rows.get(name) or Counters(transaction.get(name, db=self._counters))
-                state = self._rate(transaction, scope, row, now, wall_now)
+                row = rows.get(_name(scope.kind, scope.id)) or self._row(transaction, scope, now)
+                state = _rate(row, scope, now, wall_now)
                 if nearest is None or (state.remaining, -state.reset_at_s) < (nearest.remaining, -nearest.reset_at_s):
                     nearest = state
         return nearest or RateState(UNLIMITED, UNLIMITED, math.ceil(wall_now))
 
-    def _rate(self, transaction: Transaction, scope: Scope, row: Counters, now: float, wall_now: float) -> RateState:
-        if row.first_until > now and row.count <= scope.requests_per_minute:  # as is usual: the row alone says it
-            return _rate_state(scope, row.count, row.first_until - now + wall_now)
-        return _State(transaction, scope, self._databases, now).rate(now, wall_now)
+    def _admit(self, transaction: Transaction, scopes: Sequence[Scope], claim: Claim) -> Refused | None:
+        now = self._clock()  # read while nobody else can write, so that the log is in the order of its times
+        rows: list[tuple[Scope, Window]] = []
+        tokens = claim.tokens
+        for scope in scopes:
+            row = self._row(transaction, scope, now)
+            rows.append((scope, row))
+            refused = _refused(row, scope, claim, now)
+            if refused is not None:
+                for _, each in rows:  # what has expired is forgotten once, not again with each refusal
+                    each.save_expiry()
+                return refused
+            if claim.spare_tokens and scope.tokens_per_minute:
+                tokens = min(tokens, scope.tokens_per_minute - row.tokens)
+        counted = [_add(row, scope, claim, tokens, now) for scope, row in rows]
+        key, value = self._prefix + claim.id.encode(), _build_claim(counted, claim, tokens)
+        transaction.put(key, value, db=self._claims)
+        return None
 
     def _settle(self, key: bytes, record: UsageRecord, scopes: Sequence[Scope] = ()) -> Settled | None:
+        shared = self._shared
+        try:
+            with shared.begin(self._counters) as transaction:
+                found = transaction.pop(key, db=self._claims)
+                settled = None if found is None else self._settle_claim(transaction, found, record, scopes)
+        except lmdb.Error as error:
+            raise shared.unavailable(error, write=True) from error
+        shared.failure = None
+        return settled
+
+    def _settle_claim(
+        self, transaction: Transaction, found: bytes, record: UsageRecord, scopes: Sequence[Scope]
+    ) -> Settled:
         alerts: list[BudgetAlert] = []
-        rows: dict[bytes, Counters] = {}
-        with self._shared.writing() as transaction:
-            found = transaction.pop(key, db=self._claims)
-            if found is None:
-                return None
-            at_ms, claimed_tokens, claimed_nanos, claims = orjson.loads(found.partition(b"\n")[0])
-            wall_now = self._wall_clock()
-            at, now = period_starts(at_ms), period_starts(int(wall_now * 1000))
-            used, cost = record.usage.total_tokens, record.cost_nanos or 0
-            for kind, scope_id, place, budget, period in claims:
-                name = _name(kind, scope_id)
-                row = rows[name] = Counters(transaction.get(name, db=self._counters))
-                row.parallel -= 1
-                row.reserved -= claimed_nanos
-                if place is not None:
-                    Window(transaction, self._windows, name, row).settle(place, used - claimed_tokens)
-                before = row.spend(cost, at, now)
-                transaction.put(name, row.build(), db=self._counters)
+        rows: dict[bytes, Window] = {}
+        cost = record.cost_nanos or 0
+        at_ms, claimed_tokens, claimed_nanos, claims = orjson.loads(found.partition(b"\n")[0])
+        wall_now = self._wall_clock()
+        for kind, scope_id, place, budget, period in claims:
+            name = _name(kind, scope_id)
+            rows[name] = row = Window(transaction, self._windows, name)
+            row.parallel -= 1
+            row.reserved -= claimed_nanos
+            if place is not None:
+                row.settle(place, record.usage.total_tokens - claimed_tokens)
+            if cost:
+                row.turn(int(wall_now * 1000))
+                before = row.spent
+                row.spend(cost, at_ms)
                 if budget is not None:
                     index = PERIODS.index(period)
                     alerts += self._crossed((kind, scope_id, period, budget), before[index], row.spent[index])
-            rate = self._nearest(transaction, scopes, self._clock(), wall_now, rows) if scopes else None
-        return Settled(alerts, rate)
+            row.save()
+        return Settled(alerts, self._nearest(transaction, scopes, wall_now, rows) if scopes else None)
 
     def _crossed(
         self, budget: tuple[ScopeKind, str, BudgetPeriod, int], before: int, after: int
-    ) -> Iterator[BudgetAlert]:
+    ) -> Sequence[BudgetAlert]:
         kind, scope_id, period, nanos = budget
-        for threshold in self._alerts:
-            if before < threshold * nanos <= after:
-                yield BudgetAlert(kind, scope_id, threshold, after, nanos, period)
+        if not self._alerts or after < self._alerts[0] * nanos:
+            return ()
+        return [
+            BudgetAlert(kind, scope_id, threshold, after, nanos, period)
+            for threshold in self._alerts
+            if before < threshold * nanos <= after
+        ]
 
 
-class _State:
-    """One scope within one transaction."""
-
-    def __init__(self, transaction: Transaction, scope: Scope, databases: tuple[Any, Any], now: float) -> None:
-        self._scope = scope
-        self._counters, windows = databases
-        self._name = _name(scope.kind, scope.id)
-        self.row = row = Counters(transaction.get(self._name, db=self._counters))
-        self._window = Window(transaction, windows, self._name, row)
-        if row.first_until <= now:
-            self._window.expire(now, write=False)
-
-    def refuses(self, claim: Claim, now: float) -> Refused | None:
-        scope, row, window = self._scope, self.row, self._window
-        if scope.requests_per_minute and row.count + 1 > scope.requests_per_minute:
-            until = window.until_count_is(scope.requests_per_minute - 1)
-            return Refused("requests", scope, scope.requests_per_minute, row.count, until - now)
-        needed = claim.tokens - claim.spare_tokens
-        if scope.tokens_per_minute and row.tokens + needed > scope.tokens_per_minute:
-            until_tokens = window.until_tokens_are(scope.tokens_per_minute - needed)
-            wait = None if until_tokens is None else until_tokens - now
-            return Refused("tokens", scope, scope.tokens_per_minute, row.tokens, wait)
-        if scope.parallel_requests and row.parallel + 1 > scope.parallel_requests:
-            return Refused("parallel", scope, scope.parallel_requests, row.parallel, None)
-        if scope.budget_nanos is not None:
-            row.turn(period_starts(claim.at_ms))
-            used = row.spent[PERIODS.index(scope.budget_period)] + row.reserved
-            if used + claim.cost_nanos > scope.budget_nanos:
-                return Refused("budget", scope, scope.budget_nanos, used, None)
-        return None
-
-    @property
-    def tokens_left(self) -> int:
-        """What the minute still allows."""
-        most = self._scope.tokens_per_minute
-        return most - self.row.tokens if most else UNLIMITED
-
-    def add(self, transaction: Transaction, claim: Claim, tokens: int, now: float) -> _Counted:
-        """Count an admission; what has to be known of it when it is settled."""
-        row, scope, window = self.row, self._scope, self._window
-        row.parallel += 1
-        row.reserved += claim.cost_nanos
-        window.forget()
-        logged = scope.requests_per_minute or scope.tokens_per_minute
-        place = window.add(now, tokens) if logged else None
-        transaction.put(self._name, row.build(), db=self._counters)
-        return scope.kind, scope.id, place, scope.budget_nanos, scope.budget_period
-
-    def save_expiry(self, transaction: Transaction) -> None:
-        if self._window.forget():
-            transaction.put(self._name, self.row.build(), db=self._counters)
-
-    def rate(self, now: float, wall_now: float) -> RateState:
-        count = self.row.count
-        grows_at = self._window.until_count_is(min(self._scope.requests_per_minute, count) - 1) if count else now
-        return _rate_state(self._scope, count, grows_at - now + wall_now)
+def _refused(row: Window, scope: Scope, claim: Claim, now: float) -> Refused | None:
+    rpm, tpm, needed = scope.requests_per_minute, scope.tokens_per_minute, claim.tokens - claim.spare_tokens
+    if rpm and row.count >= rpm:
+        return Refused("requests", scope, rpm, row.count, row.until_count_is(rpm - 1) - now)
+    if tpm and row.tokens + needed > tpm:
+        until = row.until_tokens_are(tpm - needed)
+        return Refused("tokens", scope, tpm, row.tokens, None if until is None else until - now)
+    if scope.parallel_requests and row.parallel >= scope.parallel_requests:
+        return Refused("parallel", scope, scope.parallel_requests, row.parallel, None)
+    if scope.budget_nanos is not None:
+        row.turn(claim.at_ms)
+        used = row.spent[PERIODS.index(scope.budget_period)] + row.reserved
+        if used + claim.cost_nanos > scope.budget_nanos:
+            return Refused("budget", scope, scope.budget_nanos, used, None)
+    return None
 
 
-def _rate_state(scope: Scope, count: int, grows_at_s: float) -> RateState:
-    most = scope.requests_per_minute
-    remaining = most - count
-    return RateState(most, max(0, remaining), math.ceil(grows_at_s - _SAME_SECONDS))
+def _add(row: Window, scope: Scope, claim: Claim, tokens: int, now: float) -> _Counted:
+    """Count an admission; what has to be known of it when it is settled."""
+    row.parallel += 1
+    row.reserved += claim.cost_nanos
+    place: int | None = None
+    if scope.tokens_per_minute:
+        place = row.add(now, tokens)
+    elif scope.requests_per_minute:
+        row.add(now, 0)
+    row.save()
+    return scope.kind, scope.id, place, scope.budget_nanos, scope.budget_period
+
+
+def _rate(row: Window, scope: Scope, now: float, wall_now: float) -> RateState:
+    if row.first_until <= now:
+        row.expire(now)
+    most, count = scope.requests_per_minute, row.count
+    grows_at = row.until_count_is(min(most, count) - 1) if count else now
+    return RateState(most, max(0, most - count), math.ceil(grows_at - now + wall_now - _SAME_SECONDS))
 
 
 @lru_cache(maxsize=4096)
@@ -355,10 +348,10 @@ def _scope_of(name: bytes) -> tuple[ScopeKind, str]:
 
 
 def _build_claim(counted: Sequence[_Counted], claim: Claim, tokens: int) -> bytes:
-    """A line about what is claimed where, and the line of the record should the request be lost."""
-    head = (claim.at_ms, tokens, claim.cost_nanos, counted)
-    return orjson.dumps(head, option=orjson.OPT_APPEND_NEWLINE) + build_line(claim.lost)
+    """A line about what is claimed where, and the values of the record should the request be lost."""
+    head = orjson.dumps((claim.at_ms, tokens, claim.cost_nanos, counted))
+    return head + b"\n" + build_values(claim.lost)
 
 
 def _lost(value: bytes) -> UsageRecord:
-    return parse_line(value.partition(b"\n")[2])
+    return parse_values(value.partition(b"\n")[2])

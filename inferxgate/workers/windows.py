@@ -19,78 +19,72 @@ _ENTRY = struct.Struct("<dqq")
 _PLACE = struct.Struct(">q")
 
 
-class Window:
-    """One scope's log within one transaction. Its sums stand in ``row``, which the caller writes."""
+class Window(Counters):
+    """One scope's counters within one transaction, which is begun for their database, and its log."""
 
-    __slots__ = ("_database", "_expired_from", "_prefix", "_row", "_transaction")
+    __slots__ = ("_database", "_expired_from", "_name", "_transaction")
 
-    def __init__(self, transaction: Transaction, database: Any, name: bytes, row: Counters) -> None:
+    def __init__(self, transaction: Transaction, database: Any, name: bytes) -> None:
+        """``database``: where the logs are."""
+        Counters.__init__(self, transaction.get(name))
         self._transaction = transaction
         self._database = database
-        self._prefix = name + b"\0"
-        self._row = row
-        self._expired_from = row.head
+        self._name = name
+        self._expired_from = self.head
 
-    def expire(self, now: float, *, write: bool = True) -> None:
+    def save(self) -> None:
+        """Write the counters, and delete what has expired of the log; the rest of it is written by then."""
+        if self._expired_from != self.head:
+            self._forget()
+        self._transaction.put(self._name, self.build())
+
+    def save_expiry(self) -> None:
+        """The same, where something has expired."""
+        if self._expired_from != self.head:
+            self.save()
+
+    def expire(self, now: float) -> None:
         """Count no longer what has had its minute."""
-        row = self._row
-        if row.first_until > now or row.head == row.tail:
+        if self.first_until > now or self.head == self.tail:
             return
         for place, (until, count, tokens) in self._entries():
-            row.first_until = until
+            self.first_until = until
             if until > now:
                 break
-            row.head = place + 1
-            row.count -= count
-            row.tokens -= tokens
-        if write:
-            self.forget()
-
-    def forget(self) -> bool:
-        """Delete what has expired; whether there was any."""
-        if self._expired_from == self._row.head:
-            return False
-        places = range(self._expired_from, self._row.head)
-        for place in places:
-            self._transaction.delete(self._key(place), db=self._database)
-        self._expired_from = self._row.head
-        return True
+            self.head = place + 1
+            self.count -= count
+            self.tokens -= tokens
 
     def add(self, now: float, tokens: int) -> int:
         """Log one admission; its place."""
-        row = self._row
-        until, count = now + WINDOW_SECONDS, 1
-        place = row.tail
-        if place == row.head:
-            row.first_until = until
-        elif place - row.head >= EXACT_UP_TO:
+        place, until = self.tail, now + WINDOW_SECONDS
+        self.count += 1
+        self.tokens += tokens
+        if place == self.head:
+            self.first_until = until
+        elif place - self.head >= EXACT_UP_TO:
             until = math.floor(now) + 1 + WINDOW_SECONDS
-            last = self._entry(row.tail - 1)
+            last = self._entry(place - 1)
             if last is not None and last[0] == until:
-                place, count, tokens_before = row.tail - 1, last[1] + 1, last[2]
-                self._put(place, until, count, tokens_before + tokens)
-                row.count += 1
-                row.tokens += tokens
-                return place
-        self._put(place, until, count, tokens)
-        row.tail = place + 1
-        row.count += 1
-        row.tokens += tokens
+                self._put(place - 1, until, last[1] + 1, last[2] + tokens)
+                return place - 1
+        self._put(place, until, 1, tokens)
+        self.tail = place + 1
         return place
 
     def settle(self, place: int, more_tokens: int) -> None:
         """Correct the tokens of an admission, unless it has had its minute."""
-        entry = self._entry(place) if more_tokens and place >= self._row.head else None
+        entry = self._entry(place) if more_tokens and place >= self.head else None
         if entry is not None:
             until, count, tokens = entry
             self._put(place, until, count, tokens + more_tokens)
-            self._row.tokens += more_tokens
+            self.tokens += more_tokens
 
     def until_count_is(self, most: int) -> float:
         """When at most so many requests will count, if none came."""
-        left = self._row.count
-        if left <= most + 1 and self._row.head < self._row.tail:
-            return self._row.first_until
+        left = self.count
+        if left <= most + 1 and self.head < self.tail:
+            return self.first_until
         until = 0.0
         for _, (until, count, _) in self._entries():
             left -= count
@@ -102,9 +96,9 @@ class Window:
         """When at most so many tokens will count, if none came; None: never."""
         if most < 0:
             return None
-        if 2 * most < self._row.tokens:
+        if 2 * most < self.tokens:
             return self._until_all_but(most)
-        left = self._row.tokens
+        left = self.tokens
         until = 0.0
         for _, (until, _, tokens) in self._entries():
             left -= tokens
@@ -115,16 +109,21 @@ class Window:
     def _until_all_but(self, most: int) -> float:
         """The same, from the end of the log, which is nearer: everybody waits for what is asked here."""
         kept = 0
-        for place in range(self._row.tail - 1, self._row.head - 1, -1):
+        for place in range(self.tail - 1, self.head - 1, -1):
             entry = self._entry(place)
             if entry is not None:
                 kept += entry[2]
                 if kept > most:
                     return entry[0]
-        return self._row.first_until
+        return self.first_until
+
+    def _forget(self) -> None:
+        for place in range(self._expired_from, self.head):
+            self._transaction.delete(self._key(place), db=self._database)
+        self._expired_from = self.head
 
     def _entries(self) -> Iterator[tuple[int, tuple[float, int, int]]]:
-        for place in range(self._row.head, self._row.tail):
+        for place in range(self.head, self.tail):
             entry = self._entry(place)
             if entry is not None:
                 yield place, entry
@@ -134,7 +133,8 @@ class Window:
         return None if data is None else _ENTRY.unpack(data)
 
     def _put(self, place: int, until: float, count: int, tokens: int) -> None:
-        self._transaction.put(self._key(place), _ENTRY.pack(until, count, tokens), db=self._database)
+        key = self._name + b"\0" + _PLACE.pack(place)
+        self._transaction.put(key, _ENTRY.pack(until, count, tokens), db=self._database)
 
     def _key(self, place: int) -> bytes:
-        return self._prefix + _PLACE.pack(place)
+        return self._name + b"\0" + _PLACE.pack(place)

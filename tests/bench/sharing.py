@@ -32,6 +32,7 @@ from typing import NamedTuple, Protocol, get_args
 
 import lmdb
 
+from inferxgate.store.lines import values_of
 from inferxgate.store.records import UsageRecord
 from inferxgate.workers.limits import Claim, Scope, ScopeKind
 from inferxgate.workers.shared import SharedMemory
@@ -224,7 +225,7 @@ def new_claimed(number: int) -> UsageRecord:
 
 
 def as_claim(record: UsageRecord) -> Claim:
-    return Claim(record.id, record.started_at_ms, 1_000, 1_000_000, record)
+    return Claim(record.id, record.started_at_ms, 1_000, 1_000_000, values_of(record))
 
 
 MECHANISMS: dict[str, Callable[[Path, int], Mechanism]] = {

@@ -60,6 +60,15 @@ def test_a_fee_for_each_request_is_added() -> None:
     assert fee.cost_nanos(Usage(input_tokens=1)) == 12_001_000
 
 
+@given(tokens=st.integers(0, 600), fee=st.fractions(0, 10))
+def test_a_prompt_alone_costs_what_its_usage_costs(tokens: int, fee: Fraction) -> None:
+    half_a_nano = Decimal("0.0005")
+    low = rates_of({"input_tokens": half_a_nano, "output_tokens": 2})
+    high = rates_of({"input_tokens": 2, "output_tokens": 4}, above_prompt_tokens=200)
+    for priced in (Price((low,), "test", request_nanos=fee), Price((low, high), "test", request_nanos=fee)):
+        assert priced.input_nanos(tokens) == priced.cost_nanos(Usage(input_tokens=tokens))
+
+
 def test_echo_is_free() -> None:
     assert FREE.cost_nanos(Usage(*range(len(BUCKETS)))) == 0
 

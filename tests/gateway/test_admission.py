@@ -12,18 +12,20 @@ from typing import Any
 import pytest
 
 from inferxgate.accounts.callers import OPERATOR, Caller
+from inferxgate.canonical.usage import Usage
 from inferxgate.catalog.catalog import Catalog
 from inferxgate.dialects.openai_chat import parse_request
 from inferxgate.dialects.openai_sizes import IMAGE_BYTES, MESSAGE_BYTES
 from inferxgate.errors import GatewayError
 from inferxgate.gateway import setup as routing
 from inferxgate.gateway.ledger import Ledger
-from inferxgate.gateway.pipeline import Gateway, StreamReply, WholeReply
+from inferxgate.gateway.pipeline import CLIENT_GONE, Gateway, StreamReply, WholeReply
 from inferxgate.gateway.routing import Alias, AliasTarget, Router
 from inferxgate.gateway.setup import Policy
 from inferxgate.providers.openai import ROW
 from inferxgate.providers.provider import Provider
 from inferxgate.providers.registry import ROWS
+from inferxgate.store.records import UsageRecord
 from inferxgate.store.sqlite import SQLiteStore
 from inferxgate.upstream.echo import EchoUpstream
 from inferxgate.upstream.http import HttpUpstream
@@ -303,6 +305,43 @@ async def test_requests_at_once(setup: Setup) -> None:
     assert (error.status, error.type, error.retry_after_seconds) == (429, "rate_limit_error", 1.0)
     assert error.message == "2 requests of this key are under way, as many as may be at once."
     await asyncio.gather(*asking)
+
+
+async def test_what_is_known_at_its_admission_stands_in_the_claim(setup: Setup) -> None:
+    caller = replace(OPERATOR, kind="key", key_id="key_1", user_id="user_1", role="user", scopes=(new_scope(),))
+    setup.provider.reply(HANG)
+    asked = parse_request({**ASKED, "model": "two", "stream": True, "user": "end"})
+    task = asyncio.create_task(setup.gateway.chat(caller, asked, request_id="req-1"))
+    await setup.provider.until(lambda fake: len(fake.requests) == 1)
+    ((claim,),) = (setup.limits.claims_of(owner) for owner in setup.limits.owners())
+    assert claim == UsageRecord(
+        id=claim.id,
+        request_id="req-1",
+        started_at_ms=claim.started_at_ms,
+        status="gateway_error",
+        http_status=0,
+        error_code="worker_lost",
+        key_id="key_1",
+        user_id="user_1",
+        end_user="end",
+        model_asked="two",
+        model="gpt-4o",
+        provider="openai",
+        stream=True,
+        usage=Usage(input_tokens=len(TEXT) // 4),
+        usage_source="estimated",
+        cost_nanos=len(TEXT) // 4 * 2_000,
+        price_version=claim.price_version,
+        first_token_ms=None,
+        duration_ms=0,
+    )
+    task.cancel(CLIENT_GONE)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    setup.ledger.flush()
+    (record,) = setup.store.recent_usage(EVER, limit=9)
+    known = ("id", "started_at_ms", "model", "provider", "price_version", "usage", "cost_nanos")
+    assert [getattr(record, name) for name in known] == [getattr(claim, name) for name in known]
 
 
 async def test_a_stream_under_way_is_noted(setup: Setup) -> None:

@@ -13,6 +13,7 @@ from inferxgate.gateway.agreement import compare
 from inferxgate.gateway.ledger import Ledger
 from inferxgate.gateway.recovery import Recovery
 from inferxgate.gateway.settling import Settling
+from inferxgate.store.lines import values_of
 from inferxgate.store.records import Disagreement, UsageRecord
 from inferxgate.store.sqlite import SQLiteStore
 from inferxgate.workers.limits import Claim, Scope
@@ -36,7 +37,7 @@ class Books:
         record = new_record(
             started_at_ms=time.time_ns() // 1_000_000, key_id="key_1", user_id="user_1", cost_nanos=1_500
         )
-        assert self.limits.admit(SCOPES, Claim(record.id, record.started_at_ms, 9, 2_000, record)) is None
+        assert self.limits.admit(SCOPES, Claim(record.id, record.started_at_ms, 9, 2_000, values_of(record))) is None
         return record
 
     def compared(self) -> tuple[int, list[Disagreement]] | None:

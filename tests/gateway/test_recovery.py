@@ -36,6 +36,7 @@ from dataclasses import replace
 from pathlib import Path
 from inferxgate.canonical.usage import Usage
 from inferxgate.gateway.ledger import Ledger
+from inferxgate.store.lines import values_of
 from inferxgate.store.sqlite import SQLiteStore
 from inferxgate.workers.limits import Claim, Scope
 from inferxgate.workers.shared import SharedMemory
@@ -58,7 +59,7 @@ def admit(name):
         id=name, started_at_ms=time.time_ns() // 1_000_000, key_id="key_1", status="gateway_error", http_status=0,
         error_code="worker_lost", usage=Usage(input_tokens=5), usage_source="estimated", cost_nanos=50,
     )
-    assert limits.admit([scope], Claim(name, lost.started_at_ms, 100, 1_000, lost)) is None
+    assert limits.admit([scope], Claim(name, lost.started_at_ms, 100, 1_000, values_of(lost))) is None
     return lost
 
 def end(lost, **fields):

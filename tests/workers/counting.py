@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import count
 
 from inferxgate.canonical.usage import Usage
+from inferxgate.store.lines import values_of
 from inferxgate.store.records import UsageRecord
 from inferxgate.workers.limits import BudgetAlert, Claim, RateState, Refused, Scope
 from inferxgate.workers.shared import SharedMemory
@@ -52,7 +53,9 @@ class Counting:
     def ask(self, *scopes: Scope, tokens: int = 0, cost: int = 0, spare: int = 0) -> UsageRecord | Refused:
         """Ask for one request: its record as far as it is known, or why not."""
         record = new_record(id=f"use_{next(_names)}", started_at_ms=self.now_ms, usage=Usage(), cost_nanos=0)
-        refused = self.limits.admit(scopes, Claim(record.id, record.started_at_ms, tokens, cost, record, spare))
+        refused = self.limits.admit(
+            scopes, Claim(record.id, record.started_at_ms, tokens, cost, values_of(record), spare)
+        )
         return record if refused is None else refused
 
     def admitted(self, *scopes: Scope, tokens: int = 0, cost: int = 0, spare: int = 0) -> UsageRecord:

@@ -181,6 +181,22 @@ def test_requests_and_tokens_are_windows_of_their_own(shared: SharedMemory) -> N
     assert counting.state(scope).remaining == 0
 
 
+def test_tokens_count_for_a_limit_from_when_it_is_set(shared: SharedMemory) -> None:
+    counting, scope = Counting(shared), new_scope(requests_per_minute=9)
+    limited = replace(scope, tokens_per_minute=100)
+    before, lasting = counting.admitted(scope, tokens=500), counting.admitted(scope, tokens=500)
+    counting.end(before, tokens=400)
+    since = counting.admitted(limited, tokens=80)
+    counting.end(lasting, tokens=400)
+    assert counting.refused(limited, tokens=21).used == 80
+    counting.admitted(scope, tokens=500)
+    counting.end(since, scope, tokens=30)
+    assert counting.refused(limited, tokens=71).used == 30
+    assert counting.state(limited).remaining == 5, "requests counted all the time"
+    counting.clock.now += WINDOW_SECONDS
+    counting.admitted(limited, tokens=100)
+
+
 def test_who_can_do_without_gets_what_is_left(shared: SharedMemory) -> None:
     counting, scope = Counting(shared), new_scope(tokens_per_minute=100)
     user = Scope("user", scope.id, tokens_per_minute=80)
@@ -305,6 +321,17 @@ def test_thresholds_are_told_once(shared: SharedMemory) -> None:
         told.append([(alert.threshold, alert.spent_nanos) for alert in alerts])
         assert all((a.kind, a.id, a.budget_nanos, a.period) == ("key", scope.id, 100, "week") for a in alerts)
     assert told == [[], [(0.5, 60)], [(0.8, 80)], [], [(0.95, 100)]]
+
+
+def test_what_an_ended_period_spends_tells_of_no_other(shared: SharedMemory) -> None:
+    counting = Counting(shared, alerts=(0.5,))
+    day, total = new_scope(budget_nanos=100, budget_period="day"), new_scope(budget_nanos=100)
+    lasting = counting.admitted(day, total, cost=50)
+    counting.clock.now += DAY_MS / 1000
+    counting.end(counting.admitted(day, cost=50), cost=50)
+    alerts = counting.end(lasting, cost=50)
+    assert alerts is not None
+    assert [(alert.id, alert.spent_nanos) for alert in alerts] == [(total.id, 50)]
 
 
 # --- scopes together

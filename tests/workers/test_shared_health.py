@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -31,13 +32,13 @@ class Counted(SharedMemory):
 
     reads = writes = 0
 
-    def reading(self) -> contextlib.AbstractContextManager[Transaction]:
+    def reading(self, database: Any = None) -> contextlib.AbstractContextManager[Transaction]:
         self.reads += 1
-        return super().reading()
+        return super().reading(database)
 
-    def writing(self) -> contextlib.AbstractContextManager[Transaction]:
+    def writing(self, database: Any = None) -> contextlib.AbstractContextManager[Transaction]:
         self.writes += 1
-        return super().writing()
+        return super().writing(database)
 
 
 @pytest.fixture
