@@ -754,3 +754,24 @@ def test_a_plain_event_of_several_lines_is_written_as_one() -> None:
     pieces: list[bytes] = []
     StreamBuilder(include_usage=False).build_all([event], pieces)
     assert pieces == [b'data: {"choices":\ndata: [{"index": 0, "delta": {"content": "a"}}]}\n\n']
+
+
+@pytest.mark.parametrize(
+    ("delta", "plain"),
+    [
+        ({"content": "a"}, True),
+        ({"role": "assistant", "content": "a", "refusal": None}, True),
+        ({"content": ""}, False),
+        ({"content": None}, False),
+        ({"content": "a", "refusal": "no"}, False),
+        ({"content": "a", "reasoning_content": "hm"}, False),
+    ],
+)
+def test_what_takes_the_short_way(delta: dict[str, Any], plain: bool) -> None:
+    raw = json.dumps({"id": "x", "choices": [{"index": 0, "delta": delta, "finish_reason": None}]}).encode()
+    event = openai_chat.StreamParser().feed(SSEEvent(raw))
+    assert event is not None
+    assert event.plain is plain
+    pieces: list[bytes] = []
+    StreamBuilder(include_usage=False).build_all([event], pieces)
+    assert pieces == [b"data: " + raw + b"\n\n"]
