@@ -40,6 +40,7 @@ _SECRETS = re.compile(
     r"|(?i:\bbearer )[^\s'\"]+"
 )
 _ACCESS = "inferxgate.access"
+_PLAIN = re.compile(r"[A-Za-z0-9 _./:@-]*").fullmatch
 
 
 class RequestLine(NamedTuple):
@@ -70,6 +71,7 @@ class _Lines(logging.Handler):
         self._stream = stream
         self._worker = worker
         self._of_worker = "" if worker is None else f"[{worker}]"
+        self._json_end = "}\n" if worker is None else f',"worker":{worker}}}\n'
         self._second = (-1.0, "")
 
     def line(self, record: logging.LogRecord) -> str:
@@ -134,11 +136,16 @@ class LogWriter(_Lines):
         now = self._time(time.time())
         path = mask(said.path) if "-" in said.path or "eyJ" in said.path else said.path
         if self._json:
-            content = {"time": now, "level": "info", "logger": _ACCESS, "message": "request", **said._asdict()}
-            content["path"] = path
-            if self._worker is not None:
-                content["worker"] = self._worker
-            self._put(orjson.dumps(content, option=orjson.OPT_APPEND_NEWLINE).decode())
+            key = "null" if said.key_id is None else _text(said.key_id)
+            user = "null" if said.user_id is None else _text(said.user_id)
+            target = "null" if said.target is None else _text(said.target)
+            error = "null" if said.error is None else _text(said.error)
+            self._put(
+                f'{{"time":"{now}","level":"info","logger":"{_ACCESS}","message":"request"'
+                f',"request_id":{_text(said.request_id)},"client":{_text(said.client)},"method":{_text(said.method)}'
+                f',"path":{_text(path)},"status":{said.status},"duration_ms":{said.duration_ms},"bytes":{said.bytes}'
+                f',"key_id":{key},"user_id":{user},"target":{target},"error":{error}{self._json_end}'
+            )
             return
         line = (
             f"{now} info    access{self._of_worker}: request_id={said.request_id} client={_word(said.client)}"
@@ -289,6 +296,11 @@ def visible(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+
+
+def _text(text: str) -> str:
+    """A value of the access log as JSON. Most are plain, such as identifiers and paths, and need only their quotes."""
+    return f'"{text}"' if _PLAIN(text) is not None else orjson.dumps(text).decode()
 
 
 def _word(text: str) -> str:
