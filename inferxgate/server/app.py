@@ -180,6 +180,8 @@ class Door:
             # sees as an answer cut short.
             log.warning("request %s was cut short: %s", state["request_id"], error.message)
             return
+        if connection.flow.write_paused:  # with earlier answers, of which a client that does not read gets no more
+            await connection.flow.drain()
         status, headers, content = error_response(error, state["request_id"])
         if not connection.more_body:
             connection.answer(status, header_lines(headers), content)

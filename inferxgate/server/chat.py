@@ -34,6 +34,7 @@ from inferxgate.server.responses import JSON, header_line, header_lines
 
 if TYPE_CHECKING:
     from inferxgate.canonical.chat import ChatRequest
+    from inferxgate.dialects.protocol import Event
     from inferxgate.runtime import Runtime
     from inferxgate.server.cycle import Connection
 
@@ -78,6 +79,9 @@ class ChatEndpoint:
                 state["target"] = reply.target.name
                 assert isinstance(reply, WholeReply)  # noqa: S101 - a request without stream has a whole reply
                 state["rate"] = reply.rate
+                connection.cancels_with = None  # from now on an end of the connection is no departure
+                if connection.flow.write_paused:
+                    await connection.flow.drain()
                 _send_whole(reply, request, connection)
         except asyncio.CancelledError:
             task = asyncio.current_task()
@@ -162,18 +166,16 @@ class _StreamAnswer:
         flow, write = connection.flow, connection.write
         try:
             async for events in reply.events:
-                pieces: list[bytes] = []
-                try:
-                    for event in events:
-                        pieces.append(build(event))  # noqa: PERF401 - those before one that fails go out
-                finally:
-                    if data := b"".join(pieces):
-                        if flow.write_paused:
-                            await flow.drain()
-                        if not self.told.status:
-                            self._start(_served_lines(reply))
-                        write(data)
-                        self._last_write = now()
+                data, failure = (build(events[0]), None) if len(events) == 1 else self._built(events)
+                if data:
+                    if flow.write_paused:
+                        await flow.drain()
+                    if not self.told.status:
+                        self._start(_served_lines(reply))
+                    write(data)
+                    self._last_write = now()
+                if failure is not None:
+                    raise failure
             await self._end(self._builder.finish(), _served_lines(reply))
         except GatewayError as error:  # the stream's own, or an event that cannot be written
             failure = error
@@ -190,6 +192,16 @@ class _StreamAnswer:
         """Stop the timer."""
         if self._timer is not None:
             self._timer.cancel()
+
+    def _built(self, events: Sequence[Event]) -> tuple[bytes, GatewayError | None]:
+        """The bytes of events; where one cannot be written, those of the events before it, and why."""
+        pieces: list[bytes] = []
+        try:
+            for event in events:
+                pieces.append(self._builder.build(event))  # noqa: PERF401 - those before one that fails are kept
+        except GatewayError as error:
+            return b"".join(pieces), error
+        return b"".join(pieces), None
 
     def _start(self, lines: bytes) -> None:
         self.told.status = 200

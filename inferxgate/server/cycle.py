@@ -114,6 +114,8 @@ class Cycle:
     _head: bytes = b""
     """What of the answer's head has not gone out yet."""
     _chunked = False
+    _flowing = False
+    """Whether pieces of the body can go out as they come: in chunks, behind a head that is out."""
     _left_to_write: int | None = None
     """How much of the body the head has promised and is not written yet; None where it has promised no length."""
 
@@ -159,6 +161,7 @@ class Cycle:
         if self.complete:
             return
         self.disconnected = True
+        self._flowing = False
         self._wake()
         if self.cancels_with is not None and self.task is not None:
             self.client_left = True
@@ -252,6 +255,11 @@ class Cycle:
         )
 
     def write(self, body: bytes, *, last: bool = False) -> None:
+        if self._flowing and body and not last:
+            size = len(body)
+            self.body_bytes += size
+            self._transport.write(b"%x\r\n%b\r\n" % (size, body))
+            return
         if self.disconnected:
             return
         if not self.status or self.complete:
@@ -276,10 +284,12 @@ class Cycle:
             else:
                 data = self._head + data
             self._head = b""
+            self._flowing = self._chunked
         if data:
             self._transport.write(data)
         if last:
             self.complete = True
+            self._flowing = False
             if self._receiver is not None:
                 self._wake()
             if not self.keep_alive:

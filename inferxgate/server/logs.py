@@ -23,6 +23,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Literal, NamedTuple, TextIO
 
 import orjson
@@ -40,13 +41,13 @@ _SECRETS = re.compile(
     r"|(?i:\bbearer )[^\s'\"]+"
 )
 _ACCESS = "inferxgate.access"
-_PLAIN = re.compile(r"[A-Za-z0-9 _./:@-]*").fullmatch
 
 
 class RequestLine(NamedTuple):
     """What the access log says of a request."""
 
     request_id: str
+    """Without anything that JSON would have to escape."""
     client: str
     method: str
     path: str
@@ -134,19 +135,15 @@ class LogWriter(_Lines):
     def request(self, said: RequestLine) -> None:
         """One answered request. Past the logging module, whose record of a message costs more than the line."""
         now = self._time(time.time())
-        path = mask(said.path) if "-" in said.path or "eyJ" in said.path else said.path
         if self._json:
-            key = "null" if said.key_id is None else _text(said.key_id)
-            user = "null" if said.user_id is None else _text(said.user_id)
-            target = "null" if said.target is None else _text(said.target)
-            error = "null" if said.error is None else _text(said.error)
             self._put(
                 f'{{"time":"{now}","level":"info","logger":"{_ACCESS}","message":"request"'
-                f',"request_id":{_text(said.request_id)},"client":{_text(said.client)},"method":{_text(said.method)}'
-                f',"path":{_text(path)},"status":{said.status},"duration_ms":{said.duration_ms},"bytes":{said.bytes}'
-                f',"key_id":{key},"user_id":{user},"target":{target},"error":{error}{self._json_end}'
+                f',"request_id":"{said.request_id}",{_asking(said.client, said.method, said.path)}'
+                f',"status":{said.status},"duration_ms":{said.duration_ms},"bytes":{said.bytes}'
+                f",{_asked(said.key_id, said.user_id, said.target, said.error)}{self._json_end}"
             )
             return
+        path = _masked_path(said.path)
         line = (
             f"{now} info    access{self._of_worker}: request_id={said.request_id} client={_word(said.client)}"
             f" method={said.method} path={_word(path)} status={said.status}"
@@ -298,9 +295,39 @@ def visible(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
 
 
-def _text(text: str) -> str:
-    """A value of the access log as JSON. Most are plain, such as identifiers and paths, and need only their quotes."""
-    return f'"{text}"' if _PLAIN(text) is not None else orjson.dumps(text).decode()
+def _masked_path(path: str) -> str:
+    return mask(path) if "-" in path or "eyJ" in path else path
+
+
+def _asking(client: str, method: str, path: str) -> str:
+    """A part of an access line that most requests have in common with an earlier one."""
+    return _asking_kept(client, method, path) if len(path) <= _KEPT_CHARS else _asking_made(client, method, path)
+
+
+def _asked(key_id: str | None, user_id: str | None, target: str | None, error: str | None) -> str:
+    """Another one."""
+    if target is None or len(target) <= _KEPT_CHARS:
+        return _asked_kept(key_id, user_id, target, error)
+    return _asked_made(key_id, user_id, target, error)
+
+
+def _asking_made(client: str, method: str, path: str) -> str:
+    return _members({"client": client, "method": method, "path": _masked_path(path)})
+
+
+def _asked_made(key_id: str | None, user_id: str | None, target: str | None, error: str | None) -> str:
+    return _members({"key_id": key_id, "user_id": user_id, "target": target, "error": error})
+
+
+def _members(content: dict[str, str | None]) -> str:
+    """A JSON object without its braces."""
+    return orjson.dumps(content).decode()[1:-1]
+
+
+_KEPT_CHARS = 200
+"""What clients choose is kept only up to this length, so that they cannot fill the memory."""
+_asking_kept = lru_cache(maxsize=1024)(_asking_made)
+_asked_kept = lru_cache(maxsize=1024)(_asked_made)
 
 
 def _word(text: str) -> str:
