@@ -73,7 +73,7 @@ class _Lines(logging.Handler):
         self._worker = worker
         self._of_worker = "" if worker is None else f"[{worker}]"
         self._json_end = "}\n" if worker is None else f',"worker":{worker}}}\n'
-        self._second = (-1.0, "")
+        self._second = (-1, "")
 
     def line(self, record: logging.LogRecord) -> str:
         """A message and its traceback, with the line break at the end."""
@@ -105,12 +105,12 @@ class _Lines(logging.Handler):
 
     def _time(self, seconds: float) -> str:
         """ISO 8601 to the millisecond; the part up to the second is written once a second."""
-        whole, rest = divmod(seconds, 1)
+        whole = int(seconds)
         second, text = self._second
         if whole != second:
             text = datetime.fromtimestamp(whole, UTC).strftime("%Y-%m-%dT%H:%M:%S")
             self._second = (whole, text)
-        return f"{text}.{int(rest * 1000):03d}Z"
+        return f"{text}.{int((seconds - whole) * 1000):03d}Z"
 
 
 class LogWriter(_Lines):
@@ -138,22 +138,17 @@ class LogWriter(_Lines):
         if self._json:
             self._put(
                 f'{{"time":"{now}","level":"info","logger":"{_ACCESS}","message":"request"'
-                f',"request_id":"{said.request_id}",{_asking(said.client, said.method, said.path)}'
+                f',"request_id":"{said.request_id}",{_asking(said.client, said.method, said.path, "json")}'
                 f',"status":{said.status},"duration_ms":{said.duration_ms},"bytes":{said.bytes}'
-                f",{_asked(said.key_id, said.user_id, said.target, said.error)}{self._json_end}"
+                f",{_asked(said.key_id, said.user_id, said.target, said.error, 'json')}{self._json_end}"
             )
             return
-        path = _masked_path(said.path)
-        line = (
-            f"{now} info    access{self._of_worker}: request_id={said.request_id} client={_word(said.client)}"
-            f" method={said.method} path={_word(path)} status={said.status}"
+        self._put(
+            f"{now} info    access{self._of_worker}: request_id={said.request_id}"
+            f"{_asking(said.client, said.method, said.path, 'text')} status={said.status}"
             f" duration_ms={said.duration_ms} bytes={said.bytes}"
+            f"{_asked(said.key_id, said.user_id, said.target, said.error, 'text')}\n"
         )
-        key = "" if said.key_id is None else f" key_id={said.key_id}"
-        user = "" if said.user_id is None else f" user_id={said.user_id}"
-        target = "" if said.target is None else f" target={_word(said.target)}"
-        error = "" if said.error is None else f" error={_word(said.error)}"
-        self._put(f"{line}{key}{user}{target}{error}\n")
 
     def _put(self, line: str) -> None:
         if len(self._waiting) >= _MAX_WAITING:
@@ -295,28 +290,33 @@ def visible(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
 
 
-def _masked_path(path: str) -> str:
-    return mask(path) if "-" in path or "eyJ" in path else path
-
-
-def _asking(client: str, method: str, path: str) -> str:
+def _asking(client: str, method: str, path: str, style: Format) -> str:
     """A part of an access line that most requests have in common with an earlier one."""
-    return _asking_kept(client, method, path) if len(path) <= _KEPT_CHARS else _asking_made(client, method, path)
+    make = _asking_kept if len(path) <= _KEPT_CHARS else _asking_made
+    return make(client, method, path, style)
 
 
-def _asked(key_id: str | None, user_id: str | None, target: str | None, error: str | None) -> str:
+def _asked(key_id: str | None, user_id: str | None, target: str | None, error: str | None, style: Format) -> str:
     """Another one."""
-    if target is None or len(target) <= _KEPT_CHARS:
-        return _asked_kept(key_id, user_id, target, error)
-    return _asked_made(key_id, user_id, target, error)
+    make = _asked_kept if target is None or len(target) <= _KEPT_CHARS else _asked_made
+    return make(key_id, user_id, target, error, style)
 
 
-def _asking_made(client: str, method: str, path: str) -> str:
-    return _members({"client": client, "method": method, "path": _masked_path(path)})
+def _asking_made(client: str, method: str, path: str, style: Format) -> str:
+    path = mask(path) if "-" in path or "eyJ" in path else path
+    if style == "json":
+        return _members({"client": client, "method": method, "path": path})
+    return f" client={_word(client)} method={method} path={_word(path)}"
 
 
-def _asked_made(key_id: str | None, user_id: str | None, target: str | None, error: str | None) -> str:
-    return _members({"key_id": key_id, "user_id": user_id, "target": target, "error": error})
+def _asked_made(key_id: str | None, user_id: str | None, target: str | None, error: str | None, style: Format) -> str:
+    if style == "json":
+        return _members({"key_id": key_id, "user_id": user_id, "target": target, "error": error})
+    key = "" if key_id is None else f" key_id={key_id}"
+    user = "" if user_id is None else f" user_id={user_id}"
+    of_target = "" if target is None else f" target={_word(target)}"
+    of_error = "" if error is None else f" error={_word(error)}"
+    return f"{key}{user}{of_target}{of_error}"
 
 
 def _members(content: dict[str, str | None]) -> str:
