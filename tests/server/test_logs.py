@@ -69,7 +69,13 @@ def test_a_json_line_says_what_the_request_was(path: str, worker: int | None) ->
     writer.close()
     first, second = map(json.loads, stream.getvalue().splitlines())
     assert first.pop("time").endswith("Z")
-    head = {"level": "info", "logger": "inferxgate.access", "message": "request", "client": "::1", "method": "POST"}
+    head: dict[str, object] = {
+        "level": "info",
+        "logger": "inferxgate.access",
+        "message": "request",
+        "client": "::1",
+        "method": "POST",
+    }
     head |= {"path": path.replace("ix-api-key-secret", "***")} | ({} if worker is None else {"worker": worker})
     assert first == head | {
         "request_id": "req_1",
