@@ -190,6 +190,8 @@ class Cycle:
             self._wake()
 
     def take_body(self) -> bytes:
+        if self._waiting_bytes > HIGH_WATER_LIMIT:  # else nobody would read that the client leaves
+            self.flow.resume_reading()
         body = self._body if self._more is None else b"".join(self._more)
         self._body, self._more, self._waiting_bytes, self._news = b"", None, 0, False
         return body
@@ -201,7 +203,8 @@ class Cycle:
             if not self._transport.is_closing():
                 self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         if not (self._news or self.disconnected or self.complete):
-            self.flow.resume_reading()
+            if self.more_body:
+                self.flow.resume_reading()
             self._receiver = asyncio.get_running_loop().create_future()
             try:
                 await self._receiver

@@ -184,6 +184,28 @@ async def test_a_client_that_pipelines_and_leaves_has_its_request_cancelled() ->
     assert paths == ["/first"]
 
 
+@pytest.mark.parametrize("size", [10, 200_000])
+async def test_a_client_is_seen_to_leave_whatever_it_has_sent(size: int) -> None:
+    begun, cancelled = asyncio.Event(), asyncio.Event()
+
+    async def wait(scope: Scope, receive: Receive, _send: Send) -> None:
+        while (await receive())["more_body"]:
+            pass
+        connection_of(scope).cancels_with = "gone"
+        begun.set()
+        try:
+            await asyncio.sleep(60)
+        finally:
+            cancelled.set()
+
+    async with served(wait) as port, asyncio.timeout(20):
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % size + b"x" * size)
+        await begun.wait()
+        writer.close()
+        await cancelled.wait()
+
+
 async def test_who_serves_is_told_that_the_client_left() -> None:
     told: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
 
