@@ -9,7 +9,7 @@ import math
 from typing import Any
 
 import orjson
-from starlette.types import Message, Scope, Send
+from starlette.types import Message, Send
 
 from inferxgate import reports
 from inferxgate.dialects import openai_chat
@@ -88,11 +88,6 @@ def error_body(error: GatewayError) -> dict[str, Any]:
 def _one_line(value: str) -> bytes:
     """A header's value as bytes, with anything that could end the line replaced."""
     return "".join(c if c.isprintable() else " " for c in value).encode("latin-1", "replace")
-
-
-def request_id_of(scope: Scope) -> str:
-    """The id of this request, as the answer's ``X-Request-Id`` will say it."""
-    return str(scope["state"]["request_id"])
 
 
 def rate_lines(state: RateState) -> bytes:
