@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import re
 from collections.abc import Sequence
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from inferxgate.server.cycle import connection_of
@@ -389,4 +392,29 @@ async def test_a_connection_is_idle_too_when_it_was_answered_before_it_had_asked
         assert await answers(reader, 1) == [b"hi"]
         writer.write(b"ab")
         assert await reader.read() == b""
+        writer.close()
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.integers(0, 10_000), max_size=6), st.integers(0, 70_000))
+async def test_however_requests_are_cut_they_are_answered_the_same(places: list[int], size: int) -> None:
+    async def tell(scope: Scope, receive: Receive, send: Send) -> None:
+        got, more = 0, True
+        while more:
+            message = await receive()
+            got += len(message["body"])
+            more = message["more_body"]
+        body = f"{scope['method']} {scope['path']} {got}".encode()
+        await replying(200, [(b"content-length", b"%d" % len(body))], body)(scope, receive, send)
+
+    post = b"POST /%%61 HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % size + b"x" * size
+    chunked = b"POST /c HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n3\r\ncde\r\n0\r\n\r\n"
+    data = asking("/first?q") + post + chunked + asking("/last")
+    bounds = [0, *sorted(place % (len(data) + 1) for place in places), len(data)]
+    async with served(tell) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for begin, end in itertools.pairwise(bounds):
+            writer.write(data[begin:end])
+            await asyncio.sleep(0)
+        assert await answers(reader, 4) == [b"GET /first 0", b"POST /a %d" % size, b"POST /c 5", b"GET /last 0"]
         writer.close()
