@@ -1,12 +1,14 @@
 """The application: what every request passes on its way to a route, from the outside in.
 
-``Door``     gives the request its id, adds the headers that every answer has, counts and logs
-``Cors``     only where ``server.cors_origins`` names origins
-``Shield``   turns every failure into the contract's JSON, and refuses while the server is shutting down
+``Door``     gives the request its id, adds the headers that every answer has, counts and logs; turns every failure into
+             the contract's JSON, and refuses while the server is shutting down
+``Cors``     only where ``server.cors_origins`` names origins: answers preflights, and leaves its headers for the answer
 ``Router``   Starlette's, on ``scope["path"]``; the chat route is found before it, without a regular expression
 ``PathApp``  one path: which method, who may call it, the body, the handler
 
-All of it is plain ASGI. Nothing reads ``request.url``, which a client can bend with a malformed ``Host`` header.
+All of it is plain ASGI, and nothing wraps ``receive`` or ``send``: what a layer wants to know or to add, the connection
+tells and takes (``cycle``). The usual request passes few functions, since calling them costs more than what they do.
+Nothing reads ``request.url``, which a client can bend with a malformed ``Host`` header.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 
 from starlette.datastructures import Headers as HeaderMap
 from starlette.middleware.cors import CORSMiddleware
@@ -38,11 +40,11 @@ from inferxgate.errors import (
     StoreUnavailable,
 )
 from inferxgate.server.bodies import ClientGone, parse_body, read_json
-from inferxgate.server.cycle import connection_of
+from inferxgate.server.cycle import Connection, connection_of
 from inferxgate.server.endpoints import Call, Endpoint, Parts, Who, check_allowed
 from inferxgate.server.identity import Identity
 from inferxgate.server.logs import RequestLine, log_request
-from inferxgate.server.responses import error_response, rate_headers, send_reply, start_message
+from inferxgate.server.responses import error_response, header_lines, rate_lines, send_reply, start_message
 from inferxgate.server.routes import CHAT_PATH, build_endpoints
 from inferxgate.workers.limits import RateState
 from inferxgate.workers.shared import SharedUnavailable
@@ -84,92 +86,135 @@ def build_app(parts: Parts) -> Door:
         redirect_slashes=False,  # the redirect would be to the Host header's host
         default=NotFound(parts.identity, list(by_path)),
     )
-    app: ASGIApp = Shield(parts, _chat_first(paths[CHAT_PATH], router))
     origins = parts.runtime.settings.server.cors_origins
+    cors = None
     if origins:
-        app = Cors(
-            app,
+        cors = Cors(
+            _nothing_more,
             allow_origins=list(origins),
             allow_methods=("GET", "HEAD", "POST", "PATCH", "DELETE", "OPTIONS"),
             allow_headers=("*",),
             expose_headers=_EXPOSED,
         )
-    return Door(parts, app)
+    return Door(parts, router, chat=paths[CHAT_PATH], cors=cors)
 
 
-def _chat_first(chat: ASGIApp, router: ASGIApp) -> ASGIApp:
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        await (chat if scope["path"] == CHAT_PATH else router)(scope, receive, send)
-
-    return app
+async def _nothing_more(_scope: Scope, _receive: Receive, _send: Send) -> None:
+    pass
 
 
 class Door:
-    """The outermost layer: whatever happens further in, the answer has its headers and the log its line."""
+    """The outermost layer: whatever happens further in, the client has an answer, and the log its line."""
 
-    def __init__(self, parts: Parts, app: ASGIApp) -> None:
+    def __init__(
+        self, parts: Parts, app: ASGIApp, *, chat: ASGIApp | None = None, cors: CORSMiddleware | None = None
+    ) -> None:
+        """``chat`` is the application for the path that most requests go to, and ``app`` that for every other."""
         self._app = app
-        self._parts = parts
+        self._chat = chat or app
+        self._cors = cors
+        self._addresses = parts.addresses
         self._identity = parts.identity
         self._limits = parts.runtime.limits
-        self._metrics = parts.runtime.metrics
+        self._count = parts.runtime.metrics.http_request
         self._draining = parts.draining
         # Unique without being secret, so a number will do: fresh random bits for each would cost a call of the kernel.
         self._id_base = os.urandom(8).hex()
         self._id_count = itertools.count(1)
+        self._further_lines = self._lines
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        begin = time.monotonic()
         if scope["type"] != "http":
             raise AssertionError(f"only HTTP is served, not {scope['type']}")
-        begin = time.monotonic()
-        headers = scope["headers"]
-        request_id = _own_request_id(headers) or f"req_{self._id_base}{next(self._id_count):010x}"
-        state = scope["state"]
-        state["request_id"] = request_id
-        connection = connection_of(scope)
-        connection.further_headers = lambda: self._headers(request_id, state, headers)
+        state, path = scope["state"], scope["path"]
+        told = state["told"] = dict(scope["headers"])
+        own_id = _own_request_id(scope["headers"]) if b"x-request-id" in told else None
+        state["request_id"] = own_id or f"req_{self._id_base}{next(self._id_count):010x}"
+        connection: Connection = state["connection"]
+        connection.further_lines = self._further_lines
         try:
-            await self._app(scope, receive, send)
+            if self._cors is not None:
+                await self._cors(scope, receive, send)
+            if not connection.status:  # else it was a preflight
+                if self._draining.started and path not in _HEALTH:
+                    raise _draining()
+                await (self._chat if path == CHAT_PATH else self._app)(scope, receive, send)
+        except ClientGone:
+            pass
+        except asyncio.CancelledError:
+            if not connection.status:  # only the end of a shutdown cancels a request
+                status, headers, content = error_response(_draining(), state["request_id"])
+                connection.answer(status, header_lines(headers), content)
+            raise
+        except Exception as failure:  # noqa: BLE001 - the last resort of every request: told, and logged where unforeseen
+            await self._fail(_error_of(failure, state["request_id"]), scope, receive)
         finally:
-            seconds = time.monotonic() - begin
-            status = connection.status or _CLIENT_LEFT
-            method = scope["method"]
-            caller: Caller | None = state.get("caller")
-            error: GatewayError | None = state.get("error")
-            self._metrics.http_request(
-                state.get("route", "other"), method if method in _METHODS else "other", status, seconds
-            )
-            log_request(
-                RequestLine(
-                    request_id=request_id,
-                    client=self._parts.addresses.client(scope),
-                    method=method,
-                    path=scope["path"],
-                    status=status,
-                    duration_ms=round(seconds * 1000, 1),
-                    bytes=connection.body_bytes,
-                    key_id=caller.key_id if caller else None,
-                    user_id=caller.user_id if caller else None,
-                    target=state.get("target") or (error.target if error else None),
-                    error=error.code if error else None,
-                )
-            )
+            self._record(scope, connection, time.monotonic() - begin)
 
-    def _headers(
-        self, request_id: str, state: dict[str, object], headers: list[tuple[bytes, bytes]]
-    ) -> list[tuple[bytes, bytes]]:
+    def _lines(self, scope: Scope) -> bytes:
         """The headers that every answer has."""
-        added = [(b"x-request-id", request_id.encode())]
-        caller = state.get("caller") or self._identity.known(headers)
-        if isinstance(caller, Caller):
+        state = scope["state"]
+        own = b"x-request-id: %b\r\n" % state["request_id"].encode()
+        if self._draining.started:
+            state["connection"].keep_alive = False
+        rate: RateState | None = state.get("rate")
+        if rate is None:
+            caller: Caller | None = state.get("caller") or self._identity.known(scope["headers"])
+            if caller is None:
+                return own
             try:
-                rate = state.get("rate")
-                added += rate_headers(rate if isinstance(rate, RateState) else self._limits.peek(caller.scopes))
+                rate = self._limits.peek(caller.scopes)
             except SharedUnavailable as error:  # the answer is no worse for it, and admission says so where it matters
                 log.warning("no rate limit headers: %s", error)
-        if self._draining.started:
-            added.append((b"connection", b"close"))
-        return added
+                return own
+        return own + rate_lines(rate)
+
+    async def _fail(self, error: GatewayError, scope: Scope, receive: Receive) -> None:
+        """Tell the client of a failure."""
+        state = scope["state"]
+        state["error"] = error
+        connection = connection_of(scope)
+        if connection.status:
+            # The status is out, and nothing can be taken back: the server closes the connection, which the client
+            # sees as an answer cut short.
+            log.warning("request %s was cut short: %s", state["request_id"], error.message)
+            return
+        if connection.flow.write_paused:  # with earlier answers, of which a client that does not read gets no more
+            await connection.flow.drain()
+        status, headers, content = error_response(error, state["request_id"])
+        if not connection.more_body:
+            connection.answer(status, header_lines(headers), content)
+            return
+        # A client that is still sending would lose the answer to a connection reset if we closed now. So the answer
+        # goes out, and what still comes is read and thrown away, within bounds.
+        connection.begin(status, header_lines(headers), len(content))
+        connection.write(content)
+        if await _drained(connection, receive):
+            connection.write(b"", last=True)
+
+    def _record(self, scope: Scope, connection: Connection, seconds: float) -> None:
+        """Count and log a request that has its answer."""
+        state, method = scope["state"], scope["method"]
+        status = connection.status or _CLIENT_LEFT
+        caller: Caller | None = state.get("caller")
+        error: GatewayError | None = state.get("error")
+        self._count(state.get("route", "other"), method if method in _METHODS else "other", status, seconds)
+        log_request(
+            RequestLine(
+                state["request_id"],
+                self._addresses.client(scope),
+                method,
+                scope["path"],
+                status,
+                round(seconds * 1000, 1),
+                connection.body_bytes,
+                caller.key_id if caller else None,
+                caller.user_id if caller else None,
+                state.get("target") or (error.target if error else None),
+                error.code if error else None,
+            )
+        )
 
 
 def _own_request_id(headers: list[tuple[bytes, bytes]]) -> str | None:
@@ -181,7 +226,19 @@ def _own_request_id(headers: list[tuple[bytes, bytes]]) -> str | None:
 
 
 class Cors(CORSMiddleware):
-    """Starlette's, but a refused preflight is told so in the contract's JSON."""
+    """Starlette's, but a refused preflight is told so in the contract's JSON, and ``send`` is not wrapped.
+
+    Whether the connection's answer has begun tells afterwards whether it was a preflight.
+    """
+
+    async def simple_response(self, scope: Scope, receive: Receive, send: Send, request_headers: HeaderMap) -> None:
+        added: Message = {"type": "http.response.start", "status": 200, "headers": []}
+
+        async def keep(_message: Message) -> None:
+            pass
+
+        await self.send(added, send=keep, request_headers=request_headers)
+        connection_of(scope).added_lines += header_lines(added["headers"])
 
     def preflight_response(self, request_headers: HeaderMap) -> Response:
         response = super().preflight_response(request_headers)
@@ -193,94 +250,33 @@ class Cors(CORSMiddleware):
         return Response(body, status, kept | {name.decode(): value.decode() for name, value in headers})
 
 
-class Shield:
-    """Every failure becomes an answer, in one form; what was not foreseen is logged with its traceback."""
-
-    def __init__(self, parts: Parts, app: ASGIApp) -> None:
-        self._app = app
-        self._draining = parts.draining
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        body = _Unread(receive) if _announces_body(scope["headers"]) else None
-        error = await self._run(scope, receive if body is None else body.receive, send)
-        if error is not None:
-            scope["state"]["error"] = error
-        if error is None:
-            return
-        if connection_of(scope).status:
-            # The status is out, and nothing can be taken back: the server closes the connection, which the client
-            # sees as an answer cut short.
-            log.warning("request %s was cut short: %s", scope["state"]["request_id"], error.message)
-            return
-        status, headers, content = error_response(error, scope["state"]["request_id"])
-        await send(start_message(status, headers, len(content)))
-        if body is None or body.ended:
-            await send({"type": "http.response.body", "body": content})
-            return
-        # A client that is still sending would lose the answer to a connection reset if we closed now. So the answer
-        # goes out, and what still comes is read and thrown away, within bounds.
-        await send({"type": "http.response.body", "body": content, "more_body": True})
-        if await body.drained():
-            await send({"type": "http.response.body", "body": b""})
-
-    async def _run(self, scope: Scope, receive: Receive, send: Send) -> GatewayError | None:
-        """Run the application; the failure to answer with, if there is one."""
-        if self._draining.started and scope["path"] not in _HEALTH:
-            return _draining()
-        try:
-            await self._app(scope, receive, send)
-        except GatewayError as error:
-            return error
-        except StoreUnavailable as error:
-            log.warning("request %s: the store is unavailable: %s", scope["state"]["request_id"], error)
-            return GatewayError(
-                STORE_UNAVAILABLE, "The gateway's store is unavailable. Try again shortly.", retry_after_seconds=5
-            )
-        except ClientGone:
-            return None
-        except asyncio.CancelledError:
-            if not connection_of(scope).status:  # only the end of a shutdown cancels a request
-                status, headers, content = error_response(_draining(), scope["state"]["request_id"])
-                await send(start_message(status, headers, len(content)))
-                await send({"type": "http.response.body", "body": content})
-            raise
-        except Exception:  # the last resort of every request: logged in full, told as a fault of ours
-            log.exception("request %s failed", scope["state"]["request_id"])
-            return GatewayError(INTERNAL_ERROR, "The gateway failed on this request.")
-        return None
+def _error_of(failure: Exception, request_id: str) -> GatewayError:
+    """What to tell of a failure; what was not foreseen is logged with its traceback."""
+    if isinstance(failure, GatewayError):
+        return failure
+    if isinstance(failure, StoreUnavailable):
+        log.warning("request %s: the store is unavailable: %s", request_id, failure)
+        return GatewayError(
+            STORE_UNAVAILABLE, "The gateway's store is unavailable. Try again shortly.", retry_after_seconds=5
+        )
+    log.error("request %s failed", request_id, exc_info=failure)
+    return GatewayError(INTERNAL_ERROR, "The gateway failed on this request.")
 
 
 def _draining() -> GatewayError:
     return GatewayError(DRAINING, "The gateway is shutting down. Try again shortly.", retry_after_seconds=1)
 
 
-def _announces_body(headers: list[tuple[bytes, bytes]]) -> bool:
-    return any((name == b"content-length" and value != b"0") or name == b"transfer-encoding" for name, value in headers)
-
-
-class _Unread:
-    """Watches a request's body, to know how much of it is still to come."""
-
-    def __init__(self, receive: Receive) -> None:
-        self._receive = receive
-        self.ended = False
-
-    async def receive(self) -> Message:
-        message = await self._receive()
-        if not message.get("more_body", False):
-            self.ended = True
-        return message
-
-    async def drained(self) -> bool:
-        """Read on to the body's end; False where it does not come within the bounds."""
-        size = 0
-        try:
-            async with asyncio.timeout(_DRAIN_SECONDS):
-                while not self.ended and size < _DRAIN_BYTES:
-                    size += len((await self.receive()).get("body", b""))
-        except TimeoutError:
-            return False
-        return self.ended
+async def _drained(connection: Connection, receive: Receive) -> bool:
+    """Read on to the body's end; False where it does not come within the bounds."""
+    size = 0
+    try:
+        async with asyncio.timeout(_DRAIN_SECONDS):
+            while connection.more_body and not connection.disconnected and size < _DRAIN_BYTES:
+                size += len((await receive()).get("body", b""))
+    except TimeoutError:
+        return False
+    return not connection.more_body
 
 
 class PathApp:
@@ -295,10 +291,19 @@ class PathApp:
         self._allow = ", ".join(sorted([*self._endpoints, "OPTIONS"]))
         self._body_limit = min(_BODY_BYTES, parts.runtime.settings.server.max_body_mb * 1024 * 1024)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """Not a coroutine, so that the usual call of an application costs none."""
         state = scope["state"]
         state["route"] = self._label
         endpoint = self._endpoints.get(scope["method"])
+        if endpoint is not None and endpoint.app is not None and endpoint.who is Who.ANY:
+            caller = state["caller"] = self._parts.identity.known(scope["headers"], state["told"])
+            if caller is not None:
+                return endpoint.app(scope, receive, send)
+        return self._take(endpoint, scope, receive, send)
+
+    async def _take(self, endpoint: Endpoint | None, scope: Scope, receive: Receive, send: Send) -> None:
+        state = scope["state"]
         if endpoint is None:
             await recognise(self._parts.identity, scope)
             if scope["method"] == "OPTIONS":

@@ -8,7 +8,7 @@ and deep nesting, and of duplicate keys it keeps the last.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Any, TypeVar, get_args
 
 import orjson
@@ -45,6 +45,8 @@ _KINDS = {
 
 Model = TypeVar("Model", bound=BaseModel)
 
+RawHeaders = list[tuple[bytes, bytes]]
+
 
 class ClientGone(Exception):
     """The client closed the connection; nobody is left to answer."""
@@ -57,46 +59,47 @@ class Body(BaseModel):
     """``defer_build``: a validator is built when the first such body comes, and not by every start."""
 
 
-async def read_json(
-    receive: Receive, headers: Iterable[tuple[bytes, bytes]], limit: int, *, arrived: bool = False
-) -> tuple[bytes, Any]:
-    """The body and what it says. ``limit`` is in bytes; ``arrived``: all of it is here, so that nothing is waited for.
+async def read_json(receive: Receive, headers: RawHeaders, limit: int) -> tuple[bytes, Any]:
+    """The body and what it says. ``limit`` is in bytes.
 
     Raises ``GatewayError`` (400 for the content type and for what is not JSON, 413 above the limit) and ``ClientGone``.
     """
-    content_type = b""
-    declared = None
-    for name, value in headers:
-        if name == b"content-type":
-            content_type = value
-        elif name == b"content-length":
-            declared = value
-        elif name == b"content-encoding" and value.strip().lower() not in (b"", b"identity"):
-            raise GatewayError(INVALID_CONTENT_TYPE, "Compressed request bodies are not taken; send plain JSON.")
+    check_announced(headers, dict(headers), limit)
+    body = await read_body(receive, limit)
+    return body, parse_json(body, limit)
+
+
+def check_announced(headers: RawHeaders, told: Mapping[bytes, bytes], limit: int) -> None:
+    """Raises ``GatewayError`` where the headers tell of a body that is not JSON, is compressed or is too large.
+
+    ``told`` are the headers by name: of several that have one name, the last.
+    """
+    if b"content-encoding" in told:
+        for name, value in headers:
+            if name == b"content-encoding" and value.strip().lower() not in (b"", b"identity"):
+                raise GatewayError(INVALID_CONTENT_TYPE, "Compressed request bodies are not taken; send plain JSON.")
     # A missing header is refused as well: a browser sends a form or plain text from any page without asking first,
     # but application/json only after a preflight that the gateway can refuse.
+    content_type = told.get(b"content-type", b"")
     if content_type != b"application/json":
         _check_content_type(content_type)
-    if declared is not None and len(declared) < 20 and declared.isdigit() and int(declared) > limit:
+    length = told.get(b"content-length")
+    if length is not None and len(length) < 20 and length.isdigit() and int(length) > limit:
         raise _too_large(limit)
-    body = await (_take(receive, limit) if arrived else _read(receive, limit))
+
+
+def parse_json(body: bytes, limit: int) -> Any:
+    """What a body says. Raises ``GatewayError`` (400 for what is not JSON, 413 above ``limit`` bytes)."""
+    if len(body) > limit:
+        raise _too_large(limit)
     try:
-        return body, orjson.loads(body)
+        return orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise _not_json(body, error) from None
 
 
-async def _take(receive: Receive, limit: int) -> bytes:
-    message = await receive()
-    if message["type"] == "http.disconnect":
-        raise ClientGone
-    body: bytes = message.get("body", b"")
-    if len(body) > limit:
-        raise _too_large(limit)
-    return body
-
-
-async def _read(receive: Receive, limit: int) -> bytes:
+async def read_body(receive: Receive, limit: int) -> bytes:
+    """A body that is still to come. Raises ``GatewayError`` (413 above ``limit`` bytes) and ``ClientGone``."""
     pieces: list[bytes] = []
     size = 0
     try:

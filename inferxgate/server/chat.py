@@ -1,9 +1,11 @@
 """POST /v1/chat/completions, as a plain ASGI app: every call of every client goes through here.
 
-When the client leaves, its connection tells the watcher, which cancels the request; that ends the provider's request
-too. For a stream, a timer speaks when nobody else does: after ``keepalive_seconds`` of silence it commits the 200 and
-sends a comment, so that proxies on the way do not cut a connection while a model thinks. Until then the status is held
-back, so that a failure before the first event can still have its own.
+When the client leaves, its connection cancels the request; that ends the provider's request too. The answer goes to
+the connection without ASGI events, each of which would cost a stream as much as a piece of it.
+
+For a stream, a timer speaks when nobody else does: after ``keepalive_seconds`` of silence it commits the 200 and sends
+a comment, so that proxies on the way do not cut a connection while a model thinks. Until then the status is held back,
+so that a failure before the first event can still have its own.
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ import logging
 import re
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 import orjson
 from starlette.types import Receive, Scope, Send
@@ -26,21 +29,25 @@ from inferxgate.errors import DRAINING, GatewayError
 from inferxgate.framing.sse import build_event
 from inferxgate.gateway.pipeline import CLIENT_GONE, StreamReply, Told, WholeReply
 from inferxgate.ids import new_id
-from inferxgate.server.bodies import ClientGone, read_json
-from inferxgate.server.cycle import Connection, connection_of
-from inferxgate.server.responses import JSON, Headers, request_id_of, start_message
+from inferxgate.server.bodies import ClientGone, check_announced, parse_json, read_body
+from inferxgate.server.responses import JSON, header_line, header_lines
 
 if TYPE_CHECKING:
     from inferxgate.canonical.chat import ChatRequest
+    from inferxgate.dialects.protocol import Event
     from inferxgate.runtime import Runtime
+    from inferxgate.server.cycle import Connection
 
 log = logging.getLogger("inferxgate.server")
 
-_STREAM_HEADERS: Headers = [
-    (b"content-type", b"text/event-stream; charset=utf-8"),
-    (b"cache-control", b"no-cache"),
-    (b"x-accel-buffering", b"no"),  # nginx would otherwise hold a stream back
-]
+_JSON_LINE = header_line(*JSON)
+_STREAM_LINES = header_lines(
+    [
+        (b"content-type", b"text/event-stream; charset=utf-8"),
+        (b"cache-control", b"no-cache"),
+        (b"x-accel-buffering", b"no"),  # nginx would otherwise hold a stream back
+    ]
+)
 _COMMENT = b": keep-alive\n\n"
 _LAST_WORD_SECONDS = 1.0
 _STOPPED = GatewayError(DRAINING, "The gateway was stopped before the answer was finished.")
@@ -53,82 +60,69 @@ class ChatEndpoint:
         self._gateway = runtime.gateway
         self._runtime = runtime
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, _send: Send) -> None:
         """Answer one request. Raises ``GatewayError`` for what fails before the answer has begun."""
-        server = self._runtime.settings.server
-        connection = connection_of(scope)
-        limit = server.max_body_mb * 1024 * 1024
-        _, body = await read_json(receive, scope["headers"], limit, arrived=not connection.more_body)
+        server, state = self._runtime.settings.server, scope["state"]
+        connection: Connection = state["connection"]
+        limit = server.max_body_mb * 1048576
+        check_announced(scope["headers"], state["told"], limit)
+        body = await read_body(receive, limit) if connection.more_body else connection.take_body()
+        request = openai_chat.parse_request(parse_json(body, limit))
         if connection.disconnected:
             raise ClientGone
-        request = openai_chat.parse_request(body)
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - for the type checker: ASGI apps run in tasks
-        watcher = _Watcher(task, connection)
+        connection.cancels_with = CLIENT_GONE
         try:
             if request.stream:
-                answer = _StreamAnswer(send, watcher, server.keepalive_seconds, request)
-                try:
-                    await answer.relay(await self._chat(scope, request, answer.told))
-                except GatewayError as error:
-                    if not answer.started:
-                        raise
-                    scope["state"]["error"] = error
-                    await answer.fail(error)
-                except asyncio.CancelledError:
-                    # Neither a silent end nor a made-up one for a client that is still there: the gateway is stopping.
-                    if answer.started and not watcher.client_left:
-                        with contextlib.suppress(TimeoutError):
-                            async with asyncio.timeout(_LAST_WORD_SECONDS):  # a client that does not read gets none
-                                await answer.fail(_STOPPED)
-                    raise
-                finally:
-                    await answer.close()
+                await self._stream(state, request, connection, server.keepalive_seconds)
             else:
-                reply = await self._chat(scope, request, Told())
+                reply = await self._gateway.chat(state["caller"], request, request_id=state["request_id"], told=Told())
+                state["target"] = reply.target.name
                 assert isinstance(reply, WholeReply)  # noqa: S101 - a request without stream has a whole reply
-                scope["state"]["rate"] = reply.rate
-                await _send_whole(reply, request, send, watcher)
+                state["rate"] = reply.rate
+                connection.cancels_with = None  # from now on an end of the connection is no departure
+                if connection.flow.write_paused:
+                    await connection.flow.drain()
+                _send_whole(reply, request, connection)
         except asyncio.CancelledError:
-            if not watcher.client_left:
+            task = asyncio.current_task()
+            if not connection.client_left or task is None:
                 raise
             task.uncancel()
             raise ClientGone from None
-        finally:
-            watcher.answered()
-
-    async def _chat(self, scope: Scope, request: ChatRequest, told: Told) -> WholeReply | StreamReply:
-        state = scope["state"]
-        request_id = request_id_of(scope)
-        try:
-            reply = await self._gateway.chat(state["caller"], request, request_id=request_id, told=told)
         except GatewayError as error:
             if error.withheld is not None:  # clients are not told, so that whoever can mend it has to read it here
-                log.warning("request %s to %s: %s It said: %s", request_id, error.target, error.message, error.withheld)
+                log.warning(
+                    "request %s to %s: %s It said: %s", state["request_id"], error.target, error.message, error.withheld
+                )
             raise
-        state["target"] = reply.target.name
-        return reply
+        finally:
+            connection.cancels_with = None
+
+    async def _stream(
+        self, state: dict[str, Any], request: ChatRequest, connection: Connection, keepalive_seconds: float
+    ) -> None:
+        answer = _StreamAnswer(connection, keepalive_seconds, request)
+        try:
+            reply = await self._gateway.chat(state["caller"], request, request_id=state["request_id"], told=answer.told)
+            state["target"] = reply.target.name
+            await answer.relay(reply)
+        except GatewayError as error:
+            if not answer.started:
+                raise
+            state["error"] = error
+            await answer.fail(error)
+        except asyncio.CancelledError:
+            # Neither a silent end nor a made-up one for a client that is still there: the gateway is stopping.
+            if answer.started and not connection.client_left:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_LAST_WORD_SECONDS):  # a client that does not read gets none
+                        await answer.fail(_STOPPED)
+            raise
+        finally:
+            answer.close()
 
 
-class _Watcher:
-    """Cancels a task when its client leaves."""
-
-    def __init__(self, task: asyncio.Task[None], connection: Connection) -> None:
-        self.client_left = False
-        self._task = task
-        self._connection = connection
-        connection.on_leaving = self._leave
-
-    def answered(self) -> None:
-        """The last bytes are on their way: from now on an end of the connection is no departure."""
-        self._connection.on_leaving = None
-
-    def _leave(self) -> None:
-        self.client_left = True
-        self._task.cancel(CLIENT_GONE)
-
-
-async def _send_whole(reply: WholeReply, request: ChatRequest, send: Send, watcher: _Watcher) -> None:
+def _send_whole(reply: WholeReply, request: ChatRequest, connection: Connection) -> None:
     data = reply.data
     if data is None:
         answer_id, now_s = new_id("chatcmpl-"), int(time.time())
@@ -136,36 +130,28 @@ async def _send_whole(reply: WholeReply, request: ChatRequest, send: Send, watch
         data = orjson.dumps(
             openai_answers.build_response(response, answer_id=answer_id, created_s=now_s, model=request.model)
         )
-    headers: Headers = [JSON, *_served_headers(reply)]
+    lines = _JSON_LINE + _served_lines(reply)
     if reply.cost_nanos is not None:
-        headers.append((b"x-inferxgate-cost", plain_dollars(reply.cost_nanos).encode()))
-    watcher.answered()
-    await send(start_message(200, headers, len(data)))
-    await send({"type": "http.response.body", "body": data})
+        lines += b"x-inferxgate-cost: %b\r\n" % plain_dollars(reply.cost_nanos).encode()
+    connection.answer(200, lines, data)
 
 
 class _StreamAnswer:
     """One stream on its way to a client."""
 
-    def __init__(self, send: Send, watcher: _Watcher, keepalive_seconds: float, request: ChatRequest) -> None:
+    def __init__(self, connection: Connection, keepalive_seconds: float, request: ChatRequest) -> None:
         self.told = Told()
-        self._send = send
-        self._watcher = watcher
+        self._connection = connection
         self._builder = openai_answers.StreamBuilder(
             include_usage=request.include_usage,
             answer_id=new_id("chatcmpl-"),
             created_s=int(time.time()),
             model=request.model,
         )
-        self._beginning = asyncio.Lock()  # the relay and the timer may both want to begin the answer
-        self._busy = False
-        """Whether the relay is writing, so that there is no silence to be broken."""
         self._loop = asyncio.get_running_loop()
         self._keepalive_seconds = keepalive_seconds
         self._last_write = self._loop.time()
-        self._comment: asyncio.Task[None] | None = None
         self._timer = self._loop.call_later(keepalive_seconds, self._tick) if keepalive_seconds > 0 else None
-        self._ended = False
 
     @property
     def started(self) -> bool:
@@ -176,81 +162,84 @@ class _StreamAnswer:
         """Send every event of a reply, then the end."""
         assert isinstance(reply, StreamReply)  # noqa: S101 - a request with stream has a stream reply
         failure: GatewayError | None = None
+        connection, build, now = self._connection, self._builder.build, self._loop.time
+        flow, write = connection.flow, connection.write
         try:
             async for events in reply.events:
-                pieces: list[bytes] = []
-                try:
-                    self._builder.build_all(events, pieces)
-                finally:
-                    if data := b"".join(pieces):
-                        await self._write(data, reply=reply)
-            self._watcher.answered()
-            await self._write(self._builder.finish(), reply=reply, last=True)
+                data, failure = (build(events[0]), None) if len(events) == 1 else self._built(events)
+                if data:
+                    if flow.write_paused:
+                        await flow.drain()
+                    if not self.told.status:
+                        self._start(_served_lines(reply))
+                    write(data)
+                    self._last_write = now()
+                if failure is not None:
+                    raise failure
+            await self._end(self._builder.finish(), _served_lines(reply))
         except GatewayError as error:  # the stream's own, or an event that cannot be written
             failure = error
             raise
         finally:
             # Only a client that left is one; everything else that ends the relay early is a matter of ours.
-            await reply.close(failure or ("client_closed" if self._watcher.client_left else "gateway_error"))
+            await reply.close(failure or ("client_closed" if connection.client_left else "gateway_error"))
 
     async def fail(self, error: GatewayError) -> None:
         """End a stream that has begun with its error: no finish reason is made up, and no ``[DONE]`` is sent."""
-        self._watcher.answered()
-        await self._write(build_event(openai_chat.build_error(error)), last=True)
+        await self._end(build_event(openai_chat.build_error(error)), b"")
 
-    async def close(self) -> None:
-        """Stop the timer, and a comment that it may be writing."""
-        self._ended = True
+    def close(self) -> None:
+        """Stop the timer."""
         if self._timer is not None:
             self._timer.cancel()
-        if self._comment is not None and not self._comment.done():
-            self._comment.cancel()
 
-    async def _write(self, data: bytes, *, reply: StreamReply | None = None, last: bool = False) -> None:
-        """Send a piece. Each is whole events and is handed over in one go, so nothing lands in the midst of one."""
-        self._busy = True
-        if not self.told.status or self._beginning.locked():
-            await self._start(reply)
-        if last and self._comment is not None:
-            self._comment.cancel()  # one that waits for a slow reader would come after the end
-        await self._send({"type": "http.response.body", "body": data, "more_body": not last})
-        self._last_write = self._loop.time()
-        self._busy, self._ended = False, last
+    def _built(self, events: Sequence[Event]) -> tuple[bytes, GatewayError | None]:
+        """The bytes of events; where one cannot be written, those of the events before it, and why."""
+        pieces: list[bytes] = []
+        try:
+            self._builder.build_all(events, pieces)
+        except GatewayError as error:
+            return b"".join(pieces), error
+        return b"".join(pieces), None
 
-    async def _start(self, reply: StreamReply | None) -> None:
-        async with self._beginning:
-            if self.told.status:
-                return
-            headers = list(_STREAM_HEADERS)
-            if reply is not None:
-                headers += _served_headers(reply)
-            self.told.status = 200
-            await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+    def _start(self, lines: bytes) -> None:
+        self.told.status = 200
+        self._connection.begin(200, _STREAM_LINES + lines)
+
+    async def _end(self, data: bytes, lines: bytes) -> None:
+        self._connection.cancels_with = None  # from now on an end of the connection is no departure
+        if self._connection.flow.write_paused:
+            await self._connection.flow.drain()
+        if not self.told.status:
+            self._start(lines)
+        self._connection.write(data, last=True)
+        self.close()
 
     def _tick(self) -> None:
-        """Comment if there was silence; come back when there next may have been."""
+        """Comment if there was silence; come back when there next may have been.
+
+        A client that has not taken what is waiting for it sees no silence, and no comments pile up for it.
+        """
         silence = self._loop.time() - self._last_write
-        writing = self._busy or (self._comment is not None and not self._comment.done())
-        if silence >= self._keepalive_seconds and not writing:
-            self._comment = self._loop.create_task(self._write_comment())
+        if silence >= self._keepalive_seconds and not self._connection.flow.write_paused:
+            if not self.told.status:
+                self._start(b"")
+            self._connection.write(_COMMENT)
+            self._last_write = self._loop.time()
             silence = 0.0
         remaining = max(self._keepalive_seconds - silence, 0.05)
         self._timer = self._loop.call_later(remaining, self._tick)
 
-    async def _write_comment(self) -> None:
-        if not self.told.status:
-            await self._start(None)
-        if not self._ended:
-            await self._send({"type": "http.response.body", "body": _COMMENT, "more_body": True})
-            self._last_write = self._loop.time()
+
+@lru_cache(maxsize=1024)
+def _model_line(name: str) -> bytes:
+    return header_line(b"x-inferxgate-model", name.encode("ascii", "backslashreplace"))
 
 
-def _served_headers(reply: WholeReply | StreamReply) -> Headers:
+def _served_lines(reply: WholeReply | StreamReply) -> bytes:
     """Which target served the request, and what of it the target does not take."""
-    headers: Headers = [(b"x-inferxgate-model", reply.target.name.encode("ascii", "backslashreplace"))]
-    if reply.dropped:
-        headers.append((b"x-inferxgate-dropped-params", dropped_params(reply.dropped)))
-    return headers
+    line = _model_line(reply.target.name)
+    return line + header_line(b"x-inferxgate-dropped-params", dropped_params(reply.dropped)) if reply.dropped else line
 
 
 _MAX_DROPPED_BYTES = 2_000

@@ -42,6 +42,7 @@ CACHE_SIZE = 10_000
 
 _KEY_MARK = b"ix-api-key-"
 _LONGEST = 8_192
+_NEVER = float("inf")
 
 log = logging.getLogger("inferxgate.identity")
 
@@ -102,23 +103,21 @@ class Identity:
         self._cache.clear()
         self._under_way.clear()  # whoever comes from now on asks anew
 
-    def known(self, headers: RawHeaders) -> Caller | None:
-        """The caller, where the credential is remembered. Neither waits nor raises."""
-        credential = None
-        for name, value in headers:
-            if name == b"authorization" and value[:7].lower() == b"bearer ":
-                if credential is not None and credential != value[7:].strip():
-                    return None
-                credential = value[7:].strip()
+    def known(self, headers: RawHeaders, told: Mapping[bytes, bytes] | None = None) -> Caller | None:
+        """The caller, where the credential is remembered. Neither waits nor raises.
+
+        ``told`` are the headers by name, where somebody has made a mapping of them already.
+        """
+        if told is None:
+            told = dict(headers)
+        if len(told) == len(headers) and (value := told.get(b"authorization", b""))[:7] == b"Bearer ":
+            credential: bytes | None = value[7:].strip()  # as it usually is
+        else:
+            credential = _credential(headers)
         if credential is None:
-            for name, value in headers:
-                if name == b"x-api-key" and value.lstrip().startswith(_KEY_MARK):
-                    credential = value.strip()
-                    break
-            else:
-                return None
+            return None
         entry = self._cache.get(sha256(credential).digest())
-        if entry is None or entry.expires_at_ms <= time.time() * 1000:
+        if entry is None or (entry.expires_at_ms != _NEVER and entry.expires_at_ms <= time.time() * 1000):
             return None
         if time.monotonic() - self._store_seen_at > STALE_SECONDS:
             return None
@@ -156,7 +155,7 @@ class Identity:
         if generation == self._generation:  # else something changed meanwhile, and this answer may be older than that
             if len(self._cache) >= CACHE_SIZE:
                 del self._cache[next(iter(self._cache))]
-            ends = float("inf") if caller.expires_at_ms is None else caller.expires_at_ms
+            ends = _NEVER if caller.expires_at_ms is None else caller.expires_at_ms
             self._cache[name] = _Known(caller, ends)
         return caller
 
@@ -187,6 +186,22 @@ class Identity:
                     self._stamp = stamp
                     self.forget()
             await asyncio.sleep(POLL_SECONDS)
+
+
+def _credential(headers: RawHeaders) -> bytes | None:
+    """The credential that decides; None where there is none, or where there are several different ones."""
+    credential = None
+    for name, value in headers:
+        if name == b"authorization" and value[:7].lower() == b"bearer ":
+            if credential is not None and credential != value[7:].strip():
+                return None
+            credential = value[7:].strip()
+    if credential is not None:
+        return credential
+    for name, value in headers:
+        if name == b"x-api-key" and value.lstrip().startswith(_KEY_MARK):
+            return value.strip()
+    return None
 
 
 def _presented(headers: RawHeaders) -> bytes:

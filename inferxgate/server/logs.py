@@ -23,6 +23,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Literal, NamedTuple, TextIO
 
 import orjson
@@ -46,6 +47,7 @@ class RequestLine(NamedTuple):
     """What the access log says of a request."""
 
     request_id: str
+    """Without anything that JSON would have to escape."""
     client: str
     method: str
     path: str
@@ -70,7 +72,8 @@ class _Lines(logging.Handler):
         self._stream = stream
         self._worker = worker
         self._of_worker = "" if worker is None else f"[{worker}]"
-        self._second = (-1.0, "")
+        self._json_end = "}\n" if worker is None else f',"worker":{worker}}}\n'
+        self._second = (-1, "")
 
     def line(self, record: logging.LogRecord) -> str:
         """A message and its traceback, with the line break at the end."""
@@ -102,12 +105,12 @@ class _Lines(logging.Handler):
 
     def _time(self, seconds: float) -> str:
         """ISO 8601 to the millisecond; the part up to the second is written once a second."""
-        whole, rest = divmod(seconds, 1)
+        whole = int(seconds)
         second, text = self._second
         if whole != second:
             text = datetime.fromtimestamp(whole, UTC).strftime("%Y-%m-%dT%H:%M:%S")
             self._second = (whole, text)
-        return f"{text}.{int(rest * 1000):03d}Z"
+        return f"{text}.{int((seconds - whole) * 1000):03d}Z"
 
 
 class LogWriter(_Lines):
@@ -132,24 +135,20 @@ class LogWriter(_Lines):
     def request(self, said: RequestLine) -> None:
         """One answered request. Past the logging module, whose record of a message costs more than the line."""
         now = self._time(time.time())
-        path = mask(said.path) if "-" in said.path or "eyJ" in said.path else said.path
         if self._json:
-            content = {"time": now, "level": "info", "logger": _ACCESS, "message": "request", **said._asdict()}
-            content["path"] = path
-            if self._worker is not None:
-                content["worker"] = self._worker
-            self._put(orjson.dumps(content, option=orjson.OPT_APPEND_NEWLINE).decode())
+            self._put(
+                f'{{"time":"{now}","level":"info","logger":"{_ACCESS}","message":"request"'
+                f',"request_id":"{said.request_id}",{_asking(said.client, said.method, said.path, "json")}'
+                f',"status":{said.status},"duration_ms":{said.duration_ms},"bytes":{said.bytes}'
+                f",{_asked(said.key_id, said.user_id, said.target, said.error, 'json')}{self._json_end}"
+            )
             return
-        line = (
-            f"{now} info    access{self._of_worker}: request_id={said.request_id} client={_word(said.client)}"
-            f" method={said.method} path={_word(path)} status={said.status}"
+        self._put(
+            f"{now} info    access{self._of_worker}: request_id={said.request_id}"
+            f"{_asking(said.client, said.method, said.path, 'text')} status={said.status}"
             f" duration_ms={said.duration_ms} bytes={said.bytes}"
+            f"{_asked(said.key_id, said.user_id, said.target, said.error, 'text')}\n"
         )
-        key = "" if said.key_id is None else f" key_id={said.key_id}"
-        user = "" if said.user_id is None else f" user_id={said.user_id}"
-        target = "" if said.target is None else f" target={_word(said.target)}"
-        error = "" if said.error is None else f" error={_word(said.error)}"
-        self._put(f"{line}{key}{user}{target}{error}\n")
 
     def _put(self, line: str) -> None:
         if len(self._waiting) >= _MAX_WAITING:
@@ -289,6 +288,46 @@ def visible(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+
+
+def _asking(client: str, method: str, path: str, style: Format) -> str:
+    """A part of an access line that most requests have in common with an earlier one."""
+    make = _asking_kept if len(path) <= _KEPT_CHARS else _asking_made
+    return make(client, method, path, style)
+
+
+def _asked(key_id: str | None, user_id: str | None, target: str | None, error: str | None, style: Format) -> str:
+    """Another one."""
+    make = _asked_kept if target is None or len(target) <= _KEPT_CHARS else _asked_made
+    return make(key_id, user_id, target, error, style)
+
+
+def _asking_made(client: str, method: str, path: str, style: Format) -> str:
+    path = mask(path) if "-" in path or "eyJ" in path else path
+    if style == "json":
+        return _members({"client": client, "method": method, "path": path})
+    return f" client={_word(client)} method={method} path={_word(path)}"
+
+
+def _asked_made(key_id: str | None, user_id: str | None, target: str | None, error: str | None, style: Format) -> str:
+    if style == "json":
+        return _members({"key_id": key_id, "user_id": user_id, "target": target, "error": error})
+    key = "" if key_id is None else f" key_id={key_id}"
+    user = "" if user_id is None else f" user_id={user_id}"
+    of_target = "" if target is None else f" target={_word(target)}"
+    of_error = "" if error is None else f" error={_word(error)}"
+    return f"{key}{user}{of_target}{of_error}"
+
+
+def _members(content: dict[str, str | None]) -> str:
+    """A JSON object without its braces."""
+    return orjson.dumps(content).decode()[1:-1]
+
+
+_KEPT_CHARS = 200
+"""What clients choose is kept only up to this length, so that they cannot fill the memory."""
+_asking_kept = lru_cache(maxsize=1024)(_asking_made)
+_asked_kept = lru_cache(maxsize=1024)(_asked_made)
 
 
 def _word(text: str) -> str:

@@ -4,6 +4,9 @@ uvicorn itself takes heads of any length at any pace, and answers in plain text 
 drops the body of a request that offers to switch to another protocol, as Java's HTTP client does with each of its first
 requests (``Upgrade: h2c``). A server may ignore the offer, and this one makes its parser overlook it.
 
+What a connection usually does costs little: a client that asks for the same path again has it parsed once, and one
+timer a connection watches for its idleness, where one a request would have to be made and cancelled.
+
 What becomes of a request and its answer is in ``cycle``.
 """
 
@@ -11,20 +14,17 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import TYPE_CHECKING
+from collections import deque
 from urllib.parse import unquote
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from inferxgate.errors import INVALID_VALUE, GatewayError
 from inferxgate.ids import new_id
 from inferxgate.server.cycle import Cycle
 from inferxgate.server.logs import RequestLine, log_request
 from inferxgate.server.responses import error_response
-
-if TYPE_CHECKING:
-    from uvicorn._types import ASGI3Application
 
 HEAD_BYTES = 65_536
 _MOST_WAITING = 8
@@ -43,72 +43,123 @@ class GatewayProtocol(HttpToolsProtocol):
     """Whether what comes next from the client belongs to a head."""
     _head_bytes = 0
     _head_deadline: asyncio.TimerHandle | None = None
-    _running: RequestResponseCycle | None = None
+    _taken: Cycle | None = None
+    """The request that came last."""
+    _running: Cycle | None = None
     """The request that is being answered, or was last."""
+    _idle_since: float | None = None
+    """Since when the client owes the next request; None while it does not."""
+    _idle_timer: asyncio.TimerHandle | None = None
+    _asked: tuple[bytes, str, bytes, bytes] = (b"", "", b"", b"")
+    """The target of the last request, and what it means: path, path as it came, query."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
+        self._following: deque[Cycle] = deque()
+        self._asgi = {"version": self.asgi_version, "spec_version": "2.3"}
         self._head_deadline = self.loop.call_later(self.head_seconds, self._too_slow)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.connections.discard(self)
         self._end_deadline()
-        super().connection_lost(exc)
-        if isinstance(self._running, Cycle):
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+        if self._running is not None:
             self._running.left()
+        self._taken = self._running = None
+        self._following.clear()
+        self.flow.resume_writing()
+        if exc is None:
+            self.transport.close()
+        self.parser = None  # type: ignore[assignment]  # the two hold each other
 
     def on_message_begin(self) -> None:
-        super().on_message_begin()
         self._in_head = True
         self._head_bytes = 0
+        self.url = b""
+        self.expect_100_continue = False
+        self.headers = []
 
     def on_headers_complete(self) -> None:
         self._in_head = self._head_is_next = False
-        version, scope = self.parser.get_http_version(), self.scope
-        url = httptools.parse_url(self.url)
-        path = url.path.decode("ascii")
-        scope["method"] = self.parser.get_method().decode("ascii")
-        scope["http_version"] = version
-        scope["path"] = unquote(path) if "%" in path else path
-        scope["raw_path"] = url.path
-        scope["query_string"] = url.query or b""
-        self.cycle = Cycle(
-            scope=scope,
-            transport=self.transport,
-            flow=self.flow,
-            logger=self.logger,
-            access_logger=self.access_logger,
-            access_log=False,
-            default_headers=self.server_state.default_headers,
-            message_event=asyncio.Event(),
-            expect_100_continue=self.expect_100_continue,
-            keep_alive=version != "1.0" and self.parser.should_keep_alive(),
-            on_response=self.on_response_complete,
+        parser = self.parser
+        version = parser.get_http_version()
+        if self.url != self._asked[0]:
+            self._asked = _parsed(self.url)
+        _, path, raw_path, query = self._asked
+        state = self.app_state.copy()
+        scope = {
+            "type": "http",
+            "asgi": self._asgi,
+            "http_version": version,
+            "server": self.server,
+            "client": self.client,
+            "scheme": self.scheme,
+            "method": parser.get_method().decode("ascii"),
+            "root_path": "",
+            "path": path,
+            "raw_path": raw_path,
+            "query_string": query,
+            "headers": self.headers,
+            "state": state,
+        }
+        cycle = self._taken = state["connection"] = Cycle(
+            scope,
+            self.transport,
+            self.flow,
+            self.server_state,
+            self.on_response_complete,
+            keep_alive=version != "1.0" and parser.should_keep_alive(),
+            expects_continue=self.expect_100_continue,
         )
-        scope["state"]["connection"] = self.cycle
-        if self._running is None or self._running.response_complete:
-            self._start_asgi_task(self.cycle, self.app)
+        if self._running is None or self._running.complete:
+            self._start(cycle)
             return
-        self.pipeline.appendleft(
-            (self.cycle, self.app)
-        )  # sent before the answer to the last one: it waits for its turn
-        if len(self.pipeline) >= _MOST_WAITING:  # with a few, a client that leaves is seen to leave
+        self._following.append(cycle)  # sent before the answer to the last one: it waits for its turn
+        if len(self._following) >= _MOST_WAITING:  # with a few, a client that leaves is seen to leave
             self.flow.pause_reading()
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        self._running = cycle
-        task = self.loop.create_task(cycle.run_asgi(app))
-        self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
+    def on_body(self, body: bytes) -> None:
+        if self._taken is not None and not self._taken.complete:
+            self._taken.body_came(body)
 
     def on_message_complete(self) -> None:
         self._head_is_next = True
-        super().on_message_complete()
+        if self._taken is not None and not self._taken.complete:
+            self._taken.body_ended()
+        elif not self._following:
+            self._await_request()  # it was answered before it had come
+
+    def on_response_complete(self) -> None:
+        """The last bytes of an answer were written."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        if self.flow.read_paused:
+            self.flow.resume_reading()
+        if self._following:
+            self._start(self._following.popleft())
+            return
+        self._await_request()
+
+    def shutdown(self) -> None:
+        """Close when what is under way is answered."""
+        if self._taken is None or self._taken.complete:
+            self.transport.close()
+        else:
+            self._taken.keep_alive = False
 
     def data_received(self, data: bytes) -> None:
+        self._idle_since = None
         if self._head_is_next and (b"pgrade" in data or b"PGRADE" in data):
             head, end, body = data.partition(b"\r\n\r\n")
             data = _UPGRADE.sub(b"x", head) + end + body
-        super().data_received(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            pass  # CONNECT, which no route takes
+        except httptools.HttpParserError:
+            self._refuse(400, "This is not a valid HTTP/1.1 request.")
         if not self._in_head:
             if self._head_deadline is not None:
                 self._end_deadline()
@@ -119,8 +170,26 @@ class GatewayProtocol(HttpToolsProtocol):
         elif self._head_deadline is None and not self.transport.is_closing():
             self._head_deadline = self.loop.call_later(self.head_seconds, self._too_slow)
 
-    def send_400_response(self, msg: str) -> None:
-        self._refuse(400, "This is not a valid HTTP/1.1 request.")
+    def _start(self, cycle: Cycle) -> None:
+        self._running = cycle
+        cycle.task = self.loop.create_task(cycle.run(self.app))
+        self.tasks.add(cycle.task)
+
+    def _await_request(self) -> None:
+        self._idle_since = self.loop.time()
+        if self._idle_timer is None:
+            self._idle_timer = self.loop.call_later(self.timeout_keep_alive, self._look_whether_idle)
+
+    def _look_whether_idle(self) -> None:
+        """Close a connection that has been idle for long enough; else come back when it may have been."""
+        self._idle_timer = None
+        if self._idle_since is None or self.transport.is_closing():
+            return  # the next answer's end arms the timer
+        remaining = self._idle_since + self.timeout_keep_alive - self.loop.time()
+        if remaining <= 0:
+            self.transport.close()
+        else:
+            self._idle_timer = self.loop.call_later(remaining, self._look_whether_idle)
 
     def _refuse(self, status: int, message: str) -> None:
         """Answer what never becomes a request, and close."""
@@ -143,8 +212,7 @@ class GatewayProtocol(HttpToolsProtocol):
         self.transport.close()
 
     def _answering(self) -> bool:
-        cycle: RequestResponseCycle | None = self.cycle  # None before the first request, whatever uvicorn's types say
-        return cycle is not None and not cycle.response_complete
+        return self._taken is not None and not self._taken.complete
 
     def _too_slow(self) -> None:
         self._head_deadline = None
@@ -155,3 +223,10 @@ class GatewayProtocol(HttpToolsProtocol):
         if self._head_deadline is not None:
             self._head_deadline.cancel()
             self._head_deadline = None
+
+
+def _parsed(target: bytes) -> tuple[bytes, str, bytes, bytes]:
+    """What a request asks for; raises what makes the parser say that it is not HTTP."""
+    url = httptools.parse_url(target)
+    path = url.path.decode("ascii")
+    return target, unquote(path) if "%" in path else path, url.path, url.query or b""

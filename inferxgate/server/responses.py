@@ -9,7 +9,7 @@ import math
 from typing import Any
 
 import orjson
-from starlette.types import Message, Scope, Send
+from starlette.types import Message, Send
 
 from inferxgate import reports
 from inferxgate.dialects import openai_chat
@@ -90,17 +90,26 @@ def _one_line(value: str) -> bytes:
     return "".join(c if c.isprintable() else " " for c in value).encode("latin-1", "replace")
 
 
-def request_id_of(scope: Scope) -> str:
-    """The id of this request, as the answer's ``X-Request-Id`` will say it."""
-    return str(scope["state"]["request_id"])
+def rate_lines(state: RateState) -> bytes:
+    """The header lines about the state of a caller's window."""
+    return b"x-ratelimit-limit: %d\r\nx-ratelimit-remaining: %d\r\nx-ratelimit-reset: %d\r\n" % (
+        state.limit,
+        state.remaining,
+        state.reset_at_s,
+    )
 
 
-def rate_headers(state: RateState) -> Headers:
-    return [
-        (b"x-ratelimit-limit", b"%d" % state.limit),
-        (b"x-ratelimit-remaining", b"%d" % state.remaining),
-        (b"x-ratelimit-reset", b"%d" % state.reset_at_s),
-    ]
+def header_line(name: bytes, value: bytes) -> bytes:
+    """A line of an answer's head. Raises ``ValueError`` where it would be more than one, or would hold a NUL byte."""
+    line = b"%b: %b\r\n" % (name, value)
+    if line.count(b"\n") != 1 or line.count(b"\r") != 1 or b"\0" in line:
+        raise ValueError(f"the header {name!r} of an answer has a line break in it")
+    return line
+
+
+def header_lines(headers: Headers) -> bytes:
+    """The same for several."""
+    return b"".join([header_line(name, value) for name, value in headers])
 
 
 async def send_reply(send: Send, reply: Reply) -> None:

@@ -130,4 +130,5 @@ def test_nothing_piles_up_for_who_does_not_read(gateway: GatewayProcess, provide
     assert private_bytes(gateway) - before < OURS_MIB * MIB
     assert received.endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
     assert received.count(TEXT.encode()) == EVENTS
+    assert received.count(b": keep-alive") <= 1, "what waits for the client is no silence"
     assert all(b"%05dx" % number in received for number in range(0, EVENTS, 100))

@@ -21,11 +21,20 @@ async def until(condition: Callable[[], object]) -> None:
 
 
 @contextlib.asynccontextmanager
-async def served(app: ASGIApp, protocol: type[GatewayProtocol] = GatewayProtocol) -> AsyncIterator[int]:
-    """Serve ``app`` on the real HTTP protocol; the port."""
+async def served(
+    app: ASGIApp, protocol: type[GatewayProtocol] = GatewayProtocol, *, idle_seconds: int = 5
+) -> AsyncIterator[int]:
+    """Serve ``app`` on the real HTTP protocol; the port. Idle connections are closed after ``idle_seconds``."""
     sock = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(
-        app, http=protocol, ws="none", lifespan="off", interface="asgi3", log_config=None, proxy_headers=False
+        app,
+        http=protocol,
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        log_config=None,
+        proxy_headers=False,
+        timeout_keep_alive=idle_seconds,
     )
     server = uvicorn.Server(config)
     task = asyncio.create_task(server._serve([sock]))

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from inferxgate.accounts.tokens import Tokens
 from inferxgate.config import load_settings
@@ -22,7 +22,7 @@ from inferxgate.config_sections import LimitSettings
 from inferxgate.errors import INVALID_VALUE, GatewayError, StoreUnavailable
 from inferxgate.runtime import open_runtime
 from inferxgate.server.addresses import Addresses
-from inferxgate.server.app import Door, Shield, build_app
+from inferxgate.server.app import Door, build_app
 from inferxgate.server.endpoints import Draining, Parts
 from inferxgate.server.identity import Identity
 from inferxgate.server.threads import Threads
@@ -295,10 +295,6 @@ async def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
         await identity.stop()
 
 
-def behind_the_door(parts: Parts, app: ASGIApp) -> Door:
-    return Door(parts, Shield(parts, app))
-
-
 GET = b"GET /x HTTP/1.1\r\nHost: localhost\r\nX-Request-Id: mine\r\nConnection: close\r\n\r\n"
 
 
@@ -325,7 +321,7 @@ async def test_a_crash_is_told_without_its_reason_and_logged_with_it(
     async def crash(_scope: Scope, _receive: Receive, _send: Send) -> None:
         raise ZeroDivisionError("the innermost secret")
 
-    async with served(behind_the_door(parts, crash)) as port:
+    async with served(Door(parts, crash)) as port:
         said = await exchange(port, GET)
     assert said.startswith(b"HTTP/1.1 500 ")
     assert b"x-request-id: mine" in said
@@ -348,7 +344,7 @@ async def test_a_crash_in_the_midst_of_an_answer_cuts_it_short(
         await send({"type": "http.response.body", "body": b"half", "more_body": True})
         raise ZeroDivisionError
 
-    async with served(behind_the_door(parts, crash)) as port:
+    async with served(Door(parts, crash)) as port:
         said = await exchange(port, GET)
     assert b"half" in said
     assert not said.endswith(b"0\r\n\r\n"), "the client must see that this is not the whole answer"
@@ -359,7 +355,7 @@ async def test_a_store_that_is_away_is_503(parts: Parts) -> None:
     async def away(_scope: Scope, _receive: Receive, _send: Send) -> None:
         raise StoreUnavailable("the database /secret/place cannot be used: it is locked by another process")
 
-    async with served(behind_the_door(parts, away)) as port:
+    async with served(Door(parts, away)) as port:
         said = await exchange(port, GET)
     assert said.startswith(b"HTTP/1.1 503 ")
     assert b"store_unavailable" in said
@@ -371,7 +367,7 @@ async def test_nothing_in_a_message_becomes_a_header(parts: Parts) -> None:
     async def refuse(_scope: Scope, _receive: Receive, _send: Send) -> None:
         raise GatewayError(INVALID_VALUE, "x\r\nX-Evil: 1", headers={"X-Shown": "a\r\nX-Evil: 1"})
 
-    async with served(behind_the_door(parts, refuse)) as port:
+    async with served(Door(parts, refuse)) as port:
         said = await exchange(port, GET)
     head = said.partition(b"\r\n\r\n")[0]
     assert said.startswith(b"HTTP/1.1 400 ")
@@ -384,7 +380,7 @@ async def test_while_draining_only_health_is_answered(parts: Parts) -> None:
         await send({"type": "http.response.body", "body": b""})
 
     parts.draining.started = True
-    async with served(behind_the_door(parts, fine)) as port:
+    async with served(Door(parts, fine)) as port:
         refused = await exchange(port, b"GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n")
         health = await exchange(port, b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
     assert refused.startswith(b"HTTP/1.1 503 ")

@@ -56,6 +56,45 @@ def test_json_lines_are_json(path: str) -> None:
     assert json.loads(line)["path"] == path
 
 
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/x/" + "y" * 300, '/"\n', "/ix-api-key-secret"])
+@pytest.mark.parametrize("worker", [None, 3])
+def test_a_json_line_says_what_the_request_was(path: str, worker: int | None) -> None:
+    stream = io.StringIO()
+    writer = LogWriter("json", stream, worker)
+    for said in (
+        RequestLine("req_1", "::1", "POST", path, 200, 1.5, 10, "key_1", "user_1", "openai/" + "m" * 300),
+        RequestLine("req_2", "::1", "POST", path, 429, 0.1, 7, "key_1", None, None, "rate_limit"),
+    ):
+        writer.request(said)
+    writer.close()
+    first, second = map(json.loads, stream.getvalue().splitlines())
+    assert first.pop("time").endswith("Z")
+    head: dict[str, object] = {
+        "level": "info",
+        "logger": "inferxgate.access",
+        "message": "request",
+        "client": "::1",
+        "method": "POST",
+    }
+    head |= {"path": path.replace("ix-api-key-secret", "***")} | ({} if worker is None else {"worker": worker})
+    assert first == head | {
+        "request_id": "req_1",
+        "status": 200,
+        "duration_ms": 1.5,
+        "bytes": 10,
+        "key_id": "key_1",
+        "user_id": "user_1",
+        "target": "openai/" + "m" * 300,
+        "error": None,
+    }
+    assert (second["request_id"], second["user_id"], second["target"], second["error"]) == (
+        "req_2",
+        None,
+        None,
+        "rate_limit",
+    )
+
+
 def test_a_path_cannot_pass_for_another_field() -> None:
     assert 'path="/x status=200 "' in request_line("text", "/x status=200 ")
 
