@@ -196,6 +196,8 @@ _MAX_COUNT = 1_000_000_000
 
 def plain_integer(value: object) -> int:
     """A count as a provider may write it: 0 for what is no count. Some hosts write numbers as strings or floats."""
+    if type(value) is int and 0 <= value <= _MAX_COUNT:  # as nearly always
+        return value
     if isinstance(value, str) and _INTEGER.fullmatch(value):
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _MAX_COUNT:

@@ -68,28 +68,31 @@ def parse_conversation(request: ChatRequest) -> Conversation:
     messages, names = _Messages(), dict[str, str]()
     for position, message in enumerate(body["messages"]):
         messages.add(_message(message, f"messages.{position}", names))
+    given = body.get
+    said: dict[str, Any] = {name: read(body[name], name) for name, read in _READERS.items() if given(name) is not None}
+    get = said.get
     return Conversation(
         messages=messages.merged(),
         tools=_tools(body),
         tool_choice=_tool_choice(body),
-        parallel_tool_calls=_optional(body, "parallel_tool_calls", _boolean),
+        parallel_tool_calls=get("parallel_tool_calls"),
         response_format=_response_format(body.get("response_format")),
-        max_tokens=_optional(body, "max_completion_tokens", _whole) or _optional(body, "max_tokens", _whole),
+        max_tokens=get("max_completion_tokens") or get("max_tokens"),
         stop=_stop(body.get("stop")),
-        temperature=_optional(body, "temperature", _number),
-        top_p=_optional(body, "top_p", _number),
-        n=_optional(body, "n", _whole) or 1,
-        seed=_optional(body, "seed", _integer),
-        presence_penalty=_optional(body, "presence_penalty", _number),
-        frequency_penalty=_optional(body, "frequency_penalty", _number),
-        logit_bias=_optional(body, "logit_bias", _object) or None,
-        logprobs=_optional(body, "logprobs", _boolean) or False,
-        top_logprobs=_optional(body, "top_logprobs", _integer),
-        reasoning_effort=_optional(body, "reasoning_effort", _string),
+        temperature=get("temperature"),
+        top_p=get("top_p"),
+        n=get("n") or 1,
+        seed=get("seed"),
+        presence_penalty=get("presence_penalty"),
+        frequency_penalty=get("frequency_penalty"),
+        logit_bias=get("logit_bias") or None,
+        logprobs=get("logprobs") or False,
+        top_logprobs=get("top_logprobs"),
+        reasoning_effort=get("reasoning_effort"),
         modalities=_strings(body.get("modalities"), "modalities"),
-        user=_optional(body, "user", _string),
-        service_tier=_optional(body, "service_tier", _string),
-        metadata=_optional(body, "metadata", _object),
+        user=get("user"),
+        service_tier=get("service_tier"),
+        metadata=get("metadata"),
         cache=_cache(body, ""),
         extra={
             name: value
@@ -675,3 +678,24 @@ def _object(value: object, where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise _wrong(where, "an object")
     return value
+
+
+_READERS: Mapping[str, Callable[[object, str], object]] = {
+    "parallel_tool_calls": _boolean,
+    "max_completion_tokens": _whole,
+    "max_tokens": _whole,
+    "temperature": _number,
+    "top_p": _number,
+    "n": _whole,
+    "seed": _integer,
+    "presence_penalty": _number,
+    "frequency_penalty": _number,
+    "logit_bias": _object,
+    "logprobs": _boolean,
+    "top_logprobs": _integer,
+    "reasoning_effort": _string,
+    "user": _string,
+    "service_tier": _string,
+    "metadata": _object,
+}
+"""How each field of one value is read. Most requests have few of them."""
