@@ -151,9 +151,11 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         self._idle_since = None
-        if self._head_is_next and (b"pgrade" in data or b"PGRADE" in data):
-            head, end, body = data.partition(b"\r\n\r\n")
-            data = _UPGRADE.sub(b"x", head) + end + body
+        if self._head_is_next:
+            end = data.find(b"\r\n\r\n")  # a body may be long, and is not looked through
+            end = len(data) if end < 0 else end
+            if data.find(b"pgrade", 0, end) >= 0 or data.find(b"PGRADE", 0, end) >= 0:
+                data = _UPGRADE.sub(b"x", data[:end]) + data[end:]
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
