@@ -51,15 +51,18 @@ _TOOL_NAMES = NameRule(
 _BETA = re.compile(r"[A-Za-z0-9._-]{1,100}")
 
 
+_JSON_HEADERS: Mapping[str, str] = {"content-type": "application/json"}
+
+
 def build_request(request: ChatRequest, target: BuildTarget) -> Call:
     """The call for a client's request. Raises ``GatewayError`` (400) for what cannot be asked or written."""
     conversation, tool_names = fit_tool_names(parse_conversation(request), _TOOL_NAMES)
     body, dropped = build_body(conversation, target)
     if request.stream:
         body["stream"] = True
-    headers = {"content-type": "application/json"}
-    if betas := _betas(conversation.extra):
-        headers["anthropic-beta"] = ",".join(betas)
+    headers = _JSON_HEADERS
+    if conversation.extra and (betas := _betas(conversation.extra)):
+        headers = {**_JSON_HEADERS, "anthropic-beta": ",".join(betas)}
     return Call("chat", written(body, request.source.body), headers, dropped, tool_names)
 
 
@@ -75,12 +78,15 @@ def build_body(conversation: Conversation, target: BuildTarget) -> tuple[dict[st
     body: dict[str, Any] = {"model": target.model, "messages": turns.messages}
     if turns.system:
         body["system"] = turns.system
-    _add_tools(body, conversation, target, omissions)
-    _add_format(body, conversation, target)
+    if conversation.tools or conversation.tool_choice is not None:
+        _add_tools(body, conversation, target, omissions)
+    if conversation.response_format is not None:
+        _add_format(body, conversation, target)
     add_thinking(body, conversation, target, turns, omissions)
     _add_sampling(body, conversation, target, omissions)
     _add_rest(body, conversation, omissions)
-    _add_extra(body, conversation, omissions)
+    if conversation.extra:
+        _add_extra(body, conversation, omissions)
     return body, omissions.names
 
 
@@ -254,7 +260,8 @@ def _add_rest(body: dict[str, Any], conversation: Conversation, omissions: Omiss
         body["stop_sequences"] = stop
     if conversation.cache is not None:
         body["cache_control"] = cache_control(conversation.cache)
-    _add_user(body, conversation, omissions)
+    if conversation.user is not None or conversation.metadata or conversation.extra:
+        _add_user(body, conversation, omissions)
     if (tier := conversation.service_tier) is not None:
         if tier in _SERVICE_TIERS:
             body["service_tier"] = _SERVICE_TIERS[tier]

@@ -125,8 +125,8 @@ class ChatEndpoint:
 def _send_whole(reply: WholeReply, request: ChatRequest, connection: Connection) -> None:
     data = reply.data
     if data is None:
-        answer_id, now_s = new_id("chatcmpl-"), int(time.time())
-        response = collect(reply.chunks)
+        response, now_s = collect(reply.chunks), int(time.time())
+        answer_id = response.id or new_id("chatcmpl-")
         data = orjson.dumps(
             openai_answers.build_response(response, answer_id=answer_id, created_s=now_s, model=request.model)
         )
