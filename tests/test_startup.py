@@ -125,7 +125,7 @@ def test_serve_loads_nothing_of_other_commands(cli: CommandLine) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         names = loaded_by(cli, "serve", "--port", str(taken.getsockname()[1]))
     assert "inferxgate.server.run" in names
-    assert libraries(names) & ({"httpx", "httpx2", "pydantic_settings"} | PRICES | TABLES) == set()
+    assert libraries(names) & ({"httpx", "httpx2", "pydantic_settings", "jwt"} | PRICES | TABLES) == set()
 
 
 def test_this_measure_sees_late_imports(cli: CommandLine) -> None:

@@ -2,6 +2,9 @@
 
 A token says who and until when. What its holder may do is asked of the store each time it is resolved, so the ``role``
 in it is for clients to read and never believed; ``ver`` ties it to the password that it was issued for.
+
+The library is loaded with the first token: it is dear, with the cryptography that it takes in where that is there, and
+a gateway that only keys come to never needs it.
 """
 
 from __future__ import annotations
@@ -10,8 +13,6 @@ import os
 import secrets
 import tempfile
 from pathlib import Path
-
-import jwt
 
 from inferxgate.errors import INVALID_TOKEN, GatewayError, StartError
 from inferxgate.store.files import locked_folder, make_private_folder
@@ -51,6 +52,8 @@ class Tokens:
 
     def issue(self, user: User, now_s: float) -> str:
         """A token for this user, valid from now on."""
+        import jwt
+
         issued = int(now_s)
         claims = {
             "sub": user.id,
@@ -63,6 +66,8 @@ class Tokens:
 
     def verify(self, token: str) -> Claims:
         """What the token says. Raises ``GatewayError`` (``invalid_token``) for one that is not ours or has expired."""
+        import jwt
+
         try:
             claims = jwt.decode(token, self._secret, algorithms=[_ALGORITHM], options={"require": list(_REQUIRED)})
         except jwt.ExpiredSignatureError:
