@@ -8,7 +8,8 @@ And it is made fifteen times as fast: a start makes 150 of them, and that is fel
 eight methods for each class and compiles it. Here all but ``__init__`` are functions that are there already and are
 told the fields' names; and ``__init__``, which has to be as fast as can be, is compiled when the first object is made,
 which for most classes is long after the start. Fields, ``replace``, ``asdict`` and matching are Python's own, and
-checkers see nothing but Python's.
+checkers see nothing but Python's. ``InitVar`` and ``order`` are not known here, and a frozen class that says itself
+when it is equal has to say its hash as well.
 """
 
 from __future__ import annotations

@@ -77,7 +77,7 @@ def parse_conversation(request: ChatRequest) -> Conversation:
         tool_choice=_tool_choice(body),
         parallel_tool_calls=get("parallel_tool_calls"),
         response_format=_response_format(body.get("response_format")),
-        max_tokens=get("max_completion_tokens") or get("max_tokens"),
+        max_tokens=get("max_completion_tokens") or _optional(body, "max_tokens", _whole),
         stop=_stop(body.get("stop")),
         temperature=get("temperature"),
         top_p=get("top_p"),
@@ -683,7 +683,6 @@ def _object(value: object, where: str) -> dict[str, Any]:
 _READERS: Mapping[str, Callable[[object, str], object]] = {
     "parallel_tool_calls": _boolean,
     "max_completion_tokens": _whole,
-    "max_tokens": _whole,
     "temperature": _number,
     "top_p": _number,
     "n": _whole,

@@ -44,7 +44,7 @@ class Meter:
         self._reported: Usage | None = None
         self._text_bytes = 0
         self._reasoning_bytes = 0
-        self._noted: object = (1, 0, 0, None)
+        self._noted: object = (self._offer, 1, 0, 0, None)
         self.waited_seconds = 0.0
         """How long the provider was waited for."""
         self.sent = False
@@ -96,7 +96,7 @@ class Meter:
     def so_far(self) -> UsageRecord | None:
         """The record should this process be killed now; None where the last one still holds."""
         # Of one that was sent once and brought nothing, the claim itself says as much.
-        seen = (max(self._attempts, 1), self._text_bytes, self._reasoning_bytes, self._reported)
+        seen = (self._offer, max(self._attempts, 1), self._text_bytes, self._reasoning_bytes, self._reported)
         if seen == self._noted:
             return None
         self._noted = seen

@@ -15,9 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import difflib
-import itertools
 import logging
-import os
 import re
 import time
 from collections.abc import Awaitable, Sequence
@@ -39,6 +37,7 @@ from inferxgate.errors import (
     GatewayError,
     StoreUnavailable,
 )
+from inferxgate.ids import new_id
 from inferxgate.server.bodies import ClientGone, parse_body, read_json
 from inferxgate.server.cycle import Connection, connection_of
 from inferxgate.server.endpoints import Call, Endpoint, Parts, Who, check_allowed
@@ -118,9 +117,6 @@ class Door:
         self._limits = parts.runtime.limits
         self._count = parts.runtime.metrics.http_request
         self._draining = parts.draining
-        # Unique without being secret, so a number will do: fresh random bits for each would cost a call of the kernel.
-        self._id_base = os.urandom(8).hex()
-        self._id_count = itertools.count(1)
         self._further_lines = self._lines
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -130,7 +126,7 @@ class Door:
         state, path = scope["state"], scope["path"]
         told = state["told"] = dict(scope["headers"])
         own_id = _own_request_id(scope["headers"]) if b"x-request-id" in told else None
-        state["request_id"] = own_id or f"req_{self._id_base}{next(self._id_count):010x}"
+        state["request_id"] = own_id or new_id("req_")
         connection: Connection = state["connection"]
         connection.further_lines = self._further_lines
         try:

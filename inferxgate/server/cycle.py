@@ -152,6 +152,7 @@ class Cycle:
             if self.status:
                 self._transport.close()
             else:
+                self.further_lines = None  # it may be what has failed
                 self.answer(500, b"content-type: text/plain; charset=utf-8\r\n", b"Internal Server Error")
         self.scope["state"].pop("connection", None)  # else the two would hold each other until the collector comes
         self._server_state.tasks.discard(self.task)
@@ -267,7 +268,8 @@ class Cycle:
             return
         if not self.status or self.complete:
             raise RuntimeError("a body comes between the head of an answer and its end")
-        self.body_bytes += len(body)
+        if self.scope["method"] != "HEAD":
+            self.body_bytes += len(body)
         if self._chunked:
             data = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
             if last:

@@ -29,6 +29,9 @@ from inferxgate.server.responses import error_response
 HEAD_BYTES = 65_536
 _MOST_WAITING = 8
 """Requests that a connection may send before the answer to an earlier one."""
+_MOST_FOLLOWING = 64
+"""And this many end the connection: whoever sends so many does not wait for answers."""
+_VERSIONS = frozenset({"1.0", "1.1"})
 _UPGRADE = re.compile(rb"(?<=\r\n)u(?=pgrade[ \t]*:)", re.IGNORECASE)
 
 
@@ -41,7 +44,11 @@ class GatewayProtocol(HttpToolsProtocol):
     _in_head = True
     _head_is_next = True
     """Whether what comes next from the client belongs to a head."""
+    _heads = 0
+    """How many have begun."""
     _head_bytes = 0
+    _deaf = False
+    """Whether nothing more is heard: what follows would be taken for something that it is not."""
     _head_deadline: asyncio.TimerHandle | None = None
     _taken: Cycle | None = None
     """The request that came last."""
@@ -74,7 +81,9 @@ class GatewayProtocol(HttpToolsProtocol):
         self.parser = None  # type: ignore[assignment]  # the two hold each other
 
     def on_message_begin(self) -> None:
+        self._idle_since = None
         self._in_head = True
+        self._heads += 1
         self._head_bytes = 0
         self.url = b""
         self.expect_100_continue = False
@@ -84,6 +93,10 @@ class GatewayProtocol(HttpToolsProtocol):
         self._in_head = self._head_is_next = False
         parser = self.parser
         version = parser.get_http_version()
+        if version not in _VERSIONS:
+            raise ValueError(f"HTTP/{version} is not spoken here")
+        if self.transport.is_closing():
+            return
         if self.url != self._asked[0]:
             self._asked = _parsed(self.url)
         _, path, raw_path, query = self._asked
@@ -116,7 +129,9 @@ class GatewayProtocol(HttpToolsProtocol):
             self._start(cycle)
             return
         self._following.append(cycle)  # sent before the answer to the last one: it waits for its turn
-        if len(self._following) >= _MOST_WAITING:  # with a few, a client that leaves is seen to leave
+        if len(self._following) > _MOST_FOLLOWING:  # one read brings thousands
+            self.transport.close()
+        elif len(self._following) >= _MOST_WAITING:  # with a few, a client that leaves is seen to leave
             self.flow.pause_reading()
 
     def on_body(self, body: bytes) -> None:
@@ -135,10 +150,11 @@ class GatewayProtocol(HttpToolsProtocol):
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
-        if self.flow.read_paused:
+        following = self._following.popleft() if self._following else None
+        if self.flow.read_paused and len(self._following) < _MOST_WAITING:
             self.flow.resume_reading()
-        if self._following:
-            self._start(self._following.popleft())
+        if following is not None:
+            self._start(following)
             return
         self._await_request()
 
@@ -150,7 +166,9 @@ class GatewayProtocol(HttpToolsProtocol):
             self._taken.keep_alive = False
 
     def data_received(self, data: bytes) -> None:
-        self._idle_since = None
+        if self._deaf:
+            return
+        heads, head_was_next = self._heads, self._head_is_next
         if self._head_is_next:
             end = data.find(b"\r\n\r\n")  # a body may be long, and is not looked through
             end = len(data) if end < 0 else end
@@ -159,14 +177,22 @@ class GatewayProtocol(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            pass  # CONNECT, which no route takes
+            # CONNECT, which no route takes, or an offer that was overlooked in vain. The parser has let go of the
+            # request's body, and would take it for the next request.
+            self._deaf = True
+            self._end_deadline()
+            if self._taken is not None and not self._taken.complete:
+                self._taken.keep_alive = False
+                self._taken.body_ended()
+            return
         except httptools.HttpParserError:
             self._refuse(400, "This is not a valid HTTP/1.1 request.")
         if not self._in_head:
             if self._head_deadline is not None:
                 self._end_deadline()
             return
-        self._head_bytes += len(data)
+        if self._heads - heads <= head_was_next:  # else it began somewhere within
+            self._head_bytes += len(data)
         if self._head_bytes > HEAD_BYTES:
             self._refuse(431, f"The request's head is larger than {HEAD_BYTES // 1024} kB.")
         elif self._head_deadline is None and not self.transport.is_closing():
@@ -218,6 +244,9 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def _too_slow(self) -> None:
         self._head_deadline = None
+        if self._answering():  # the head is that of a request which has to wait for the answer's end anyway
+            self._head_deadline = self.loop.call_later(self.head_seconds, self._too_slow)
+            return
         if not self.transport.is_closing():
             self.transport.close()
 

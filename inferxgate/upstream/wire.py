@@ -481,7 +481,7 @@ def _is_until_close(headers: list[tuple[bytes, bytes]], version: str) -> bool:
     """Whether a body lasts until the connection is closed. Raises ``_Unfit`` for what is not HTTP/1.x as we ask it."""
     if version not in ("1.1", "1.0"):
         raise _Unfit
-    encodings = [value for name, value in headers if name == b"transfer-encoding"]
+    encodings = [value.strip(b" \t") for name, value in headers if name == b"transfer-encoding"]
     if encodings:
         if len(encodings) > 1 or encodings[0].lower() != b"chunked" or version == "1.0":
             raise _Unfit

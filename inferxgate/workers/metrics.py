@@ -464,7 +464,10 @@ class Metrics:
 
     def began(self, provider: str) -> None:
         """A completion is sent to a provider, which is at it until ``ended``. Both for one thread alone."""
-        (self._providers.get(provider) or self._provider(provider)).active += 1
+        if provider not in self._providers:
+            with self._telling:  # another thread may be about to make it
+                self._provider(provider)
+        self._providers[provider].active += 1
 
     def ended(self, provider: str) -> None:
         """See ``began``."""

@@ -418,3 +418,92 @@ async def test_however_requests_are_cut_they_are_answered_the_same(places: list[
             await asyncio.sleep(0)
         assert await answers(reader, 4) == [b"GET /first 0", b"POST /a %d" % size, b"POST /c 5", b"GET /last 0"]
         writer.close()
+
+
+# --- what clients may not do to a connection
+
+INNER = b"GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
+OFFER = b"POST /a HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: %d\r\n\r\n" % len(INNER)
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        (OFFER, INNER),
+        (OFFER[: OFFER.index(b"grade: h2c")], OFFER[OFFER.index(b"grade: h2c") :], INNER),
+        (asking("/z") + OFFER, INNER),
+        (OFFER + INNER[:5], INNER[5:]),
+    ],
+)
+async def test_a_body_is_never_taken_for_a_request(pieces: tuple[bytes, ...]) -> None:
+    seen: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(scope["path"])
+        while (await receive()).get("more_body"):
+            pass
+        await hello(scope, receive, send)
+
+    async with served(app, idle_seconds=1) as port:
+        said = await exchange(port, *pieces, pause_seconds=0.2)
+    assert seen in (["/a"], ["/z", "/a"])
+    assert said.count(b"HTTP/1.1 200 OK") == len(seen)
+
+
+@pytest.mark.parametrize("after", [b"\r\n", b"\r\n\r\n"])
+async def test_blank_lines_keep_no_connection_open(after: bytes) -> None:
+    async with served(hello, idle_seconds=1) as port, asyncio.timeout(20):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(asking("/"))
+        assert await answers(reader, 1) == [b"hi"]
+        writer.write(after)
+        assert await reader.read() == b""
+        writer.close()
+
+
+async def test_a_body_that_comes_after_its_answer_keeps_no_connection_open() -> None:
+    async with served(hello, idle_seconds=1) as port, asyncio.timeout(20):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n")
+        assert await answers(reader, 1) == [b"hi"]
+        writer.write(b"a")
+        assert await reader.read() == b""
+        writer.close()
+
+
+async def test_who_sends_thousands_of_requests_ahead_is_let_go() -> None:
+    asked = 0
+
+    async def never(_scope: Scope, _receive: Receive, _send: Send) -> None:
+        nonlocal asked
+        asked += 1
+        await asyncio.sleep(60)
+
+    async with served(never) as port:
+        assert await exchange(port, asking("/") * 4_000) == b""
+    assert asked == 1
+
+
+async def test_the_beginning_of_another_request_ends_no_answer() -> None:
+    async def slowly(scope: Scope, receive: Receive, send: Send) -> None:
+        await asyncio.sleep(1)
+        await hello(scope, receive, send)
+
+    async with served(slowly, Impatient) as port:
+        assert (await exchange(port, asking("/") + b"GE")).endswith(b"\r\n\r\nhi")
+
+
+async def test_a_body_is_no_part_of_the_next_head() -> None:
+    request = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n" + b"x" * 100_000
+    async with served(hello) as port, asyncio.timeout(20):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(request + asking("/")[:9])
+        assert await answers(reader, 1) == [b"hi"]
+        writer.write(asking("/")[9:])
+        assert await answers(reader, 1) == [b"hi"]
+        writer.close()
+
+
+@pytest.mark.parametrize("version", ["0.9", "2.0"])
+async def test_other_versions_are_refused(world: World, version: str) -> None:
+    assert refusal(await exchange(world.process.port, asking("/health/live", version)))[0] == 400
