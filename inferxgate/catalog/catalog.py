@@ -140,6 +140,8 @@ class Catalog:
         return self._priced[key]
 
     def _override_of(self, target: str) -> Override | None:
+        if not self._overrides:
+            return None
         if target not in self._overridden:
             if len(self._overridden) >= _MAX_CACHED:
                 self._overridden.clear()

@@ -326,7 +326,7 @@ def _members(content: dict[str, str | None]) -> str:
 
 _KEPT_CHARS = 200
 """What clients choose is kept only up to this length, so that they cannot fill the memory."""
-_asking_kept = lru_cache(maxsize=1024)(_asking_made)
+_asking_kept = lru_cache(maxsize=32)(_asking_made)  # a client may ask for any number of paths
 _asked_kept = lru_cache(maxsize=1024)(_asked_made)
 
 
