@@ -68,6 +68,7 @@ LIBRARIES: Mapping[str, tuple[tuple[str, ...], str]] = {
 
 LAZY: Mapping[str, str] = {
     "inferxgate.cli": "a command loads only what it needs, so that --help and keys create start quickly",
+    "inferxgate.accounts.tokens": "a gateway that only keys come to starts without the dear library of tokens",
 }
 """Modules (or packages) whose functions may import, with the reason; everything else imports at the top."""
 
