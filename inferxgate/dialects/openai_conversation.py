@@ -16,7 +16,7 @@ import base64
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 from inferxgate import errors
 from inferxgate.canonical.chat import ChatRequest
@@ -42,11 +42,11 @@ from inferxgate.canonical.conversation import (
     ToolUse,
     Url,
 )
+from inferxgate.dialects import fields
 from inferxgate.dialects.failures import plain_integer
 from inferxgate.errors import GatewayError
 
 Json = Mapping[str, Any]
-_T = TypeVar("_T")
 
 _DATA_URL = re.compile(r"data:([^;,]*)((?:;[^;,]*)*?);base64,", re.IGNORECASE)
 
@@ -77,7 +77,7 @@ def parse_conversation(request: ChatRequest) -> Conversation:
         tool_choice=_tool_choice(body),
         parallel_tool_calls=get("parallel_tool_calls"),
         response_format=_response_format(body.get("response_format")),
-        max_tokens=get("max_completion_tokens") or _optional(body, "max_tokens", _whole),
+        max_tokens=get("max_completion_tokens") or fields.optional(body, "max_tokens", fields.whole),
         stop=_stop(body.get("stop")),
         temperature=get("temperature"),
         top_p=get("top_p"),
@@ -136,10 +136,10 @@ def _message(message: Json, where: str, names: dict[str, str]) -> Message:
         case "assistant":
             return _assistant(message, where, names)
         case "tool":
-            call_id = _string(_needed(message, "tool_call_id", where), f"{where}.tool_call_id")
+            call_id = fields.string(fields.needed(message, "tool_call_id", where), f"{where}.tool_call_id")
             return Message("user", (_result(message, where, call_id, names),))
         case "function":  # the deprecated spelling: the name is all there is to know the call by
-            name = _string(_needed(message, "name", where), f"{where}.name")
+            name = fields.string(fields.needed(message, "name", where), f"{where}.name")
             return Message("user", (_result(message, where, _legacy_id(name), names),))
         case role:
             raise GatewayError(
@@ -150,7 +150,7 @@ def _message(message: Json, where: str, names: dict[str, str]) -> Message:
 
 
 def _name(message: Json, where: str) -> str | None:
-    return _optional(message, "name", _string, where)
+    return fields.optional(message, "name", fields.string, where)
 
 
 def _parts(message: Json, where: str) -> tuple[Part, ...]:
@@ -160,7 +160,9 @@ def _parts(message: Json, where: str) -> tuple[Part, ...]:
     mark = _cache(message, where)
     if isinstance(content, str):
         return (Text(content, mark),)
-    parts = [_part(part, f"{where}.content.{index}") for index, part in enumerate(_list(content, f"{where}.content"))]
+    parts = [
+        _part(part, f"{where}.content.{index}") for index, part in enumerate(fields.items(content, f"{where}.content"))
+    ]
     if mark is not None and parts and isinstance(parts[-1], Text | Image | Document) and parts[-1].cache is None:
         parts[-1] = replace(parts[-1], cache=mark)
     return tuple(parts)
@@ -169,21 +171,21 @@ def _parts(message: Json, where: str) -> tuple[Part, ...]:
 def _part(part: object, where: str) -> Part:
     if isinstance(part, str):  # some clients send bare strings in the list
         return Text(part)
-    details = _object(part, where)
+    details = fields.members(part, where)
     kind = details.get("type")
     match kind:
         case "text" | "input_text":
-            return Text(_string(_needed(details, "text", where), f"{where}.text"), _cache(details, where))
+            return Text(fields.string(fields.needed(details, "text", where), f"{where}.text"), _cache(details, where))
         case "image_url":
             return _image(details, where)
         case "input_audio":
-            return _audio(_object(_needed(details, kind, where), f"{where}.{kind}"), f"{where}.{kind}")
+            return _audio(fields.members(fields.needed(details, kind, where), f"{where}.{kind}"), f"{where}.{kind}")
         case "file":
             return _document(details, where)
         case "document":
             return _described(Document(_anthropic_source(details, where), None, _cache(details, where)), details, where)
         case "refusal":
-            return Refused(_string(_needed(details, "refusal", where), f"{where}.refusal"))
+            return Refused(fields.string(fields.needed(details, "refusal", where), f"{where}.refusal"))
         case "thinking" | "redacted_thinking":
             return _thought(details, where)
         case None:
@@ -198,15 +200,15 @@ def _part(part: object, where: str) -> Part:
 
 
 def _image(details: Json, where: str) -> Image:
-    given = _needed(details, "image_url", where)
+    given = fields.needed(details, "image_url", where)
     where = f"{where}.image_url"
     detail = None
     if isinstance(given, str):
         url = given
     else:
-        image = _object(given, where)
-        url = _string(_needed(image, "url", where), f"{where}.url")
-        detail = _optional(image, "detail", _string, where)
+        image = fields.members(given, where)
+        url = fields.string(fields.needed(image, "url", where), f"{where}.url")
+        detail = fields.optional(image, "detail", fields.string, where)
     return Image(_source(url, where), detail, _cache(details, where))
 
 
@@ -231,23 +233,23 @@ _AUDIO_TYPES = {"wav": "audio/wav", "mp3": "audio/mp3"}
 
 
 def _audio(details: Json, where: str) -> Audio:
-    data = _string(_needed(details, "data", where), f"{where}.data")
-    form = _string(_needed(details, "format", where), f"{where}.format")
+    data = fields.string(fields.needed(details, "data", where), f"{where}.data")
+    form = fields.string(fields.needed(details, "format", where), f"{where}.format")
     return Audio(Bytes(_AUDIO_TYPES.get(form, f"audio/{form}"), data))
 
 
 def _document(details: Json, where: str) -> Document:
-    file = _object(_needed(details, "file", where), f"{where}.file")
+    file = fields.members(fields.needed(details, "file", where), f"{where}.file")
     where = f"{where}.file"
-    filename = _optional(file, "filename", _string, where)
+    filename = fields.optional(file, "filename", fields.string, where)
     document = Document(_file_source(file, filename, where), filename, _cache(details, where))
     return _described(document, details, where.removesuffix(".file"))
 
 
 def _file_source(file: Json, filename: str | None, where: str) -> MediaSource:
-    if (file_id := _optional(file, "file_id", _string, where)) is not None:
+    if (file_id := fields.optional(file, "file_id", fields.string, where)) is not None:
         return Url(file_id) if "://" in file_id else FileId(file_id)
-    data = _string(_needed(file, "file_data", where), f"{where}.file_data")
+    data = fields.string(fields.needed(file, "file_data", where), f"{where}.file_data")
     if "://" not in data[:40] and data[:5].lower() != "data:":  # plain base64, as OpenAI's examples for PDFs have it
         return Bytes(_type_of(filename, data), data)
     return _source(data, f"{where}.file_data")
@@ -255,29 +257,31 @@ def _file_source(file: Json, filename: str | None, where: str) -> MediaSource:
 
 def _described(document: Document, details: Json, where: str) -> Document:
     """The document with what its part says of it, in the fields that Anthropic has for that."""
-    citations = _optional(details, "citations", _object, where)
+    citations = fields.optional(details, "citations", fields.members, where)
     return replace(
         document,
-        title=_optional(details, "title", _string, where),
-        context=_optional(details, "context", _string, where),
-        citations=None if citations is None else _optional(citations, "enabled", _boolean, f"{where}.citations"),
+        title=fields.optional(details, "title", fields.string, where),
+        context=fields.optional(details, "context", fields.string, where),
+        citations=None
+        if citations is None
+        else fields.optional(citations, "enabled", fields.boolean, f"{where}.citations"),
     )
 
 
 def _anthropic_source(details: Json, where: str) -> MediaSource:
-    source = _object(_needed(details, "source", where), f"{where}.source")
+    source = fields.members(fields.needed(details, "source", where), f"{where}.source")
     where = f"{where}.source"
     match source.get("type"):
         case "base64":
-            media_type = _string(_needed(source, "media_type", where), f"{where}.media_type")
-            return Bytes(_media_type(media_type), _string(_needed(source, "data", where), f"{where}.data"))
+            media_type = fields.string(fields.needed(source, "media_type", where), f"{where}.media_type")
+            return Bytes(_media_type(media_type), fields.string(fields.needed(source, "data", where), f"{where}.data"))
         case "text":
-            text = _string(_needed(source, "data", where), f"{where}.data")
+            text = fields.string(fields.needed(source, "data", where), f"{where}.data")
             return Bytes("text/plain", base64.b64encode(text.encode()).decode())
         case "url":
-            return _source(_string(_needed(source, "url", where), f"{where}.url"), f"{where}.url")
+            return _source(fields.string(fields.needed(source, "url", where), f"{where}.url"), f"{where}.url")
         case "file":
-            return FileId(_string(_needed(source, "file_id", where), f"{where}.file_id"))
+            return FileId(fields.string(fields.needed(source, "file_id", where), f"{where}.file_id"))
         case kind:
             raise GatewayError(
                 errors.UNSUPPORTED_PARAMETER,
@@ -311,7 +315,9 @@ def _type_of(filename: str | None, data: str) -> str:
 def _assistant(message: Json, where: str, names: dict[str, str]) -> Message:
     parts: list[Part] = []
     if message.get("thinking_blocks"):
-        parts += _thoughts(_list(message["thinking_blocks"], f"{where}.thinking_blocks"), f"{where}.thinking_blocks")
+        parts += _thoughts(
+            fields.items(message["thinking_blocks"], f"{where}.thinking_blocks"), f"{where}.thinking_blocks"
+        )
     if message.get("content") is not None:
         parts += _parts(message, where)
     if message.get("audio"):
@@ -321,15 +327,15 @@ def _assistant(message: Json, where: str, names: dict[str, str]) -> Message:
             param=f"{where}.audio",
         )
     if message.get("images"):  # as answers have them that were made by a model
-        parts += _images(_list(message["images"], f"{where}.images"), f"{where}.images")
-    refusal = _optional(message, "refusal", _string, where)
+        parts += _images(fields.items(message["images"], f"{where}.images"), f"{where}.images")
+    refusal = fields.optional(message, "refusal", fields.string, where)
     if refusal:
         parts.append(Refused(refusal))
     calls = message.get("tool_calls")
-    for index, call in enumerate(_list(calls, f"{where}.tool_calls") if calls else ()):
+    for index, call in enumerate(fields.items(calls, f"{where}.tool_calls") if calls else ()):
         parts.append(_call(call, f"{where}.tool_calls.{index}", names))
     if message.get("function_call") is not None:
-        function = _object(message["function_call"], f"{where}.function_call")
+        function = fields.members(message["function_call"], f"{where}.function_call")
         parts.append(_function(function, f"{where}.function_call", None, names))
     blocks = _server_blocks(message)
     if blocks:
@@ -339,7 +345,7 @@ def _assistant(message: Json, where: str, names: dict[str, str]) -> Message:
 
 def _images(images: list[Any], where: str) -> Iterator[Image]:
     for index, item in enumerate(images):
-        image = _object(item, f"{where}.{index}")
+        image = fields.members(item, f"{where}.{index}")
         yield replace(_image(image, f"{where}.{index}"), signature=_google_signature(image))
 
 
@@ -392,9 +398,9 @@ def _thoughts(blocks: list[Any], where: str) -> list[Reasoning]:
     thoughts: list[Reasoning] = []
     open_at: dict[int | None, int] = {}
     for number, item in enumerate(blocks):
-        block = _object(item, f"{where}.{number}")
+        block = fields.members(item, f"{where}.{number}")
         thought = _thought(block, f"{where}.{number}")
-        index = _optional(block, "index", _integer, f"{where}.{number}")
+        index = fields.optional(block, "index", fields.integer, f"{where}.{number}")
         place = open_at.get(index) if thought.redacted is None else None
         if place is None:
             place = len(thoughts)
@@ -413,32 +419,32 @@ def _thoughts(blocks: list[Any], where: str) -> list[Reasoning]:
 def _thought(block: Json, where: str) -> Reasoning:
     """A block of thought. Whose a signature is, its place says; an empty one is none."""
     if block.get("type") == "redacted_thinking":
-        return Reasoning("", redacted=_string(_needed(block, "data", where), f"{where}.data"))
+        return Reasoning("", redacted=fields.string(fields.needed(block, "data", where), f"{where}.data"))
     return Reasoning(
-        _optional(block, "thinking", _string, where) or "",
-        signature=_optional(block, "signature", _string, where) or None,
+        fields.optional(block, "thinking", fields.string, where) or "",
+        signature=fields.optional(block, "signature", fields.string, where) or None,
         thought_signature=_google_signature(block),
     )
 
 
 def _call(call: object, where: str, names: dict[str, str]) -> ToolUse:
-    details = _object(call, where)
+    details = fields.members(call, where)
     if "custom" in details:
         raise GatewayError(
             errors.UNSUPPORTED_PARAMETER, f"'{where}' is a custom tool call, which only OpenAI has.", param=where
         )
-    call_id = _string(_needed(details, "id", where), f"{where}.id")
-    function = _object(_needed(details, "function", where), f"{where}.function")
+    call_id = fields.string(fields.needed(details, "id", where), f"{where}.id")
+    function = fields.members(fields.needed(details, "function", where), f"{where}.function")
     use = _function(function, f"{where}.function", call_id, names)
     return ToolUse(use.id, use.name, use.arguments, _google_signature(details), _cache(details, where))
 
 
 def _function(function: Json, where: str, call_id: str | None, names: dict[str, str]) -> ToolUse:
-    name = _string(_needed(function, "name", where), f"{where}.name")
+    name = fields.string(fields.needed(function, "name", where), f"{where}.name")
     if call_id is None:
         call_id = _legacy_id(name)
     names[call_id] = name
-    return ToolUse(call_id, name, _optional(function, "arguments", _string, where) or "")
+    return ToolUse(call_id, name, fields.optional(function, "arguments", fields.string, where) or "")
 
 
 def _legacy_id(name: str) -> str:
@@ -451,8 +457,8 @@ def _google_signature(carrier: Json) -> str | None:
     google = extra.get("google") if isinstance(extra, dict) else None
     signature = google.get("thought_signature") if isinstance(google, dict) else None
     if not isinstance(signature, str):
-        fields = carrier.get("provider_specific_fields")
-        signature = fields.get("thought_signature") if isinstance(fields, dict) else None
+        specific = carrier.get("provider_specific_fields")
+        signature = specific.get("thought_signature") if isinstance(specific, dict) else None
     return signature if isinstance(signature, str) and signature else None
 
 
@@ -462,7 +468,7 @@ def _result(message: Json, where: str, call_id: str, names: dict[str, str]) -> T
     if isinstance(content, str):
         parts.append(Text(content))
     elif content is not None:
-        for index, item in enumerate(_list(content, f"{where}.content")):
+        for index, item in enumerate(fields.items(content, f"{where}.content")):
             part = _part(item, f"{where}.content.{index}")
             if not isinstance(part, Text | Image | Document):
                 raise GatewayError(
@@ -471,7 +477,7 @@ def _result(message: Json, where: str, call_id: str, names: dict[str, str]) -> T
                     param=f"{where}.content.{index}",
                 )
             parts.append(part)
-    error = _optional(message, "is_error", _boolean, where) or False
+    error = fields.optional(message, "is_error", fields.boolean, where) or False
     return ToolResult(call_id, names.get(call_id), tuple(parts), error, _cache(message, where))
 
 
@@ -480,14 +486,14 @@ def _result(message: Json, where: str, call_id: str, names: dict[str, str]) -> T
 
 def _tools(body: Json) -> tuple[Tool, ...]:
     given = body.get("tools")
-    tools = [_tool(tool, f"tools.{index}") for index, tool in enumerate(_list(given, "tools") if given else ())]
-    for index, function in enumerate(_list(body["functions"], "functions") if body.get("functions") else ()):
-        tools.append(_definition(_object(function, f"functions.{index}"), f"functions.{index}", None))
+    tools = [_tool(tool, f"tools.{index}") for index, tool in enumerate(fields.items(given, "tools") if given else ())]
+    for index, function in enumerate(fields.items(body["functions"], "functions") if body.get("functions") else ()):
+        tools.append(_definition(fields.members(function, f"functions.{index}"), f"functions.{index}", None))
     return tuple(tools)
 
 
 def _tool(tool: object, where: str) -> Tool:
-    details = _object(tool, where)
+    details = fields.members(tool, where)
     kind = details.get("type", "function")
     if kind != "function":
         raise GatewayError(
@@ -495,16 +501,16 @@ def _tool(tool: object, where: str) -> Tool:
             f"'{where}' is a tool of type {str(kind)[:50]!r}; only function tools can be translated.",
             param=f"{where}.type",
         )
-    function = _object(_needed(details, "function", where), f"{where}.function")
+    function = fields.members(fields.needed(details, "function", where), f"{where}.function")
     return _definition(function, f"{where}.function", _cache(details, where) or _cache(function, where))
 
 
 def _definition(function: Json, where: str, mark: CacheMark | None) -> Tool:
     return Tool(
-        _string(_needed(function, "name", where), f"{where}.name"),
-        _optional(function, "description", _string, where),
-        _optional(function, "parameters", _object, where),
-        _optional(function, "strict", _boolean, where),
+        fields.string(fields.needed(function, "name", where), f"{where}.name"),
+        fields.optional(function, "description", fields.string, where),
+        fields.optional(function, "parameters", fields.members, where),
+        fields.optional(function, "strict", fields.boolean, where),
         mark,
     )
 
@@ -549,8 +555,8 @@ def _allowed(tools: list[Any]) -> tuple[str, ...]:
     names = []
     for index, tool in enumerate(tools):
         where = f"tool_choice.allowed_tools.tools.{index}"
-        function = _object(_needed(_object(tool, where), "function", where), f"{where}.function")
-        names.append(_string(_needed(function, "name", f"{where}.function"), f"{where}.function.name"))
+        function = fields.members(fields.needed(fields.members(tool, where), "function", where), f"{where}.function")
+        names.append(fields.string(fields.needed(function, "name", f"{where}.function"), f"{where}.function.name"))
     return tuple(names)
 
 
@@ -566,9 +572,9 @@ def _response_format(form: object) -> ResponseFormat | None:
             where = "response_format.json_schema"
             return ResponseFormat(
                 "json_schema",
-                _optional(details, "name", _string, where),
-                _optional(details, "schema", _object, where),
-                _optional(details, "strict", _boolean, where),
+                fields.optional(details, "name", fields.string, where),
+                fields.optional(details, "schema", fields.members, where),
+                fields.optional(details, "strict", fields.boolean, where),
             )
         case _:
             raise GatewayError(
@@ -587,7 +593,7 @@ def _stop(stop: object) -> tuple[str, ...]:
 def _strings(values: object, where: str) -> tuple[str, ...]:
     if values is None:
         return ()
-    return tuple(_string(value, f"{where}.{index}") for index, value in enumerate(_list(values, where)))
+    return tuple(fields.string(value, f"{where}.{index}") for index, value in enumerate(fields.items(values, where)))
 
 
 def cache_marks(body: Mapping[str, Any]) -> Iterator[str]:
@@ -616,85 +622,24 @@ def _cache(carrier: Json, where: str) -> CacheMark | None:
     if mark is None:
         return None
     where = f"{where}.cache_control".lstrip(".")
-    return CacheMark(_optional(_object(mark, where), "ttl", _string, where))
-
-
-# --- types --------------------------------------------------------------------------------------------------------
-
-
-def _needed(carrier: Json, name: str, where: str) -> object:
-    value = carrier.get(name)
-    if value is None:
-        raise GatewayError(errors.MISSING_FIELD, f"'{where}' has no '{name}'.", param=f"{where}.{name}")
-    return value
-
-
-def _optional(carrier: Json, name: str, read: Callable[[object, str], _T], where: str = "") -> _T | None:
-    value = carrier.get(name)
-    return None if value is None else read(value, f"{where}.{name}".lstrip("."))
-
-
-def _wrong(where: str, wanted: str) -> GatewayError:
-    return GatewayError(errors.INVALID_VALUE, f"'{where}' must be {wanted}.", param=where)
-
-
-def _string(value: object, where: str) -> str:
-    if not isinstance(value, str):
-        raise _wrong(where, "a string")
-    return value
-
-
-def _boolean(value: object, where: str) -> bool:
-    if not isinstance(value, bool):
-        raise _wrong(where, "true or false")
-    return value
-
-
-def _number(value: object, where: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise _wrong(where, "a number")
-    return value
-
-
-def _integer(value: object, where: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise _wrong(where, "a whole number")
-    return value
-
-
-def _whole(value: object, where: str) -> int:
-    if _integer(value, where) < 1:
-        raise _wrong(where, "at least 1")
-    return _integer(value, where)
-
-
-def _list(value: object, where: str) -> list[Any]:
-    if not isinstance(value, list):
-        raise _wrong(where, "a list")
-    return value
-
-
-def _object(value: object, where: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise _wrong(where, "an object")
-    return value
+    return CacheMark(fields.optional(fields.members(mark, where), "ttl", fields.string, where))
 
 
 _READERS: Mapping[str, Callable[[object, str], object]] = {
-    "parallel_tool_calls": _boolean,
-    "max_completion_tokens": _whole,
-    "temperature": _number,
-    "top_p": _number,
-    "n": _whole,
-    "seed": _integer,
-    "presence_penalty": _number,
-    "frequency_penalty": _number,
-    "logit_bias": _object,
-    "logprobs": _boolean,
-    "top_logprobs": _integer,
-    "reasoning_effort": _string,
-    "user": _string,
-    "service_tier": _string,
-    "metadata": _object,
+    "parallel_tool_calls": fields.boolean,
+    "max_completion_tokens": fields.whole,
+    "temperature": fields.number,
+    "top_p": fields.number,
+    "n": fields.whole,
+    "seed": fields.integer,
+    "presence_penalty": fields.number,
+    "frequency_penalty": fields.number,
+    "logit_bias": fields.members,
+    "logprobs": fields.boolean,
+    "top_logprobs": fields.integer,
+    "reasoning_effort": fields.string,
+    "user": fields.string,
+    "service_tier": fields.string,
+    "metadata": fields.members,
 }
 """How each field of one value is read. Most requests have few of them."""
