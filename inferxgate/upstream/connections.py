@@ -96,14 +96,7 @@ class Connections:
         first = proxy or place
         connected = await self._reach(first, place)
         connection = Connection(self._loop, self, place)
-        with _in_words(first):
-            greeting = self._loop.create_connection(
-                lambda: connection,
-                sock=connected,
-                ssl=trust if first.tls else None,
-                server_hostname=_server_name(first),
-            )
-            await _to_the_end(greeting, connected)
+        await self._greet(first, connected, connection, trust)
         return connection
 
     async def close(self) -> None:
@@ -147,18 +140,25 @@ class Connections:
             who = "" if first is place else ": the proxy on the way there is not reachable"
             raise Unreached(f"could not be reached{who}{reason(error)}") from None
 
+    async def _greet(
+        self, first: Place | Proxy, connected: socket.socket, protocol: asyncio.Protocol, trust: ssl.SSLContext | None
+    ) -> asyncio.Transport:
+        """The transport of a socket that is connected with ``first``, after the TLS greeting where there is one."""
+        with _in_words(first):
+            greeting = self._loop.create_connection(
+                lambda: protocol,
+                sock=connected,
+                ssl=trust if first.tls else None,
+                server_hostname=_server_name(first),
+            )
+            transport, _ = await _to_the_end(greeting, connected)
+        return transport
+
     async def _tunnel(self, place: Place, proxy: Proxy, trust: ssl.SSLContext) -> Connection:
         """TLS with the place, in a tunnel through the proxy."""
         connected = await self._reach(proxy, place)
         asking = _Tunnel(self._loop, place, proxy)
-        with _in_words(proxy):
-            greeting = self._loop.create_connection(
-                lambda: asking,
-                sock=connected,
-                ssl=trust if proxy.tls else None,
-                server_hostname=_server_name(proxy),
-            )
-            transport, _ = await _to_the_end(greeting, connected)
+        transport = await self._greet(proxy, connected, asking, trust)
         connection = Connection(self._loop, self, place)
         try:
             await asking.stands

@@ -126,6 +126,7 @@ class Fate:
 @pytest.mark.parametrize("tls", [False, True])
 async def test_whatever_happens_answers_are_right_and_nothing_is_left(*, tls: bool, seed: int) -> None:
     fate = Fate(seed)
+    of_others = left_behind()  # what an exception of an earlier test in this process still holds
     with FakeProvider(fate.answer, tls=server_context() if tls else None) as provider:
         async with engine(ca_file=str(AUTHORITY)) as upstream:
 
@@ -135,4 +136,4 @@ async def test_whatever_happens_answers_are_right_and_nothing_is_left(*, tls: bo
             came = sum(await asyncio.gather(*(ask_on(first) for first in range(0, 100, 10))))
             assert came
         await provider.until(lambda provider: provider.open_connections == 0)
-    assert left_behind() == []
+    assert [each for each in left_behind() if each not in of_others] == []
