@@ -422,8 +422,7 @@ class _Request:
             self._gateway.metrics.tried_again(offer.target.provider.name)
         self._begun, self._has_answered = time.monotonic(), False
         self._meter.tries(offer)
-        if offer.price is None:
-            self._gateway.unpriced.note(offer.target.name, offer.price)
+        self._gateway.unpriced.note(offer.target.name, offer.price)
         self._gateway.metrics.began(offer.target.provider.name)
         return True
 

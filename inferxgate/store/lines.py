@@ -13,7 +13,7 @@ from typing import TypeAlias, cast
 
 import orjson
 
-from inferxgate.canonical.usage import BUCKETS, Usage
+from inferxgate.canonical.usage import Usage, amounts
 from inferxgate.store.records import Status, UsageRecord, UsageSource
 
 RecordValues: TypeAlias = tuple[
@@ -41,12 +41,11 @@ RecordValues: TypeAlias = tuple[
 """The values of a record's fields in their order; those of its usage likewise, as far as they are not 0."""
 _USAGE = [field.name for field in fields(UsageRecord)].index("usage")
 _BEFORE_USAGE = attrgetter(*[field.name for field in fields(UsageRecord)][:_USAGE])
-_COUNTS = attrgetter(*BUCKETS)
 _AFTER_USAGE = attrgetter(*[field.name for field in fields(UsageRecord)][_USAGE + 1 :])
 
 
 def values_of(record: UsageRecord) -> RecordValues:
-    return cast(RecordValues, (*_BEFORE_USAGE(record), _COUNTS(record.usage), *_AFTER_USAGE(record)))
+    return cast(RecordValues, (*_BEFORE_USAGE(record), amounts(record.usage), *_AFTER_USAGE(record)))
 
 
 def build_values(values: RecordValues) -> bytes:
