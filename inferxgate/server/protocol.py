@@ -28,9 +28,9 @@ from inferxgate.server.responses import error_response
 
 HEAD_BYTES = 65_536
 _MOST_WAITING = 8
-"""Requests that a connection may send before the answer to an earlier one."""
+"""With so many requests sent ahead of their turn, no more is read until fewer wait."""
 _MOST_FOLLOWING = 64
-"""And this many end the connection: whoever sends so many does not wait for answers."""
+"""More than this end the connection: one read can bring thousands, and who sends them waits for no answers."""
 _VERSIONS = frozenset({"1.0", "1.1"})
 _UPGRADE = re.compile(rb"(?<=\r\n)u(?=pgrade[ \t]*:)", re.IGNORECASE)
 
@@ -129,7 +129,7 @@ class GatewayProtocol(HttpToolsProtocol):
             self._start(cycle)
             return
         self._following.append(cycle)  # sent before the answer to the last one: it waits for its turn
-        if len(self._following) > _MOST_FOLLOWING:  # one read brings thousands
+        if len(self._following) > _MOST_FOLLOWING:
             self.transport.close()
         elif len(self._following) >= _MOST_WAITING:  # with a few, a client that leaves is seen to leave
             self.flow.pause_reading()

@@ -450,23 +450,17 @@ async def test_a_body_is_never_taken_for_a_request(pieces: tuple[bytes, ...]) ->
     assert said.count(b"HTTP/1.1 200 OK") == len(seen)
 
 
-@pytest.mark.parametrize("after", [b"\r\n", b"\r\n\r\n"])
-async def test_blank_lines_keep_no_connection_open(after: bytes) -> None:
+UNREAD = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n"
+
+
+@pytest.mark.parametrize(("asked", "after"), [(asking("/"), b"\r\n"), (asking("/"), b"\r\n\r\n"), (UNREAD, b"a")])
+async def test_what_begins_no_request_keeps_no_connection_open(asked: bytes, after: bytes) -> None:
+    """Blank lines, and a body that comes after its answer."""
     async with served(hello, idle_seconds=1) as port, asyncio.timeout(20):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(asking("/"))
+        writer.write(asked)
         assert await answers(reader, 1) == [b"hi"]
         writer.write(after)
-        assert await reader.read() == b""
-        writer.close()
-
-
-async def test_a_body_that_comes_after_its_answer_keeps_no_connection_open() -> None:
-    async with served(hello, idle_seconds=1) as port, asyncio.timeout(20):
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n")
-        assert await answers(reader, 1) == [b"hi"]
-        writer.write(b"a")
         assert await reader.read() == b""
         writer.close()
 
